@@ -1,0 +1,99 @@
+"""Data sets by name, as batches that are a pure function of (seed, step).
+
+`load("digits")` is real data that needs no file; `describe()` lists the other names.
+"""
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxae.data.binary import cifar10, svhn_cropped
+from jaxae.data.digits import digits
+from jaxae.data.folder import folder
+from jaxae.data.idx import idx_set
+from jaxae.data.lines import line_angles, line_labels, lines, render_lines
+from jaxae.data.source import (
+    Data,
+    DataError,
+    Options,
+    Split,
+    assemble,
+    from_arrays,
+    refuse_resizing,
+)
+from jaxae.data.tfds_source import tfds_set
+
+__all__ = [
+    "Data",
+    "DataError",
+    "Options",
+    "Split",
+    "describe",
+    "from_arrays",
+    "line_angles",
+    "line_labels",
+    "load",
+    "render_lines",
+]
+
+_NAMED: dict[str, tuple[Callable, str]] = {
+    "digits": (
+        lambda name, data_dir: digits(),
+        "1,797 handwritten digits 8x8 (scikit-learn), no download",
+    ),
+    "lines": (
+        lambda name, data_dir: lines(),
+        "25,000 radial lines 32x32, generated; continuous pixels (ACAI)",
+    ),
+    "mnist": (idx_set, "70,000 handwritten digits 28x28"),
+    "fashion_mnist": (idx_set, "70,000 pieces of clothing 28x28"),
+    "kmnist": (idx_set, "70,000 cursive Japanese characters 28x28"),
+    "cifar10": (cifar10, "60,000 colour photographs 32x32 of ten kinds"),
+    "svhn_cropped": (svhn_cropped, "99,289 colour house-number digits 32x32"),
+}
+_PATTERNS = {
+    "folder:<path>": "your own images, in train/ and test/, in class folders, or flat",
+    "tfds:<name>[:<config>]": "what tensorflow-datasets has prepared as array_record",
+}
+
+
+def load(
+    name: str,
+    options: Options = Options(),
+    data_dir: str | Path | None = None,
+) -> Data:
+    """A data set by name.
+
+    Args:
+        name: one of `describe()`.
+        options: how raw images become what a model sees.
+        data_dir: a folder that holds `<name>/<original files>`; by default `$JAXAE_DATA_DIR`. Files
+            that are neither there nor in the cache (`$JAXAE_CACHE_DIR`) are downloaded.
+    Raises:
+        DataError: unknown name, files missing or corrupt, or options that do not fit the data.
+    """
+    given = data_dir or os.environ.get("JAXAE_DATA_DIR")
+    root = Path(given).expanduser() if given else None
+    kind, _, rest = name.partition(":")
+    if kind == "folder" and rest:
+        raw = folder(rest, options)
+    elif kind == "tfds" and rest:
+        raw = tfds_set(rest, options, root)
+    elif name in _NAMED:
+        refuse_resizing(name, options)
+        raw = _NAMED[name][0](name, root)
+    else:
+        raise DataError(_unknown(name))
+    return assemble(name, raw, options)
+
+
+def describe() -> dict[str, str]:
+    """Every name or pattern that `load` takes, with a line about it."""
+    return {name: line for name, (_, line) in _NAMED.items()} | _PATTERNS
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, _NAMED, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"unknown data set {name!r}.{hint} Known: {', '.join(describe())}"

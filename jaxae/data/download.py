@@ -1,0 +1,158 @@
+"""Where the files of a named data set are: put there by hand, in the cache, or downloaded.
+
+Addresses and SHA-256 are those of tensorflow-datasets 4.9.10 (tensorflow_datasets/url_checksums).
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxae.data.source import DataError
+
+_CONNECT_SECONDS, _READ_SECONDS = 5, 30
+
+
+class _Remote(NamedTuple):
+    base: str
+    files: dict[str, str]  # name -> SHA-256
+
+
+REMOTE = {
+    "mnist": _Remote(
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        {
+            "train-images-idx3-ubyte.gz": (
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+            ),
+            "train-labels-idx1-ubyte.gz": (
+                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
+            ),
+            "t10k-images-idx3-ubyte.gz": (
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+            ),
+            "t10k-labels-idx1-ubyte.gz": (
+                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
+            ),
+        },
+    ),
+    "fashion_mnist": _Remote(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        {
+            "train-images-idx3-ubyte.gz": (
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+            ),
+            "train-labels-idx1-ubyte.gz": (
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
+            ),
+            "t10k-images-idx3-ubyte.gz": (
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
+            ),
+            "t10k-labels-idx1-ubyte.gz": (
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
+            ),
+        },
+    ),
+    "kmnist": _Remote(
+        "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+        {
+            "train-images-idx3-ubyte.gz": (
+                "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"
+            ),
+            "train-labels-idx1-ubyte.gz": (
+                "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"
+            ),
+            "t10k-images-idx3-ubyte.gz": (
+                "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"
+            ),
+            "t10k-labels-idx1-ubyte.gz": (
+                "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"
+            ),
+        },
+    ),
+    "cifar10": _Remote(
+        "https://www.cs.toronto.edu/~kriz/",
+        {
+            "cifar-10-binary.tar.gz": (
+                "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+            ),
+        },
+    ),
+    "svhn_cropped": _Remote(
+        "http://ufldl.stanford.edu/housenumbers/",
+        {
+            "train_32x32.mat": "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
+            "test_32x32.mat": "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
+        },
+    ),
+}
+
+
+def find(name: str, file: str, data_dir: Path | None) -> Path:
+    """The path of one file of a data set, downloaded if it is nowhere.
+
+    Looked for, with and without a `.gz` at its end, in `<data_dir>/<name>`, then in the cache.
+
+    Raises:
+        DataError: nowhere, and the download failed; says what can be done about it.
+    """
+    for folder in folders(name, data_dir):
+        for path in (folder / file, folder / file.removesuffix(".gz")):
+            if path.is_file():
+                return path
+    remote = REMOTE[name]
+    try:
+        return fetch(remote.base + file, remote.files[file], cache_dir() / name / file)
+    except DataError as error:
+        raise DataError(f"{name}: {error}\n{_remedies(name, data_dir)}") from error
+
+
+def folders(name: str, data_dir: Path | None) -> list[Path]:
+    """Where the files of a data set may be, first the user's folder, then the cache."""
+    return [root / name for root in (data_dir, cache_dir()) if root is not None]
+
+
+def cache_dir() -> Path:
+    """`$JAXAE_CACHE_DIR`, or the system's place for caches."""
+    chosen = os.environ.get("JAXAE_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("jaxae"))
+
+
+def fetch(url: str, sha256: str, path: Path) -> Path:
+    """Downloads a file whole or not at all: it gets its name once its checksum has been seen.
+
+    Raises:
+        DataError: no connection within seconds, a broken one, or a wrong checksum.
+    """
+    import pooch
+
+    downloader = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(),
+        chunk_size=2**16,
+        timeout=(_CONNECT_SECONDS, _READ_SECONDS),
+        headers={"Accept-Encoding": "identity"},  # the .gz itself, not what is in it
+    )
+    try:
+        pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=downloader)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path.name} could not be downloaded from {url}: {error}") from error
+    return path
+
+
+def _remedies(name: str, data_dir: Path | None) -> str:
+    by_hand = " or ".join(str(folder) for folder in folders(name, data_dir))
+    if data_dir is None:
+        by_hand += f" (or <folder>/{name} with --data-dir <folder> or JAXAE_DATA_DIR=<folder>)"
+    prepare = f"tfds.builder('{name}', file_format='array_record').download_and_prepare()"
+    return (
+        "What can be done:\n"
+        f"  1. put these files by hand into {by_hand}: {', '.join(REMOTE[name].files)}\n"
+        f"  2. prepare the set once with tensorflow-datasets and `pip install tensorflow-cpu` "
+        f'(python -c "import tensorflow_datasets as tfds; {prepare}"), '
+        f"then use --data tfds:{name}\n"
+        "  3. use --data digits, which needs no files"
+    )

@@ -1,0 +1,153 @@
+"""Images in a folder of one's own: `folder:<path>`."""
+
+import hashlib
+import os
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxae.data.pictures import SUFFIXES, Header, decode, in_threads, read_header
+from jaxae.data.source import DataError, Options, Raw
+
+
+class _File(NamedTuple):
+    path: Path
+    label: str | None  # the class folder, None for a file that is in none
+
+
+class Files:
+    """Image files that look like an array `[N,H,W,C]` uint8; an index decodes those files."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, paths: list[Path], shape: tuple[int, ...], size: int) -> None:
+        self.shape = (len(paths), *shape)
+        self._paths = paths
+        self._size = size
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        images = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        for place, image in enumerate(in_threads(self._decode, indices)):
+            images[place] = image
+        return images
+
+    def _decode(self, index: int) -> np.ndarray:
+        path = self._paths[index]
+        image = decode(path, self._size, grey=self.shape[-1] == 1)
+        if image.shape != self.shape[1:]:
+            raise DataError(f"{path} has changed since it was first read; start again")
+        return image
+
+
+def folder(path: str, options: Options) -> Raw:
+    """PNG, JPEG, BMP, GIF, WebP, TIFF and PPM images below a folder, as uint8.
+
+    With folders `train/` and `test/` these are the two splits, and nothing else is read. Otherwise
+    a tenth (at least one) of the images is for testing: those whose relative paths have the
+    smallest SHA-256. A folder that holds nothing but `train/` is read as if it were `train/`.
+
+    The class of an image is the first folder below the split, whatever the depth; with fewer than
+    two such folders there are no labels. Hidden files and files with other endings are ignored.
+    Links to folders, and links to files outside, are skipped with a warning.
+
+    Raises:
+        DataError: no folder, no images, files of a kind or size that does not fit, a corrupt one.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise DataError(f"folder:{path}: there is no such folder")
+    train, test, names = _parted(root, _image_paths(root.resolve()))
+    every = [file.path for file in train + test]
+    headers = in_threads(read_header, every)
+    shape = _common_shape(every, headers, options)
+    images = [
+        Files([file.path for file in part], shape, options.image_size) for part in (train, test)
+    ]
+    labels = [_numbers(part, names) for part in (train, test)]
+    return Raw(images[0], labels[0], images[1], labels[1], levels=256)
+
+
+def _image_paths(root: Path) -> list[Path]:
+    """Image files below a folder, sorted by relative path, leaving out what links lead to."""
+    found, skipped = [], []
+    for folder, subfolders, files in os.walk(root, onerror=_unlistable):
+        here = Path(folder)
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        skipped += [here / name for name in subfolders if (here / name).is_symlink()]
+        for name in files:
+            path = here / name
+            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+                continue
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+                skipped.append(path)
+            elif path.is_file():
+                found.append(path)
+    if skipped:
+        warnings.warn(
+            f"{root}: {len(skipped)} symbolic links to folders, or out of the folder, are not "
+            f"followed; the first is {min(skipped)}",
+            stacklevel=2,
+        )
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _unlistable(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
+
+
+def _parted(root: Path, paths: list[Path]) -> tuple[list[_File], list[_File], list[str]]:
+    """Training files, test files, and the names of the classes."""
+    base = root.resolve()
+    places = {path: path.relative_to(base).parts for path in paths}
+    first = {parts[0] for parts in places.values()}
+    if {"train", "test"} <= {parts[0] for parts in places.values() if len(parts) > 1}:
+        train, test = ([p for p in paths if places[p][0] == half] for half in ("train", "test"))
+        depth, named = 1, train
+    else:
+        depth, named = int(first == {"train"}), paths
+        if len(paths) < 2:
+            raise DataError(
+                f"folder:{root} holds {len(paths)} images; at least two with one of these endings "
+                f"are needed: {', '.join(SUFFIXES)}"
+            )
+        digest = lambda path: hashlib.sha256(os.fsencode("/".join(places[path]))).digest()
+        ranked = sorted(paths, key=digest)
+        held_out = set(ranked[: max(1, len(paths) // 10)])
+        train = [path for path in paths if path not in held_out]
+        test = [path for path in paths if path in held_out]
+    label = lambda path: places[path][depth] if len(places[path]) > depth + 1 else None
+    names = sorted({label(path) for path in named} - {None})
+    for path in train + test:
+        if names and label(path) is None:
+            raise DataError(f"{path} lies beside class folders: move it into one")
+        if label(path) is not None and label(path) not in names:
+            raise DataError(f"{path}: there are no training images of class {label(path)!r}")
+    return [_File(p, label(p)) for p in train], [_File(p, label(p)) for p in test], names
+
+
+def _common_shape(
+    paths: list[Path], headers: list[Header], options: Options
+) -> tuple[int, int, int]:
+    if options.colour == "auto":
+        channels = 1 if all(header.grey for header in headers) else 3
+    else:
+        channels = 1 if options.colour == "grey" else 3
+    if options.image_size:
+        return options.image_size, options.image_size, channels
+    height, width, _ = headers[0]
+    for path, header in zip(paths, headers, strict=True):
+        if (header.height, header.width) != (height, width):
+            raise DataError(
+                f"images differ in size: {paths[0]} is {width}x{height}, {path} is "
+                f"{header.width}x{header.height}. Bring them to one size with --image-size"
+            )
+    return height, width, channels
+
+
+def _numbers(files: list[_File], names: list[str]) -> np.ndarray | None:
+    if len(names) < 2:
+        return None
+    number = {name: i for i, name in enumerate(names)}
+    return np.array([number[file.label] for file in files], np.int32)

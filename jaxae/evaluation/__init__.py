@@ -1,0 +1,54 @@
+"""What a trained state is worth: numbers, figures and a report, for any `Model`.
+
+Nothing here knows a model by name; a capability that a model lacks is left out, never guessed.
+matplotlib and scikit-learn are imported by the functions that use them.
+"""
+
+from jaxae.evaluation.codes import encode_split, pixels_of
+from jaxae.evaluation.figures import (
+    draw_all,
+    draw_daydream,
+    draw_interpolations,
+    draw_latent_scatter,
+    draw_reconstructions,
+    draw_samples,
+    draw_training_curves,
+    image_grid,
+)
+from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
+from jaxae.evaluation.passes import over_split
+from jaxae.evaluation.probes import fit_linear_probe, knn_probe, linear_probe, probe_table
+from jaxae.evaluation.report import (
+    assess_run,
+    combine_seeds,
+    environment,
+    flat_rows,
+    write_html,
+)
+
+__all__ = [
+    "active_units",
+    "assess_run",
+    "bounds",
+    "combine_seeds",
+    "draw_all",
+    "draw_daydream",
+    "draw_interpolations",
+    "draw_latent_scatter",
+    "draw_reconstructions",
+    "draw_samples",
+    "draw_training_curves",
+    "encode_split",
+    "environment",
+    "fit_linear_probe",
+    "flat_rows",
+    "image_grid",
+    "knn_probe",
+    "linear_probe",
+    "mean_over",
+    "over_split",
+    "pixels_of",
+    "probe_table",
+    "summary",
+    "write_html",
+]

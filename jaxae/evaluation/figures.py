@@ -1,0 +1,463 @@
+"""Pictures of what a model does, as PNG files: the same key, the same bytes.
+
+Every grid is composed pixel by pixel, so that an image's pixels stay square and sharp. Images are
+shown in `value_range` (black to white) and clipped to it.
+"""
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxae.evaluation.codes import encode_split, pixels_of
+from jaxae.training.state import Model, State
+
+INK, FAINT, LINE = "#1d2129", "#69707d", "#d9dde3"
+# Paul Tol's "muted" scheme, told apart in all common forms of colour blindness, and black.
+PALETTE = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933",
+           "#ddcc77", "#cc6677", "#882255", "#aa4499", "#000000")  # fmt: skip
+DPI = 100
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+}
+COUNT = 40  # images encoded and decoded at a time: one compilation serves several figures
+COLUMNS = 10
+MIXTURES = 8
+CHAINS, LINKS = 8, 10
+POINTS = 2000  # codes in the scatter plot
+
+
+def image_grid(
+    images: np.ndarray,
+    columns: int,
+    path: pathlib.Path,
+    *,
+    title: str,
+    note: str = "",
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    row_gap_every: int = 0,
+    column_gaps: Sequence[int] = (),
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> pathlib.Path:
+    """Writes images as a grid, enlarged by a whole number.
+
+    Args:
+        images: `[N,H,W,C]`, row by row; 3 channels are RGB, any other number is averaged to grey.
+        columns: images in a row; the last row may be short.
+        path: the PNG file.
+        title: what is seen; `note` stands below it, smaller.
+        row_labels: one per row, at the left.
+        column_labels: one per column, on top.
+        row_gap_every: a wider gap after every so many rows.
+        column_gaps: columns after which a wider gap follows.
+        value_range: pixel values shown as black and as white.
+    Returns:
+        `path`.
+    """
+    low, high = value_range
+    images = (np.asarray(images, np.float32) - low) / (high - low)
+    if images.shape[-1] != 3:
+        images = np.repeat(images.mean(-1, keepdims=True), 3, axis=-1)
+    images = np.rint(255 * np.clip(np.nan_to_num(images), 0, 1)).astype(np.uint8)
+    if value_range != (0.0, 1.0):
+        note = f"{note}{'; ' if note else ''}black to white is {low:.2f} to {high:.2f}"
+    count, height, width, _ = images.shape
+    scale = max(1, round(84 / max(height, width)))
+    height, width, rows = height * scale, width * scale, math.ceil(count / columns)
+    gap, wide, margin = 4, 16, 24
+
+    wider = [row_gap_every > 0 and r % row_gap_every == 0 for r in range(rows)]
+    top = margin + 30 + (24 if note else 0) + (24 if column_labels else 0)
+    left = margin + (max(len(label) for label in row_labels) * 8 + 10 if row_labels else 0)
+    tops = top + np.cumsum([0] + [height + (wide if w else gap) for w in wider[1:]])
+    lefts = left + np.cumsum(
+        [0] + [width + (wide if c in column_gaps else gap) for c in range(columns - 1)]
+    )
+    # Wide enough for the title and the note, whatever the number of columns.
+    least = 2 * margin + max(10 * len(title), 8 * len(note))
+    page = (int(tops[-1]) + height + margin, max(int(lefts[-1]) + width + margin, least))
+    canvas = np.full((*page, 3), 255, np.uint8)
+    edge = np.array([int(LINE[i : i + 2], 16) for i in (1, 3, 5)], np.uint8)
+    for number, image in enumerate(images):
+        y, x = tops[number // columns], lefts[number % columns]
+        canvas[y - 1 : y + height + 1, x - 1 : x + width + 1] = edge
+        canvas[y : y + height, x : x + width] = image.repeat(scale, 0).repeat(scale, 1)
+
+    def compose(figure):
+        figure.figimage(canvas, origin="upper")
+        write = lambda x, y, text, **how: figure.text(
+            x / page[1], 1 - y / page[0], text, va="center", **how
+        )
+        write(margin, margin + 5, title, fontsize=13, weight="bold")
+        if note:
+            write(margin, margin + 31, note, fontsize=10, color=FAINT)
+        for x, label in zip(lefts, column_labels, strict=False):
+            write(x + width / 2, top - 13, label, fontsize=9, color=FAINT, ha="center")
+        for y, label in zip(tops, row_labels, strict=False):
+            write(left - 10, y + height / 2, label, fontsize=9, color=FAINT, ha="right")
+
+    return _write(path, (page[1] / DPI, page[0] / DPI), compose)
+
+
+def _write(path: pathlib.Path, size: tuple[float, float], compose) -> pathlib.Path:
+    """A figure of `size` inches, filled by `compose(figure)`, as a PNG without a date in it."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, dpi=DPI, facecolor="white")
+        FigureCanvasAgg(figure)
+        compose(figure)
+        figure.savefig(path, dpi=DPI, format="png", facecolor="white")
+    return path
+
+
+def draw_samples(
+    model: Model,
+    state: State,
+    path: pathlib.Path,
+    rng: jax.Array,
+    *,
+    count: int = 60,
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> pathlib.Path:
+    """Images that `model.sample` draws from nothing but noise."""
+    images = jax.jit(model.sample, static_argnums=2)(state, rng, count)
+    return image_grid(
+        images,
+        COLUMNS,
+        path,
+        title="Samples",
+        note="drawn without looking at any image; pixel means where the decoder gives them",
+        value_range=value_range,
+    )
+
+
+def _encode(model: Model, state: State, images: jax.Array, rng: jax.Array) -> jax.Array:
+    return jax.jit(model.encode)(state, jnp.asarray(images), rng)
+
+
+def _decode(model: Model, state: State, codes: jax.Array, rng: jax.Array) -> np.ndarray:
+    """Decodes any number of codes `COUNT` at a time."""
+    decode, images = jax.jit(model.decode), []
+    for number, first in enumerate(range(0, len(codes), COUNT)):
+        part = codes[first : first + COUNT]
+        padded = jnp.pad(part, ((0, COUNT - len(part)), (0, 0)), mode="edge")
+        images.append(np.asarray(decode(state, padded, jax.random.fold_in(rng, number))))
+    return np.concatenate(images)[: len(codes)]
+
+
+def draw_reconstructions(
+    model: Model,
+    state: State,
+    images: np.ndarray,
+    path: pathlib.Path,
+    rng: jax.Array,
+    *,
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> pathlib.Path:
+    """Images `[N,H,W,C]` in pairs of rows with what comes back through the code."""
+    of_codes, of_images = jax.random.split(rng)
+    images = np.asarray(images)
+    images = images[: max(1, len(images) // COLUMNS) * COLUMNS]
+    columns = min(COLUMNS, len(images))
+    back = _decode(model, state, _encode(model, state, images, of_codes), of_images)
+    pairs = [x for i in range(0, len(images), columns) for x in (images[i:][:columns],
+                                                                 back[i:][:columns])]  # fmt: skip
+    return image_grid(
+        np.concatenate(pairs),
+        columns,
+        path,
+        title="Reconstructions",
+        note="each pair of rows: images the model was not trained on, and what their codes decode to",
+        row_labels=["image", "decoded"] * (len(pairs) // 2),
+        row_gap_every=2,
+        value_range=value_range,
+    )
+
+
+def draw_interpolations(
+    model: Model,
+    state: State,
+    left: np.ndarray,
+    right: np.ndarray,
+    path: pathlib.Path,
+    rng: jax.Array,
+    *,
+    mixtures: int = MIXTURES,
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> pathlib.Path:
+    """Decoded mixtures (1 - a) code(left) + a code(right), the images themselves on either side.
+
+    Args:
+        left: `[N,H,W,C]`, and `right` likewise: one row of the figure per pair.
+        mixtures: a runs from 0 to 1 in so many columns.
+    """
+    of_codes, of_images = jax.random.split(rng)
+    ends = np.concatenate([np.asarray(left), np.asarray(right)])
+    short = max(0, COUNT - len(ends))  # to the shape that reconstructions have compiled
+    padded = np.concatenate([ends, np.repeat(ends[:1], short, axis=0)])
+    codes = _encode(model, state, padded, of_codes)[: len(ends)]
+    share = jnp.linspace(0, 1, mixtures)[None, :, None]
+    mixed = (1 - share) * codes[: len(left), None] + share * codes[len(left) :, None]
+    between = _decode(model, state, mixed.reshape(-1, mixed.shape[-1]), of_images)
+    between = between.reshape(len(left), mixtures, *between.shape[1:])
+    rows = np.concatenate([ends[: len(left), None], between, ends[len(left) :, None]], axis=1)
+    percent = [f"{100 * a:.0f} %" for a in np.linspace(0, 1, mixtures)]
+    return image_grid(
+        rows.reshape(-1, *rows.shape[2:]),
+        mixtures + 2,
+        path,
+        title="Interpolations",
+        note="decoded mixtures of the codes of two images; per cent: share of the right one",
+        column_labels=["image", *percent, "image"],
+        column_gaps=(0, mixtures),
+        value_range=value_range,
+    )
+
+
+def draw_daydream(
+    model: Model,
+    state: State,
+    images: np.ndarray,
+    path: pathlib.Path,
+    rng: jax.Array,
+    *,
+    links: int = LINKS,
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> pathlib.Path:
+    """Chains of `model.daydream`, one row each, from the images `[N,H,W,C]` at the left."""
+    link = jax.jit(model.daydream)
+    chain = [jnp.asarray(images)]
+    for number in range(links):
+        chain.append(link(state, chain[-1], jax.random.fold_in(rng, number)))
+    rows = np.stack([np.asarray(x) for x in chain], axis=1)
+    return image_grid(
+        rows.reshape(-1, *rows.shape[2:]),
+        links + 1,
+        path,
+        title="Daydreams",
+        note="each image is drawn by the model from the code of the one before it",
+        column_labels=["image", *(str(n + 1) for n in range(links))],
+        column_gaps=(0,),
+        value_range=value_range,
+    )
+
+
+def draw_latent_scatter(
+    codes: np.ndarray, labels: np.ndarray | None, path: pathlib.Path
+) -> pathlib.Path:
+    """Codes `[N, Z]`, Z at least 2, in the plane: their two principal components, or both of two.
+
+    Args:
+        codes: one per image.
+        labels: `[N]` integers, shown as colours and as numbers at each class's median; or None.
+        path: the PNG file.
+    Raises:
+        ValueError: fewer than two dimensions.
+    """
+    codes = np.asarray(codes, np.float64)
+    if codes.shape[1] < 2:
+        raise ValueError("a scatter plot needs codes of at least two dimensions")
+    names, points = ["code dimension 1", "code dimension 2"], codes
+    if codes.shape[1] > 2:
+        points, share = _principal(codes)
+        names = [f"component {i + 1} ({100 * s:.0f} % of variance)" for i, s in enumerate(share)]
+    told = labels is not None
+    labels = np.zeros(len(points), int) if labels is None else np.asarray(labels)
+    classes = np.unique(labels)
+
+    def compose(figure):
+        from matplotlib import colormaps, patheffects
+
+        axes = figure.add_axes((0.11, 0.1, 0.85, 0.76))
+        few = len(classes) <= len(PALETTE)
+        colours = PALETTE if few else colormaps["viridis"](np.linspace(0, 0.95, len(classes)))
+        for colour, label in zip(colours, classes, strict=False):
+            x, y = points[labels == label].T
+            axes.scatter(x, y, s=11, color=colour, alpha=0.55, linewidths=0)
+        halo = [patheffects.withStroke(linewidth=3.5, foreground="white")]
+        for colour, label in zip(colours, classes if told else (), strict=False):
+            x, y = np.median(points[labels == label], axis=0)
+            axes.text(x, y, str(label), color=colour, weight="bold", fontsize=15, ha="center",
+                      va="center", path_effects=halo)  # fmt: skip
+        axes.set(xlabel=names[0], ylabel=names[1])
+        axes.set_aspect("equal", adjustable="datalim")
+        shown = "numbers: the class, at its median" if told else "the data has no labels"
+        _head(figure, "Codes of test images", f"{len(points)} images; {shown}")
+
+    return _write(path, (7.2, 7.2), compose)
+
+
+def _head(figure, title: str, note: str) -> None:
+    width, height = figure.get_size_inches() * DPI
+    figure.text(24 / width, 1 - 29 / height, title, fontsize=13, weight="bold", va="center")
+    figure.text(24 / width, 1 - 55 / height, note, fontsize=10, color=FAINT, va="center")
+
+
+def _principal(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first two principal components `[N, 2]` and their shares of the variance."""
+    centred = codes - codes.mean(0)
+    variances, axes = np.linalg.eigh(centred.T @ centred)
+    axes, total = axes[:, [-1, -2]], max(variances.sum(), np.finfo(float).tiny)
+    # An axis has no sign of its own: its largest entry is made positive.
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])
+    return centred @ axes, np.maximum(variances[[-1, -2]], 0) / total
+
+
+def draw_training_curves(
+    records: Sequence[Mapping[str, Any]],
+    path: pathlib.Path,
+    units: Mapping[str, str] | None = None,
+) -> pathlib.Path:
+    """One small panel per metric: training and test over steps, one line per seed.
+
+    Args:
+        records: dicts of `metrics.jsonl`: `step`, and `train/<name>` or `test/<name>` with a number
+            or a list of one per seed.
+        path: the PNG file.
+        units: by metric name, written at the axis.
+    Raises:
+        ValueError: the records hold no metric.
+    """
+    curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    for key in dict.fromkeys(key for record in records for key in record):
+        part, _, name = key.partition("/")
+        if part not in ("train", "test") or name.endswith("_se"):
+            continue
+        seen = [(r["step"], np.atleast_1d(r[key])) for r in records if r.get(key) is not None]
+        if seen:
+            steps, values = zip(*seen, strict=True)
+            curves.setdefault(name, {})[part] = (np.array(steps), np.array(values, np.float64))
+    if not curves:
+        raise ValueError("the records hold no train/ or test/ metric to draw")
+    first = [name for name in ("loss", "rate", "distortion") if name in curves]
+    names = first + [name for name in curves if name not in first]
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    size = (max(3.4 * columns + 0.3, 5.2), 2.5 * rows + 0.9)
+
+    def compose(figure):
+        grid = figure.subplots(rows, columns, squeeze=False)
+        cut = False
+        for axes, name in zip(grid.flat, names, strict=False):
+            cut = _panel(axes, curves[name]) or cut
+            axes.set_title(name.replace("_", " "))
+            axes.set_ylabel((units or {}).get(name, ""))
+        for axes in list(grid.flat)[len(names) :]:
+            axes.set_axis_off()
+        for column in range(columns):
+            last = [r for r in range(rows) if r * columns + column < len(names)][-1]
+            grid[last, column].set_xlabel("step")
+        seeds = max(v.shape[1] for by in curves.values() for _, v in by.values())
+        note = "blue: training batches; red: test set"
+        note += f"; one line for each of {seeds} seeds" if seeds > 1 else ""
+        note += "; the first steps leave the frame" if cut else ""
+        _head(figure, "Training", note)
+        height = size[1] * DPI
+        figure.subplots_adjust(left=64 / (size[0] * DPI), right=1 - 20 / (size[0] * DPI),
+                               bottom=52 / height, top=1 - 104 / height,
+                               wspace=0.34, hspace=0.42)  # fmt: skip
+
+    return _write(path, size, compose)
+
+
+def _panel(axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Draws one metric's curves; True if the scale leaves out the steep beginning."""
+    end = max(steps[-1] for steps, _ in curves.values())
+    every = np.concatenate([values.ravel() for _, values in curves.values()])
+    later = np.concatenate([v[s > 0.1 * end].ravel() for s, v in curves.values()])
+    for part, colour in (("train", PALETTE[0]), ("test", PALETTE[6])):
+        if part in curves:
+            steps, values = curves[part]
+            marker = "o" if len(steps) < 12 else None
+            axes.plot(steps, values, color=colour, marker=marker, markersize=3.5, alpha=0.9)
+    axes.margins(x=0.02)
+    axes.locator_params(nbins=5)
+    span = later.max() - later.min() if later.size else 0.0
+    if not np.isfinite(span) or span == 0 or every.max() - every.min() < 2 * span:
+        return False
+    axes.set_ylim(
+        max(every.min(), later.min() - 0.5 * span) - 0.08 * span,
+        min(every.max(), later.max() + 0.5 * span) + 0.08 * span,
+    )
+    return True
+
+
+def draw_all(
+    model: Model,
+    state: State,
+    data: Any,
+    records: Sequence[Mapping[str, Any]],
+    folder: pathlib.Path,
+    rng: jax.Array,
+    batch_size: int = 200,
+) -> list[pathlib.Path]:
+    """Every figure that the model's capabilities allow, drawn from the test set.
+
+    Args:
+        model: the bundle; what needs a capability that it lacks is left out.
+        state: the trained state.
+        data: a data set with `test` and `spec`.
+        records: dicts of `metrics.jsonl`; none, no training curves.
+        folder: where the PNG files go; made if it is not there.
+        rng: the same key draws the same figures.
+        batch_size: images encoded at a time for the scatter plot.
+    Returns:
+        the files, in the order in which they are best looked at.
+    """
+    folder, drawn = pathlib.Path(folder), []
+    keys = dict(zip(("samples", "back", "mix", "dream", "codes"), jax.random.split(rng, 5)))  # noqa: B905
+    images = pixels_of(data.test, 500, COUNT).reshape(-1, *data.spec.image_shape)
+    inside = images.min() >= 0 and images.max() <= 1
+    shown = (0.0, 1.0) if inside else (float(images.min()), float(images.max()))
+    if model.sample is not None:
+        drawn.append(
+            draw_samples(model, state, folder / "samples.png", keys["samples"], value_range=shown)
+        )
+    if model.encode is not None and model.decode is not None:
+        path = folder / "reconstructions.png"
+        drawn.append(
+            draw_reconstructions(model, state, images, path, keys["back"], value_range=shown)
+        )
+        pairs, path = min(COUNT // MIXTURES, len(images) // 2), folder / "interpolations.png"
+        if pairs:
+            left, right = images[:pairs], images[pairs : 2 * pairs]
+            drawn.append(
+                draw_interpolations(model, state, left, right, path, keys["mix"], value_range=shown)
+            )
+    if model.daydream is not None:
+        path = folder / "daydream.png"
+        drawn.append(
+            draw_daydream(model, state, images[:CHAINS], path, keys["dream"], value_range=shown)
+        )
+    if model.encode is not None:
+        codes, labels = encode_split(model, state, data.test, batch_size, keys["codes"], POINTS)
+        if codes.shape[1] > 1:
+            drawn.append(draw_latent_scatter(codes, labels, folder / "latent_scatter.png"))
+    if any("/" in key for record in records for key in record):
+        units = dict.fromkeys(("loss", "rate", "distortion", "elbo"), "nats per image")
+        units = units if model.log_weight is not None else {}
+        drawn.append(draw_training_curves(records, folder / "training_curves.png", units))
+    return drawn

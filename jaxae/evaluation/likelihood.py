@@ -1,0 +1,171 @@
+"""Means over a whole split, and the likelihood bounds of explicit models.
+
+Source of the bounds: Kingma & Welling 2014, arXiv:1312.6114 (the ELBO); Burda, Grosse &
+Salakhutdinov 2016, arXiv:1509.00519 (the k-sample bound, active units).
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxae.evaluation.passes import batches, over_split
+from jaxae.losses import bits_per_dim, empty_bound, extend_bound, finish_bound
+from jaxae.training.state import Model, State
+
+ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5
+
+
+def summary(name: str, values: np.ndarray) -> dict[str, float | None]:
+    """`{name: mean, name_se: standard error of the mean}` of one number per example.
+
+    Args:
+        name: the key.
+        values: `[N]`; averaged in float64. One value has no standard error: None.
+    """
+    values = np.asarray(values, np.float64)
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
+    return {name: float(values.mean()), f"{name}_se": None if error is None else float(error)}
+
+
+def mean_over(
+    fn: Callable,
+    state: State,
+    split: Any,
+    batch_size: int,
+    rng: jax.Array,
+    limit: int | None = None,
+    apart: bool = True,
+) -> dict[str, float | None]:
+    """Means over a whole split of what `fn` says of each example, with their standard errors.
+
+    Padding is never counted. Unless `apart` is turned off each example is given to `fn` alone, with
+    a key folded from its position in the split, and the result does not depend on `batch_size`
+    either (beyond the rounding of float32 products).
+
+    Args:
+        fn: state, batch, rng -> `{name: [B]}`, a model's `evaluate`; jitted or not. The same
+            object each time, since what is compiled is kept by its identity.
+        state: the trained state.
+        split: a half of a data set.
+        batch_size: affects speed and memory only.
+        rng: one key for the whole pass.
+        limit: how many examples, evenly spread; None for all.
+        apart: False gives `fn` whole batches, with a key folded from the first position: faster
+            where `fn` searches a large memory, while the noise then depends on `batch_size`.
+    Returns:
+        `{name: mean, name_se: standard error over examples}`.
+    """
+    values = over_split(fn, state, split, batch_size, rng, limit, apart)
+    means = [summary(name, value) for name, value in values.items()]
+    return {key: number for pair in means for key, number in pair.items()}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _absorb(log_weight, chunk, state, images, positions, rng, first, samples, bound, total):
+    """Adds samples first..first+chunk-1 of each image to its bound and to its sum of log w."""
+    index = first + jnp.arange(chunk, dtype=jnp.int32)
+
+    def one(image, position):
+        key = jax.random.fold_in(rng, position)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+        # The image is the same for all keys, so the encoder runs once and only z is repeated.
+        return jax.vmap(lambda k: log_weight(state, image[None], k)[0])(keys)
+
+    weights = jax.vmap(one, out_axes=1)(images, positions)  # [chunk, B]
+    counted = jnp.broadcast_to((index < samples)[:, None], weights.shape)
+    bound = extend_bound(bound, jnp.where(counted, weights, -jnp.inf))
+    bound = bound._replace(count=jnp.minimum(bound.count, samples))
+    return bound, total + jnp.sum(jnp.where(counted, weights, 0.0), axis=0)
+
+
+def bounds(
+    model: Model,
+    state: State,
+    split: Any,
+    *,
+    samples: int,
+    batch_size: int,
+    rng: jax.Array,
+    chunk: int = 20,
+    limit: int | None = None,
+    measured: dict[str, float | None] | None = None,
+    offset_bits: float = 0.0,
+) -> dict[str, Any]:
+    """ELBO and importance-weighted bound of log p(x), averaged over a split.
+
+    Per image the logsumexp over samples comes first, the mean over images after. Sample s of the
+    image at position i has the key `fold_in(fold_in(rng, i), s)`: the result depends on neither
+    `batch_size` nor `chunk`. Memory is that of `batch_size * chunk` decoded images for any
+    `samples`. Both bounds use the same samples, so the gap is never negative.
+
+    Args:
+        model: one with `log_weight`.
+        state: the trained state.
+        split: a half of a data set.
+        samples: k.
+        batch_size: images at a time.
+        rng: one key for the whole pass.
+        chunk: samples at a time.
+        limit: how many images, evenly spread over the split; None for all.
+        measured: what `mean_over(model.evaluate, ...)` gave, where it has been computed.
+        offset_bits: added to both bits/dim: log2(levels) where `levels` pixel values were
+            dequantised into [0, 1), else 0.
+    Returns:
+        floats: `elbo_nats` (mean log w), `iwae_nats`, `gap_nats` (their difference: how far the
+        posterior is off), each with its standard error over images `..._se`;
+        `elbo_bits_per_dim` and `iwae_bits_per_dim` (of the negative bounds, lower is better);
+        `rate_nats` and `distortion_nats` as the model's `evaluate` defines them, None where it
+        does not; ints `samples` and `images`.
+    Raises:
+        ValueError: the model has no `log_weight`; `samples` or `chunk` below 1.
+    """
+    if model.log_weight is None:
+        raise ValueError("this model has no log_weight, so its likelihood cannot be bounded")
+    if samples < 1 or chunk < 1:
+        raise ValueError(f"samples is {samples} and chunk {chunk}; both must be at least 1")
+    chunk = math.ceil(samples / math.ceil(samples / chunk))  # even chunks waste the least
+    elbo, iwae = [], []
+    for batch, positions, mask in batches(split, batch_size, limit):
+        bound, total = empty_bound((len(mask),)), jnp.zeros(len(mask))
+        for first in range(0, samples, chunk):
+            bound, total = _absorb(
+                model.log_weight, chunk, state, batch["image"], positions, rng,
+                np.int32(first), np.int32(samples), bound, total,
+            )  # fmt: skip
+        iwae.append(np.asarray(finish_bound(bound), np.float64)[mask])
+        elbo.append(np.asarray(total, np.float64)[mask] / samples)
+        dims = math.prod(batch["image"].shape[1:])
+    elbo, iwae = np.concatenate(elbo), np.concatenate(iwae)
+    if measured is None:
+        measured = mean_over(model.evaluate, state, split, batch_size, rng, limit)
+    parts = {
+        f"{name}_nats{end}": measured.get(name + end)
+        for name in ("rate", "distortion")
+        for end in ("", "_se")
+    }
+    return {
+        **summary("elbo_nats", elbo),
+        **summary("iwae_nats", iwae),
+        **summary("gap_nats", iwae - elbo),
+        "elbo_bits_per_dim": float(bits_per_dim(-elbo.mean(), dims)) + offset_bits,
+        "iwae_bits_per_dim": float(bits_per_dim(-iwae.mean(), dims)) + offset_bits,
+        **parts,
+        "samples": samples,
+        "images": len(elbo),
+    }
+
+
+def active_units(codes: np.ndarray) -> int:
+    """How many dimensions of the code say anything: variance of the mean code over 0.01.
+
+    Args:
+        codes: `[N, Z]` posterior means, one per image of a set.
+    Returns:
+        a count, 0..Z. Source: Burda et al. 2016, arXiv:1509.00519.
+    """
+    return int(np.sum(np.var(np.asarray(codes, np.float64), axis=0) > ACTIVE_VARIANCE))

@@ -1,0 +1,272 @@
+"""From a trained state to `result.json` and `report.html`."""
+
+import base64
+import html
+import importlib.metadata
+import math
+import pathlib
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxae.evaluation.codes import encode_split
+from jaxae.evaluation.likelihood import active_units, bounds, mean_over
+from jaxae.evaluation.probes import probe_table
+from jaxae.training.state import Model, State
+
+
+def assess_run(
+    model: Model,
+    state: State,
+    untrained: State | None,
+    data: Any,
+    *,
+    rng: jax.Array,
+    batch_size: int,
+    iwae_samples: int,
+    probe_train_limit: int | None = 20_000,
+    limit: int | None = None,
+    apart: bool = True,
+) -> dict[str, Any]:
+    """Everything that can be said about one state on the test set, as plain JSON values.
+
+    Args:
+        model: the bundle; what it lacks is left out.
+        state: the trained state.
+        untrained: a state from `model.init` for the probes' baseline, or None.
+        data: a data set with `train` and `test`.
+        rng: one key; two calls with the same key agree.
+        batch_size: images at a time.
+        iwae_samples: k of the importance-weighted bound.
+        probe_train_limit: training examples that the probes are fitted on; None for all.
+        limit: test examples used, evenly spread; None for all.
+        apart: as in `mean_over`, for the model's `evaluate`.
+    Returns:
+        `test`: means and standard errors of the model's `evaluate` (nats, or squared error where
+        the model has no likelihood); `likelihood`: `bounds` and `active_units`, for models with
+        `log_weight`; `probes`: `probe_table`; `whole_set`: the model's own `assess`.
+    """
+    of_means, of_bounds, of_codes, of_probes, of_set = jax.random.split(rng, 5)
+    means = mean_over(model.evaluate, state, data.test, batch_size, of_means, limit, apart)
+    result = {"test": means}
+    if model.log_weight is not None:
+        result["likelihood"] = bounds(
+            model,
+            state,
+            data.test,
+            samples=iwae_samples,
+            batch_size=batch_size,
+            rng=of_bounds,
+            limit=limit,
+            measured=means,
+            offset_bits=_offset_bits(data),
+        )
+        if model.encode is not None:
+            codes, _ = encode_split(model, state, data.test, batch_size, of_codes, limit)
+            result["likelihood"]["active_units"] = active_units(codes)
+    result["probes"] = probe_table(
+        model,
+        state,
+        untrained,
+        data,
+        batch_size=batch_size,
+        rng=of_probes,
+        train_limit=probe_train_limit,
+        limit=limit,
+    )
+    if model.assess is not None:
+        result["whole_set"] = model.assess(state, data, of_set)
+    return jsonable(result)
+
+
+def _offset_bits(data: Any) -> float:
+    """What turns the density of dequantised pixels into bits per dimension of the discrete ones.
+
+    The density is one over model range; a step from one level to the next covers `step` of it.
+    """
+    options = getattr(data, "options", None)
+    if options is None or not options.dequantise:
+        return 0.0
+    levels = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1)
+    # The same position twice: both get the same noise, which cancels.
+    rows = {"image": levels, "position": np.zeros(2, np.int32)}
+    low, high = np.asarray(data.test.finish(rows, jax.random.key(0))["image"], np.float64).ravel()
+    return -math.log2(high - low)
+
+
+def jsonable(value: Any) -> Any:
+    """The same nest of dicts and lists with plain Python numbers, as `json.dumps` takes them."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return np.asarray(value).tolist()
+    return value
+
+
+def combine_seeds(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The results of several seeds as one: each number becomes its mean, error and values.
+
+    Args:
+        results: one nested dict per seed, of one structure.
+    Returns:
+        the same nest; a number becomes `{"mean", "se", "values"}` with the standard error of the
+        mean over seeds (n - 1; None for one seed). Where any seed has None the mean is None too.
+        Everything else stays where all seeds agree, and becomes `{"values"}` where they differ.
+    Raises:
+        ValueError: no results, or they differ in their names.
+    """
+    if not results:
+        raise ValueError("there are no results to combine")
+    if any(set(result) != set(results[0]) for result in results):
+        names = [sorted(result) for result in results]
+        raise ValueError(f"the seeds' results differ in their names: {names}")
+    return {name: _combine([result[name] for result in results]) for name in results[0]}
+
+
+def _combine(values: list[Any]) -> Any:
+    if all(isinstance(value, Mapping) for value in values):
+        return combine_seeds(values)
+    if all(_is_number(value) or value is None for value in values):
+        if all(value is None for value in values):
+            return None
+        known = None not in values
+        spread = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if (
+            known and len(values) > 1
+        ) else None
+        return {"mean": float(np.mean(values)) if known else None, "se": spread, "values": values}
+    if all(value == values[0] for value in values):
+        return values[0]
+    return {"values": values}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def flat_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A result, of one seed or of several, as the rows of a table.
+
+    Args:
+        result: from `assess_run` or `combine_seeds`.
+    Returns:
+        (name, text) in order; nested names are joined by dots, and an error stands beside its
+        number: `104.2 ± 0.3`, over images for one seed and over seeds for several.
+    """
+    rows = []
+    for name, value in result.items():
+        if name.endswith("_se") and name.removesuffix("_se") in result:
+            continue
+        if isinstance(value, Mapping) and set(value) == {"mean", "se", "values"}:
+            rows.append((name, _with_error(value["mean"], value["se"])))
+        elif isinstance(value, Mapping):
+            rows += [(f"{name}.{inner}", text) for inner, text in flat_rows(value)]
+        else:
+            rows.append((name, _with_error(value, result.get(f"{name}_se"))))
+    return rows
+
+
+def _with_error(value: Any, error: float | None) -> str:
+    return _text(value) if error is None or value is None else f"{_text(value)} ± {error:.2g}"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.4g}"
+    return str(value)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices that a number came from."""
+    devices = jax.devices()
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        **{name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": devices[0].device_kind,
+        "backend": jax.default_backend(),
+        "device_count": len(devices),
+        "process_count": jax.process_count(),
+    }
+
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2129; --faint: #69707d; --line: #e1e4e8;
+        --paper: #ffffff; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e8eb; --faint: #9aa3af; --line: #333941; --paper: #16191d; }
+}
+body { margin: 3rem auto; max-width: 62rem; padding: 0 1.5rem; color: var(--ink);
+       background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 2rem; }
+h2 { font-size: 1.15rem; margin: 2.5rem 0 0.7rem; }
+table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
+td { border-bottom: 1px solid var(--line); padding: 0.3rem 0.8rem 0.3rem 0; vertical-align: top;
+     overflow-wrap: anywhere; }
+td:first-child { color: var(--faint); width: 45%; }
+td:last-child { font-variant-numeric: tabular-nums; }
+figure { margin: 0 0 1.5rem; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
+"""
+
+
+def write_html(
+    path: pathlib.Path,
+    title: str,
+    config: Mapping[str, Any],
+    result: Mapping[str, Any],
+    figures: Sequence[pathlib.Path],
+    environment: Mapping[str, Any],
+) -> None:
+    """One page with everything in it: numbers, pictures, configuration, versions.
+
+    Args:
+        path: the file; written whole or not at all.
+        title: heading.
+        config: nested or flat; shown as it is.
+        result: from `assess_run` or `combine_seeds`.
+        figures: PNG files, embedded.
+        environment: from `environment`.
+    """
+    pictures = "\n".join(_picture(pathlib.Path(figure)) for figure in figures)
+    sections = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<h2>Results</h2>\n{_table(flat_rows(result))}",
+        f"<h2>Figures</h2>\n{pictures}" if pictures else "",
+        f"<h2>Configuration</h2>\n{_table(flat_rows(config))}",
+        f"<h2>Environment</h2>\n{_table(flat_rows(environment))}",
+    ]
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(section for section in sections if section)
+        + "\n</body></html>\n"
+    )
+    path = pathlib.Path(path)
+    half = path.with_name(path.name + ".part")
+    half.write_text(page, encoding="utf-8")
+    half.replace(path)
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    cells = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>\n"
+        for name, text in rows
+    )
+    return f"<table>\n{cells}</table>"
+
+
+def _picture(path: pathlib.Path) -> str:
+    content = base64.b64encode(path.read_bytes()).decode()
+    name = html.escape(path.stem.replace("_", " "))
+    return f'<figure><img alt="{name}" src="data:image/png;base64,{content}"></figure>'

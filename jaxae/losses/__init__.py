@@ -1,0 +1,78 @@
+"""Losses of the autoencoder family: pure functions of arrays, per example, in nats.
+
+They need jax, optax and chex, know no parameters, and never average over a batch unless their
+definition does (`free_bits`).
+"""
+
+from jaxae.losses.bounds import (
+    BoundCarry,
+    bits_per_dim,
+    empty_bound,
+    extend_bound,
+    finish_bound,
+    importance_weighted_bound,
+)
+from jaxae.losses.coding import (
+    kl_mixture_upper_bound,
+    kl_unit_gaussian_to_gaussian,
+    kl_unit_gaussian_to_mixture,
+    kl_unit_gaussian_to_mixture_sampled,
+    mixture_log_prob,
+    order_credit,
+)
+from jaxae.losses.divergence import (
+    capacity_penalty,
+    free_bits,
+    free_bits_per_example,
+    gaussian_log_prob,
+    kl_diagonal_gaussians,
+    kl_diagonal_gaussians_per_dimension,
+    kl_monte_carlo,
+    kl_to_standard_normal,
+    kl_to_standard_normal_per_dimension,
+)
+from jaxae.losses.likelihood import Likelihood, likelihood
+from jaxae.losses.reconstruction import (
+    bernoulli_nll,
+    gaussian_nll,
+    half_squared_error,
+    logistic_mixture_mean,
+    logistic_mixture_nll,
+    logistic_mixture_sample,
+    logistic_mixture_width,
+)
+from jaxae.losses.schedules import linear_warmup
+
+__all__ = [
+    "BoundCarry",
+    "Likelihood",
+    "bernoulli_nll",
+    "bits_per_dim",
+    "capacity_penalty",
+    "empty_bound",
+    "extend_bound",
+    "finish_bound",
+    "free_bits",
+    "free_bits_per_example",
+    "gaussian_log_prob",
+    "gaussian_nll",
+    "half_squared_error",
+    "importance_weighted_bound",
+    "kl_diagonal_gaussians",
+    "kl_diagonal_gaussians_per_dimension",
+    "kl_mixture_upper_bound",
+    "kl_monte_carlo",
+    "kl_to_standard_normal",
+    "kl_to_standard_normal_per_dimension",
+    "kl_unit_gaussian_to_gaussian",
+    "kl_unit_gaussian_to_mixture",
+    "kl_unit_gaussian_to_mixture_sampled",
+    "likelihood",
+    "linear_warmup",
+    "logistic_mixture_mean",
+    "logistic_mixture_nll",
+    "logistic_mixture_sample",
+    "logistic_mixture_width",
+    "mixture_log_prob",
+    "order_credit",
+]

@@ -1,0 +1,77 @@
+"""The importance-weighted bound, at once or as its samples come in, and bits per dimension."""
+
+import math
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def importance_weighted_bound(log_weights: jax.Array, axis: int = 0) -> jax.Array:
+    """log of the mean of k importance weights, per example.
+
+    In expectation over the samples a lower bound of log p(x), which rises with k and is the ELBO at
+    k = 1. Take it per example first and average over examples after, never the other way round.
+    Its gradient is the sum of softmax(log_weights) times the gradients of the log-weights.
+
+    Args:
+        log_weights: float, log p(x, z_i) - log q(z_i | x) in nats, with the k samples along `axis`.
+        axis: the samples' axis.
+    Returns:
+        nats, without `axis`; -inf (and a NaN gradient) where every weight is -inf.
+    Raises:
+        AssertionError: not float.
+    Source: Burda et al. 2016, arXiv:1509.00519, section 3.
+    """
+    chex.assert_type(log_weights, float)
+    return jax.nn.logsumexp(log_weights, axis=axis) - math.log(log_weights.shape[axis])
+
+
+class BoundCarry(NamedTuple):
+    """What is kept of the samples seen: sum over weights = sum * exp(max)."""
+
+    max: jax.Array  # [...] largest log-weight
+    sum: jax.Array  # [...] sum of exp(log-weight - max)
+    count: jax.Array  # int32 scalar
+
+
+def empty_bound(shape: tuple[int, ...]) -> BoundCarry:
+    """The carry before the first sample, for examples of `shape`."""
+    return BoundCarry(jnp.full(shape, -jnp.inf), jnp.zeros(shape), jnp.int32(0))
+
+
+def extend_bound(carry: BoundCarry, log_weights: jax.Array) -> BoundCarry:
+    """The carry after one more chunk of samples, of any size.
+
+    Args:
+        carry: from `empty_bound` or an earlier chunk.
+        log_weights: `[n, ...]` float, n samples for each of the carry's examples.
+    Raises:
+        AssertionError: not the carry's examples, or not float.
+    """
+    chex.assert_shape(log_weights, (None, *carry.max.shape))
+    chex.assert_type(log_weights, float)
+    # The maximum only sets the unit in which the sum is kept; no gradient runs through it.
+    largest = jax.lax.stop_gradient(jnp.maximum(carry.max, jnp.max(log_weights, axis=0)))
+    unit = jnp.where(jnp.isfinite(largest), largest, 0.0)
+    total = carry.sum * jnp.exp(carry.max - unit) + jnp.sum(jnp.exp(log_weights - unit), axis=0)
+    return BoundCarry(largest, total, carry.count + log_weights.shape[0])
+
+
+def finish_bound(carry: BoundCarry) -> jax.Array:
+    """`importance_weighted_bound` of all samples that the carry has seen.
+
+    However the samples were cut into chunks the result is the same up to rounding: `[...]` nats,
+    -inf where every weight was -inf, NaN where there was no sample.
+    """
+    unit = jnp.where(jnp.isfinite(carry.max), carry.max, 0.0)
+    return unit + jnp.log(carry.sum) - jnp.log(carry.count.astype(carry.sum.dtype))
+
+
+def bits_per_dim(nats: float | jax.Array, dims: int) -> float | jax.Array:
+    """Nats per example as bits for each of its `dims` numbers.
+
+    For data dequantised and scaled to [0, 1] add log2 of the number of levels to the result.
+    """
+    return nats / (dims * math.log(2))

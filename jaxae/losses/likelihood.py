@@ -1,0 +1,119 @@
+"""How a decoder's outputs become a distribution over images: four choices behind one face."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxae.losses import reconstruction
+
+NAMES = ("bernoulli", "gaussian", "gaussian_learned", "logistic_mixture")
+MIN_LOG_SCALE = -6.0
+"""Floor of a learned Gaussian's log-scale: on constant pixels its density would grow forever."""
+
+
+class Likelihood(NamedTuple):
+    """A family of distributions over pixels, by functions of a decoder's outputs.
+
+    All take `[..., H, W, channels]`, and `[..., channels]` too, a pixel at a time.
+    """
+
+    channels: int
+    """outputs per pixel that the decoder must give"""
+    nll: Callable[..., jax.Array]
+    """outputs, x `[..., H, W, C]`, event_ndim=3 -> `[...]` nats, summed over the last axes of x"""
+    mean: Callable[[jax.Array], jax.Array]
+    """outputs -> x `[..., H, W, C]`"""
+    sample: Callable[[jax.Array, jax.Array], jax.Array]
+    """outputs, rng -> x `[..., H, W, C]`"""
+
+
+def likelihood(
+    name: str,
+    image_shape: tuple[int, ...],
+    *,
+    levels: int = 256,
+    scale: float = 1.0,
+    mixtures: int = 5,
+) -> Likelihood:
+    """The likelihood called `name`, for images of `image_shape`.
+
+    Args:
+        name: `bernoulli` (logits), `gaussian` (means; one fixed scale), `gaussian_learned` (means,
+            then log-scales, floored at `MIN_LOG_SCALE`) or `logistic_mixture` (a distribution over
+            a grid of values in [0, 1], see `logistic_mixture_nll`).
+        image_shape: `(H, W, C)`; only C is read.
+        levels: values a pixel can take, for `logistic_mixture`.
+        scale: standard deviation, for `gaussian`.
+        mixtures: components, for `logistic_mixture`.
+    Raises:
+        ValueError: unknown name, or a setting that the named likelihood cannot take.
+    """
+    channels = image_shape[-1]
+    if name == "bernoulli":
+        return _bernoulli(channels)
+    if name == "gaussian":
+        if not scale > 0:
+            raise ValueError(f"scale: the gaussian likelihood needs a scale above 0, got {scale}")
+        return _gaussian(channels, scale)
+    if name == "gaussian_learned":
+        return _gaussian_learned(channels)
+    if name == "logistic_mixture":
+        if levels < 2:
+            raise ValueError(
+                "likelihood: logistic_mixture needs data on a grid of at least 2 values, but this "
+                f"data has levels={levels}; take gaussian, or data that is not dequantised or "
+                "standardised"
+            )
+        if mixtures < 1:
+            raise ValueError(f"mixtures: logistic_mixture needs at least 1, got {mixtures}")
+        return _logistic_mixture(channels, levels, mixtures)
+    raise ValueError(f"likelihood: {name!r} is not one of {', '.join(NAMES)}")
+
+
+def _bernoulli(channels: int) -> Likelihood:
+    def sample(outputs, rng):
+        return jax.random.bernoulli(rng, jax.nn.sigmoid(outputs)).astype(outputs.dtype)
+
+    return Likelihood(channels, reconstruction.bernoulli_nll, jax.nn.sigmoid, sample)
+
+
+def _gaussian(channels: int, scale: float) -> Likelihood:
+    def nll(outputs, x, event_ndim=3):
+        return reconstruction.gaussian_nll(x, outputs, math.log(scale), event_ndim)
+
+    def sample(outputs, rng):
+        return outputs + scale * jax.random.normal(rng, outputs.shape, outputs.dtype)
+
+    return Likelihood(channels, nll, lambda outputs: outputs, sample)
+
+
+def _gaussian_learned(channels: int) -> Likelihood:
+    def split(outputs):
+        mean, log_scale = outputs[..., :channels], outputs[..., channels:]
+        return mean, jnp.maximum(log_scale, MIN_LOG_SCALE)
+
+    def nll(outputs, x, event_ndim=3):
+        return reconstruction.gaussian_nll(x, *split(outputs), event_ndim)
+
+    def sample(outputs, rng):
+        mean, log_scale = split(outputs)
+        return mean + jnp.exp(log_scale) * jax.random.normal(rng, mean.shape, mean.dtype)
+
+    return Likelihood(2 * channels, nll, lambda outputs: split(outputs)[0], sample)
+
+
+def _logistic_mixture(channels: int, levels: int, mixtures: int) -> Likelihood:
+    def nll(outputs, x, event_ndim=3):
+        return reconstruction.logistic_mixture_nll(outputs, x, levels, event_ndim)
+
+    def mean(outputs):
+        return reconstruction.logistic_mixture_mean(outputs, channels)
+
+    def sample(outputs, rng):
+        return reconstruction.logistic_mixture_sample(outputs, rng, channels, levels)
+
+    width = reconstruction.logistic_mixture_width(channels, mixtures)
+    return Likelihood(width, nll, mean, sample)

@@ -1,0 +1,444 @@
+"""ACN: a code is cheap when a similar item has been sent already.
+
+Graves, Menick & van den Oord 2018, arXiv:1804.02476. The objective, the prior network's family
+and the daydream protocol follow published summaries of the paper; its tables and architecture
+section could not be read, so sizes, optimiser and number of mixture components are ours.
+
+x [B,H,W,C] image; c [B,d] its code; q(z|x) = N(c, I); memory C [N,d] holds the last code of each
+training image; c^ is one of the K rows nearest to c, itself excluded by index; the prior network
+gives p(z|c^), a mixture of M Gaussians for each dimension; r(x|z) is the decoder.
+
+    loss = KL(q(z|x) || p(z|c^)) - log r(x|z)          one player, one optimiser
+
+The memory is data that the step writes, before it looks anything up; no gradient enters it.
+Options and their sources are in the Config. `variant` turns the same networks into the baselines.
+Deviations: the KL is integrated by quadrature (the paper most likely sampled it).
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxae import losses, nets
+from jaxae.models import acn_costs
+from jaxae.models.vae import LOG_VAR_BOUND, output_start
+from jaxae.training.state import Model, Spec, State, adam, descend, gathered
+
+LOG_SCALE_BOUND = 5.0
+ASSOCIATIVE = ("acn", "gaussian_neighbour")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every field is a flag of the command line; the line below a field is its help text."""
+
+    latent: int = 16
+    """size d of the code"""
+    variant: Literal["acn", "unconditional", "gaussian_neighbour", "vae", "vae_unit", "decoder"] = (
+        "acn"
+    )
+    """acn, or a baseline with the same networks: the prior network without its neighbour,
+    N(c^, s^2 I) with s learned, a VAE, a VAE of unit variance, the decoder alone"""
+    encoder: Literal["mlp", "conv"] = "mlp"
+    """dense or convolutional encoder"""
+    decoder: Literal["mlp", "conv", "made", "pixelcnn"] = "made"
+    """independent pixels (mlp, conv), or each pixel given those before it (made, pixelcnn)"""
+    widths: tuple[int, ...] = (256, 256)
+    """hidden layers of dense encoders and decoders"""
+    activation: str = "relu"
+    """relu, tanh, gelu, silu, elu, leaky_relu or sigmoid"""
+    conv_width: int = 32
+    """channels of the first convolution, doubled at each halving of the image"""
+    conv_blocks: int = 2
+    """residual blocks of the convolutional networks"""
+    pixelcnn_width: int = 16
+    """channels of the gated PixelCNN"""
+    pixelcnn_layers: int = 5
+    """layers of the gated PixelCNN"""
+    likelihood: Literal["bernoulli", "gaussian", "logistic_mixture"] = "bernoulli"
+    """distribution of a pixel"""
+    scale: float = 0.1
+    """standard deviation of a pixel (gaussian)"""
+    mixtures: int = 5
+    """components of the logistic mixture"""
+    prior_widths: tuple[int, ...] = (128, 128, 128)
+    """tanh layers of the prior network; each sees the code, each feeds the output"""
+    components: int = 4
+    """Gaussians M in the prior of each dimension"""
+    neighbours: int = 5
+    """K: the conditioning code is drawn from the K nearest"""
+    kl: Literal["quadrature", "sample"] = "quadrature"
+    """integrate the KL exactly, or estimate it at the decoder's z"""
+    nodes: int = 16
+    """quadrature nodes per dimension"""
+    only_written: bool = False
+    """look only among rows that a step has written (any row while there are fewer than K)"""
+    unique_neighbours: bool = False
+    """let each row serve once per pass over the data"""
+    decoder_first: int = 0
+    """steps in which the decoder learns alone, before encoder and codes join"""
+    unordered: Literal["mixture", "gmm", "network"] = "mixture"
+    """the one prior of rate_unordered: mixture of the conditionals over training codes, a Gaussian
+    mixture fitted to them, or a prior network without input fitted to them"""
+    unordered_items: int = 1000
+    """test images on which rate_unordered is measured"""
+    unordered_codes: int = 10_000
+    """training codes in the mixture of conditionals; Gaussians in gmm are 50"""
+    daydream_mode: Literal["sample", "mean"] = "sample"
+    """sample z and x at each link of a daydream, or take the means (runs into a fixed point)"""
+    learning_rate: float = 1e-3
+    """Adam's rate at the first step"""
+    decay_steps: int = 0
+    """steps in which the rate falls to zero along a cosine (0: constant)"""
+
+    def __post_init__(self):
+        for field in ("latent", "components", "neighbours", "mixtures", "pixelcnn_layers"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        if self.nodes < 2:
+            raise ValueError(f"nodes={self.nodes} must be at least 2")
+        if self.unique_neighbours and self.variant not in ASSOCIATIVE:
+            raise ValueError(f"unique_neighbours needs neighbours: variant={self.variant} has none")
+
+
+class PriorNetwork(nn.Module):
+    """p(z|c): c [B,d] -> logits, means, log_scales, each [B,d,M].
+
+    The code enters every hidden layer and every hidden layer enters the output
+    (johannah/ACN: acn_models.py). It begins broad: means spread over +-1.5, unit scales.
+    """
+
+    latent: int
+    components: int
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, code: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        hidden: list[jax.Array] = []
+        for width in self.widths:
+            seen = jnp.concatenate([*hidden[-1:], code], axis=-1)
+            hidden.append(jnp.tanh(nn.Dense(width)(seen)))
+        spread = np.linspace(-1.5, 1.5, self.components) if self.components > 1 else np.zeros(1)
+        start = np.zeros((3, self.latent, self.components), np.float32)
+        start[1] = spread
+        out = nn.Dense(
+            start.size,
+            kernel_init=nn.initializers.variance_scaling(0.01, "fan_in", "normal"),
+            bias_init=lambda key, shape, dtype=jnp.float32: jnp.asarray(start.reshape(-1), dtype),
+        )(jnp.concatenate(hidden or [code], axis=-1))
+        logits, means, raw = jnp.moveaxis(out.reshape(-1, *start.shape), 1, 0)
+        return logits, means, LOG_SCALE_BOUND * jnp.tanh(raw / LOG_SCALE_BOUND)
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """ACN, or the baseline that `config.variant` names, for images of `spec`.
+
+    Raises:
+        ValueError: more neighbours than training images leave, or a network that cannot take them.
+    """
+    d, k, size = config.latent, config.neighbours, spec.size
+    associative = config.variant in ASSOCIATIVE
+    if associative and k > size - 1:
+        raise ValueError(f"neighbours={k}, but {size} training images leave only {size - 1}")
+    pixel = losses.likelihood(
+        config.likelihood,
+        spec.image_shape,
+        levels=spec.levels,
+        scale=config.scale,
+        mixtures=config.mixtures,
+    )
+    learned_variance = config.variant == "vae"
+    encoder = _encoder(config, 2 * d if learned_variance else d)
+    decoder = _decoder(config, spec, pixel.channels)
+    autoregressive = config.decoder in ("made", "pixelcnn")
+    prior_network = PriorNetwork(d, config.components, config.prior_widths)
+    tx = adam(config.learning_rate, config.decay_steps)
+
+    # -- the parts of the objective ------------------------------------------------------------
+
+    def posterior(p, x):
+        """c, or the VAE's mean, and the log-variance (0 but for the VAE): [B,d] each."""
+        out = encoder.apply({"params": p["enc"]}, x)
+        if not learned_variance:
+            return out, jnp.zeros_like(out)
+        mean, raw = jnp.split(out, 2, axis=-1)
+        return mean, LOG_VAR_BOUND * jnp.tanh(raw / LOG_VAR_BOUND)
+
+    def prior(p, neighbour):
+        """p(z|neighbour) as a mixture: logits, means, log_scales [B,d,M]."""
+        if config.variant == "acn":
+            return prior_network.apply({"params": p["prior"]}, neighbour)
+        if config.variant == "unconditional":
+            return prior_network.apply({"params": p["prior"]}, jnp.zeros_like(neighbour))
+        means = neighbour if config.variant == "gaussian_neighbour" else jnp.zeros_like(neighbour)
+        log_s = p["prior"]["log_s"] if config.variant == "gaussian_neighbour" else 0.0
+        means = means[..., None]
+        return jnp.zeros_like(means), means, jnp.full_like(means, 1.0) * log_s
+
+    def rate_of(p, mean, log_var, z, neighbour):
+        """KL(q || p(.|neighbour)), [B] nats."""
+        if config.variant == "decoder":
+            return jnp.zeros(mean.shape[0])
+        if learned_variance:
+            return losses.kl_to_standard_normal(mean, log_var)
+        mixture = prior(p, neighbour)
+        if config.kl == "sample":
+            return losses.kl_unit_gaussian_to_mixture_sampled(mean, z, *mixture)
+        if mixture[0].shape[-1] == 1:
+            _, means, log_scales = (part[..., 0] for part in mixture)
+            return losses.kl_unit_gaussian_to_gaussian(mean, means, log_scales)
+        return losses.kl_unit_gaussian_to_mixture(mean, *mixture, config.nodes)
+
+    def render(p, x, z):
+        """The decoder's outputs at every pixel; only autoregressive decoders look at x."""
+        args = (x, z) if autoregressive else (z,)
+        out = decoder.apply({"params": p["dec"]}, *args)
+        return out.reshape(-1, *spec.image_shape[:2], pixel.channels)
+
+    def draw(mean, log_var, rng):
+        if config.variant == "decoder":
+            return jnp.zeros_like(mean)
+        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(rng, mean.shape)
+
+    # -- the memory ----------------------------------------------------------------------------
+
+    def write(extra, index, code):
+        """Rows `index` become `code`; rows of index -1 are nobody's. Also: how far codes moved."""
+        row = jnp.where(index < 0, size, index)  # one past the end is dropped
+        old = extra["memory"].at[row].get(mode="fill", fill_value=0.0)
+        drift = jnp.mean(jnp.square(code - old))
+        memory = extra["memory"].at[row].set(code, mode="drop")
+        written = extra["written"].at[row].set(True, mode="drop")
+        return extra | {"memory": memory, "written": written}, drift
+
+    def choose(extra, code, index, rng, axis_name):
+        """One of the K nearest rows for each code, by chance: [B] indices, and the new extra."""
+        valid = None
+        if config.only_written:
+            valid = extra["written"] | (jnp.sum(extra["written"]) <= k)
+        turn = jax.random.randint(rng, index.shape, 0, k)
+        if config.unique_neighbours:
+            return choose_unused(extra, code, index, turn, valid, axis_name)
+        found, _ = nets.nearest(code, extra["memory"], k, exclude=index, valid=valid)
+        return jnp.take_along_axis(found, turn[:, None], axis=1)[:, 0], extra
+
+    def choose_unused(extra, code, index, turn, valid, axis_name):
+        """As `choose`, among rows that have not served in this pass; clashes by lowest index.
+
+        With K + B - 1 candidates for each item there are K left however the others chose. An
+        item for which nothing is left takes the nearest row, used or not.
+        """
+        share = index.shape[0]
+        code, index, turn = gathered((code, index, turn), axis_name)
+        batch = index.shape[0]
+        free = ~extra["used"] if valid is None else valid & ~extra["used"]
+        found, _ = nets.nearest(
+            code, extra["memory"], min(k + batch - 1, size - 1), exclude=index, valid=free
+        )
+        nearest_any = nets.nearest(code, extra["memory"], 1, exclude=index, valid=valid)[0][:, 0]
+
+        def take(taken, b):
+            open_ = (found[b] >= 0) & ~taken[found[b]]
+            rank = jnp.cumsum(open_) - 1
+            among = jnp.minimum(k, jnp.sum(open_))
+            pick = open_ & (rank == turn[b] % jnp.maximum(among, 1))
+            row = jnp.where(among > 0, found[b][jnp.argmax(pick)], nearest_any[b])
+            return taken.at[row].set(True), row
+
+        order = jnp.argsort(index)
+        used, rows = jax.lax.scan(take, extra["used"], order)
+        rows = jnp.zeros_like(rows).at[order].set(rows)
+        if axis_name is not None:
+            rows = jax.lax.dynamic_slice_in_dim(rows, jax.lax.axis_index(axis_name) * share, share)
+        return rows, extra | {"used": used}
+
+    # -- the contract --------------------------------------------------------------------------
+
+    def init(rng):
+        of_encoder, of_decoder, of_prior, of_memory = jax.random.split(rng, 4)
+        x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, d))
+        params = {
+            "enc": encoder.init(of_encoder, x)["params"],
+            "dec": decoder.init(of_decoder, *((x, z) if autoregressive else (z,)))["params"],
+        }
+        if config.variant in ("acn", "unconditional"):
+            params["prior"] = prior_network.init(of_prior, z)["params"]
+        if config.variant == "gaussian_neighbour":
+            params["prior"] = {"log_s": jnp.float32(0.0)}
+        extra: dict[str, Any] = {}
+        if associative:
+            extra["memory"] = jax.random.normal(of_memory, (size, d))
+            extra["written"] = jnp.zeros((size,), bool)
+        if config.unique_neighbours:
+            extra["used"] = jnp.zeros((size,), bool)
+        return State(jnp.int32(0), params, {"autoencoder": tx.init(params)}, extra)
+
+    def step(state, batch, rng, axis_name=None):
+        x, index, extra = batch["image"], batch["index"], state.extra
+        of_choice, of_z = jax.random.split(rng)
+        neighbour, seen = jnp.zeros((x.shape[0], d)), {}
+        if associative:
+            code = jax.lax.stop_gradient(posterior(state.params, x)[0])
+            everyone = gathered((index, code), axis_name)
+            if config.unique_neighbours:
+                passes = size // everyone[0].shape[0]
+                extra = extra | {"used": extra["used"] & (state.step % passes != 0)}
+            extra, drift = write(extra, *everyone)
+            row, extra = choose(extra, code, index, of_choice, axis_name)
+            neighbour = extra["memory"][row]
+            seen = {"memory_drift": drift, "memory_written": jnp.mean(extra["written"])}
+
+        def loss(p):
+            mean, log_var = posterior(p, x)
+            z = draw(mean, log_var, of_z)
+            rate = jnp.mean(rate_of(p, mean, log_var, z, neighbour))
+            joined = jnp.float32(state.step >= config.decoder_first)
+            distortion = jnp.mean(pixel.nll(render(p, x, joined * z), x))
+            total = joined * rate + distortion
+            return total, {"loss": total, "rate": rate, "distortion": distortion} | seen
+
+        params, opt, metrics = descend(loss, tx, state.params, state.opt["autoencoder"], axis_name)
+        state = state.replace(
+            step=state.step + 1, params=params, opt={"autoencoder": opt}, extra=extra
+        )
+        return state, metrics
+
+    def rate_given(p, mean, log_var, z, rows, memory):
+        """Mean rate over neighbours `rows` [B,K] of `memory`: [B] nats."""
+        return jnp.mean(
+            jax.vmap(lambda row: rate_of(p, mean, log_var, z, memory[row]), 1, 1)(rows), axis=1
+        )
+
+    def evaluate(state, batch, rng):
+        x, p = batch["image"], state.params
+        mean, log_var = posterior(p, x)
+        z = draw(mean, log_var, rng)
+        distortion = pixel.nll(render(p, x, z), x)
+        if associative:
+            memory = state.extra["memory"]
+            rows, _ = nets.nearest(mean, memory, k, exclude=batch["index"])
+            rate = rate_given(p, mean, log_var, z, rows, memory)
+        else:
+            rate = rate_of(p, mean, log_var, z, jnp.zeros_like(mean))
+        return {"loss": rate + distortion, "rate": rate, "distortion": distortion}
+
+    def encode(state, x, rng):
+        return posterior(state.params, x)[0]
+
+    def paint(p, z, rng, mean: bool):
+        if not autoregressive:
+            out = render(p, None, z)
+            return pixel.mean(out) if mean else pixel.sample(out, rng)
+        one = pixel.mean if mean else pixel.sample
+        pick = lambda out, key: one(out) if mean else one(out, key)
+        shape = (z.shape[0], *spec.image_shape)
+        return decoder.sample({"params": p["dec"]}, shape, z, rng, pick)
+
+    def decode(state, z, rng):
+        return paint(state.params, z, rng, mean=not autoregressive)
+
+    def from_mixture(mixture, rng, mean: bool = False):
+        logits, means, log_scales = mixture
+        of_component, of_noise = jax.random.split(rng)
+        if mean:
+            return jnp.sum(jax.nn.softmax(logits) * means, axis=-1)
+        which = jax.random.categorical(of_component, logits)[..., None]
+        loc, log_s = (
+            jnp.take_along_axis(part, which, axis=-1)[..., 0] for part in (means, log_scales)
+        )
+        return loc + jnp.exp(log_s) * jax.random.normal(of_noise, loc.shape)
+
+    def sample(state, rng, n):
+        of_row, of_z, of_x = jax.random.split(rng, 3)
+        if config.variant in ("decoder", "vae"):
+            scale = 0.0 if config.variant == "decoder" else 1.0
+            z = scale * jax.random.normal(of_z, (n, d))
+        else:
+            condition = jnp.zeros((n, d))
+            if associative:
+                condition = state.extra["memory"][jax.random.randint(of_row, (n,), 0, size)]
+            z = from_mixture(prior(state.params, condition), of_z)
+        return paint(state.params, z, of_x, mean=not autoregressive)
+
+    def daydream(state, x, rng):
+        of_z, of_x = jax.random.split(rng)
+        as_mean = config.daydream_mode == "mean"
+        mean, log_var = posterior(state.params, x)
+        if associative:
+            z = from_mixture(prior(state.params, mean), of_z, as_mean)
+        else:
+            z = mean if as_mean else draw(mean, log_var, of_z)
+        return paint(state.params, z, of_x, as_mean)
+
+    def refresh(state, batch, rng):
+        code = posterior(state.params, batch["image"])[0]
+        return state.replace(extra=write(state.extra, batch["index"], code)[0])
+
+    # -- what a whole set costs ----------------------------------------------------------------
+
+    parts = acn_costs.Parts(
+        code=lambda p, x: posterior(p, x)[0],
+        rate=lambda p, mean, z, neighbour: rate_of(p, mean, jnp.zeros_like(mean), z, neighbour),
+        prior=prior,
+        distortion=lambda p, x, z: pixel.nll(render(p, x, z), x),
+    )
+
+    def assess(state, data, rng):
+        """The costs of the whole test set, defined in `acn_costs`."""
+        return acn_costs.of_set(
+            parts,
+            state.params,
+            data,
+            rng,
+            neighbours=k,
+            components=config.components,
+            unordered=config.unordered,
+            unordered_items=config.unordered_items,
+            unordered_codes=config.unordered_codes,
+        )
+
+    return Model(
+        init,
+        step,
+        evaluate,
+        encode=encode,
+        decode=decode,
+        sample=sample,
+        assess=assess if associative else None,
+        daydream=daydream,
+        refresh=refresh if associative else None,
+    )
+
+
+def _encoder(config: Config, out: int) -> nn.Module:
+    if config.encoder == "mlp":
+        return nets.MLP(config.widths, out, config.activation)
+    return nets.ConvEncoder(config.conv_width, out, config.conv_blocks, config.activation)
+
+
+def _decoder(config: Config, spec: Spec, channels: int) -> nn.Module:
+    height, width, _ = spec.image_shape
+    start = output_start(config.likelihood, spec, channels)
+    if config.decoder == "mlp":
+        features = config.widths[::-1]
+        return nets.MLP(features, height * width * channels, config.activation, start.reshape(-1))
+    if config.decoder == "conv":
+        return nets.ConvDecoder(
+            spec.image_shape,
+            channels,
+            config.conv_width,
+            config.conv_blocks,
+            config.activation,
+            start.mean((0, 1)),
+        )
+    if config.decoder == "made":
+        return nets.MaskedMLP(
+            spec.image_shape, channels, config.widths, config.activation, out_bias=start
+        )
+    return nets.GatedPixelCNN(
+        channels, config.pixelcnn_width, config.pixelcnn_layers, out_bias=start.mean((0, 1))
+    )

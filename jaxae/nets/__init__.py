@@ -1,0 +1,18 @@
+"""Networks that more than one paper uses, as flax.linen modules, and the exact neighbour search."""
+
+from jaxae.nets.conv import ConvDecoder, ConvEncoder, Residual, Upsample
+from jaxae.nets.made import MaskedMLP
+from jaxae.nets.mlp import MLP, activation, bias_init
+from jaxae.nets.neighbours import nearest
+
+__all__ = [
+    "MLP",
+    "ConvDecoder",
+    "ConvEncoder",
+    "MaskedMLP",
+    "Residual",
+    "Upsample",
+    "activation",
+    "bias_init",
+    "nearest",
+]

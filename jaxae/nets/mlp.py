@@ -1,0 +1,82 @@
+"""Dense networks, and the two small tools that the other networks share with them.
+
+x [B, ...] any array with a leading batch axis -> [B, out].
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "tanh": jnp.tanh,
+    "gelu": nn.gelu,
+    "silu": nn.silu,
+    "elu": nn.elu,
+    "leaky_relu": nn.leaky_relu,
+    "sigmoid": nn.sigmoid,
+}
+
+
+def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+    """The elementwise function called `name`.
+
+    Args:
+        name: relu, tanh, gelu, silu, elu, leaky_relu (slope 0.01) or sigmoid.
+    Raises:
+        ValueError: another name; the message lists the choices.
+    """
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"activation {name!r} is unknown; choose from {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name]
+
+
+def bias_init(out_bias: Any = None) -> Callable[..., jax.Array]:
+    """Initialiser of an output bias: zeros, or the given numbers.
+
+    A decoder whose output bias starts at the logit of the mean training image need not spend its
+    first hundreds of steps on learning that image.
+
+    Args:
+        out_bias: None, or an array that broadcasts to the bias (`[out]`, `[channels]` or a
+            scalar).
+    Returns:
+        a linen initialiser; it raises ValueError where the array does not fit the bias.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        del key
+        start = jnp.asarray(0.0 if out_bias is None else out_bias, dtype)
+        if start.ndim > len(shape) or any(
+            have not in (1, want)
+            for have, want in zip(start.shape[::-1], shape[::-1], strict=False)
+        ):
+            raise ValueError(f"out_bias has shape {start.shape}, the output needs {shape}")
+        return jnp.full(shape, start.reshape((1,) * (len(shape) - start.ndim) + start.shape), dtype)
+
+    return init
+
+
+class MLP(nn.Module):
+    """Hidden layers with one activation, then a linear layer: `[B, ...] -> [B, out]`.
+
+    All axes but the first are flattened.
+    """
+
+    features: tuple[int, ...]
+    """widths of the hidden layers, none for a linear map"""
+    out: int
+    activation: str = "relu"
+    out_bias: Any = None
+    """start of the last layer's bias, `[out]`; None: zeros"""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        act = activation(self.activation)
+        x = x.reshape(x.shape[0], -1)
+        for width in self.features:
+            x = act(nn.Dense(width)(x))
+        return nn.Dense(self.out, bias_init=bias_init(self.out_bias))(x)

@@ -1,0 +1,217 @@
+"""The training loop: chunks of compiled steps, metrics one chunk late, checkpoints, clean stops.
+
+`fit` makes a run that can be killed at any moment and continued by the same call: what it does
+at step t depends on the seed and t alone, and everything else is in the checkpoint.
+"""
+
+import contextlib
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxae.training.checkpoint import Checkpoints
+from jaxae.training.logs import Events, Progress, plain
+from jaxae.training.parallel import Engine, Mode
+from jaxae.training.plan import Plan
+from jaxae.training.state import Model, State
+from jaxae.training.workdir import MetricsFile
+
+
+class NonFiniteLoss(RuntimeError):
+    """A metric of a training step is NaN or infinite."""
+
+
+class Stopped(Exception):
+    """SIGTERM or Ctrl-C arrived; the run was saved and can be continued."""
+
+    def __init__(self, signum: int, step: int, saved: bool):
+        where = "saved; the same command goes on from there" if saved else "nothing was kept"
+        super().__init__(f"{signal.Signals(signum).name} after step {step}: {where}")
+        self.signum, self.step = signum, step
+
+
+class Fitted(NamedTuple):
+    """What training leaves."""
+
+    states: list[State]  # one per seed
+    records: list[dict[str, Any]]  # what metrics.jsonl holds
+    seconds: float  # spent in training, earlier sessions of the run included
+    mode: Mode
+
+
+def fit(
+    model: Model,
+    data,
+    plan: Plan,
+    workdir: pathlib.Path | None = None,
+    *,
+    evaluate: Callable[[State], dict[str, float]] | None = None,
+    quiet: bool = False,
+) -> Fitted:
+    """Trains `model` on `data.train` as `plan` says, or goes on where `workdir` left off.
+
+    Args:
+        model: the bundle of pure functions.
+        data: a `jaxae.data.Data`.
+        plan: steps, batch, seeds, arrangement, intervals.
+        workdir: folder of `checkpoints/`, `metrics.jsonl` and TensorBoard events. Locking it is
+            the caller's (`Workdir.open`). None keeps everything in memory.
+        evaluate: numbers of a state on held-out data, among them `loss`, which decides which
+            checkpoint is kept as the best; called every `plan.eval_every` steps.
+        quiet: no progress.
+
+    Raises:
+        NonFiniteLoss: names the step, the metric and the last good checkpoint.
+        Stopped: after SIGTERM or Ctrl-C, once the state is on disk.
+        DeviceError, DataError, CheckpointError: before the first step.
+    """
+    with contextlib.ExitStack() as closing:
+        checkpoints = metrics_file = events = None
+        mode = None
+        if workdir is not None:
+            checkpoints = closing.enter_context(Checkpoints(pathlib.Path(workdir) / "checkpoints"))
+            if checkpoints.steps():
+                mode = Mode(**checkpoints.meta()["mode"])
+        engine = Engine(model, data.train, plan, mode)
+        states, step, seconds, records = None, 0, 0.0, []
+        if workdir is not None:
+            found = checkpoints.restore(jax.eval_shape(engine.init))
+            if found:
+                step, states, meta = found
+                states, seconds = jax.device_put(states, engine.whole), meta["seconds"]
+            metrics_file = MetricsFile(pathlib.Path(workdir) / "metrics.jsonl")
+            metrics_file.cut_back(step)
+            records = metrics_file.read()
+            events = Events(pathlib.Path(workdir) / "tensorboard", step)
+            closing.callback(events.close)
+        if states is None:
+            states = engine.init()
+            if plan.refresh_first:
+                states = engine.refresh(states, 0)
+        progress = Progress(plan.steps, step, quiet)
+        closing.callback(progress.close)
+        stop = closing.enter_context(_signals())
+        clock = _Clock(step, seconds)
+
+        def write(record):
+            records.append(record)
+            if metrics_file:
+                metrics_file.write(record)
+                events.write(record)
+
+        def log(first, steps, on_the_way):
+            """Waits for a chunk's metrics, refuses what is not finite, writes the means."""
+            metrics = engine.fetch(on_the_way)
+            _check_finite(metrics, first, checkpoints)
+            end = first + steps
+            speed = clock.tick(end)
+            means = {f"train/{k}": plain(v.mean(axis=1)) for k, v in metrics.items()}
+            write({"step": end} | means | {"seconds": clock.seconds(), "steps_per_s": speed})
+            progress.update(end, means.get("train/loss", 0.0), speed)
+
+        pending = None
+        while step < plan.steps:
+            steps = min(plan.log_every - step % plan.log_every, plan.steps - step)
+            states, on_the_way = engine.run(states, step, steps)
+            if pending:
+                log(*pending)
+            pending = (step, steps, on_the_way)
+            before, step = step, step + steps
+            last = step == plan.steps
+            due = lambda every: every > 0 and step // every > before // every
+            evaluating = evaluate is not None and (due(plan.eval_every) or last)
+            saving = due(plan.save_every) or last or stop.signum is not None
+            if evaluating or saving or due(plan.refresh_every):
+                log(*pending)
+                pending = None
+            if due(plan.refresh_every) and not last:
+                states = engine.refresh(states, step)
+            held_out = None
+            if evaluating:
+                seen = [evaluate(state) for state in engine.part(states)]
+                means = {k: plain(np.array([s[k] for s in seen])) for k in seen[0]}
+                write({"step": step} | {f"test/{k}": v for k, v in means.items()})
+                held_out = float(np.mean(means["loss"])) if "loss" in means else None
+                clock.skip(step)
+            if saving and checkpoints:
+                meta = {"mode": vars(engine.mode), "seconds": clock.seconds()}
+                checkpoints.save(step, states, held_out, meta)
+            if stop.signum is not None and not last:
+                if checkpoints:
+                    checkpoints.wait()
+                raise Stopped(stop.signum, step, checkpoints is not None)
+        if checkpoints:
+            checkpoints.wait()
+        return Fitted(engine.part(states), records, clock.seconds(), engine.mode)
+
+
+def _check_finite(metrics: dict[str, np.ndarray], first: int, checkpoints) -> None:
+    bad = [
+        (int(step), name, int(seed), value[seed, step])
+        for name, value in metrics.items()
+        for seed, step in np.argwhere(~np.isfinite(value))
+    ]
+    if not bad:
+        return
+    step, name, seed, value = min(bad, key=lambda b: b[0])
+    kept = "no checkpoint had been written yet"
+    if checkpoints:
+        checkpoints.wait()
+        if checkpoints.steps():
+            kept = f"the last good checkpoint is step {max(checkpoints.steps())}"
+    raise NonFiniteLoss(
+        f"{name} is {value} at step {first + step + 1} (seed number {seed}); {kept}. "
+        "A lower learning rate is the usual remedy."
+    )
+
+
+class _Clock:
+    """Seconds spent in this run over all its sessions, and the speed of the last chunks."""
+
+    def __init__(self, step: int, seconds: float):
+        self.earlier, self.start = seconds, time.monotonic()
+        self.mark, self.step = self.start, step
+
+    def seconds(self) -> float:
+        return self.earlier + time.monotonic() - self.start
+
+    def tick(self, step: int) -> float:
+        now = time.monotonic()
+        speed = (step - self.step) / max(now - self.mark, 1e-9)
+        self.mark, self.step = now, step
+        return speed
+
+    def skip(self, step: int) -> None:
+        """Leaves out of the speed what was spent on something else than steps."""
+        self.mark, self.step = time.monotonic(), step
+
+
+class _Signal:
+    signum: int | None = None
+
+
+@contextlib.contextmanager
+def _signals():
+    """Notes the first SIGTERM or SIGINT instead of dying of it; the second Ctrl-C is obeyed."""
+    caught = _Signal()
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # only the main thread may set handlers
+        return
+
+    def note(signum, frame):
+        if caught.signum is not None and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.signum = signum
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,259 @@
+"""The one place that knows about devices, loops and several seeds.
+
+An `Engine` runs chunks of steps. Whatever the arrangement, step t of a seed sees the batch
+`split.order(seed, t)` and the key `fold_in(key(seed), t)`, so the arrangement changes speed and
+rounding, never the experiment. Rounding does differ between the arrangements, so a resumed run
+keeps the `Mode` it began with.
+"""
+
+import concurrent.futures
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxae.training.plan import Plan
+from jaxae.training.state import Model, State
+
+AXIS = "data"
+
+
+class DeviceError(ValueError):
+    """The plan does not fit the devices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """How a run is laid out; stored with its checkpoints."""
+
+    parallel: str  # mesh | pmap
+    devices: int
+    loop: str  # scan | calls
+    seeds_by: str  # vmap | sequence
+
+
+def data_mesh(devices: int) -> jax.sharding.Mesh:
+    """A one-dimensional mesh over the first `devices` devices, its axis named "data"."""
+    return jax.make_mesh(
+        (devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
+
+
+def over_rows(function, mesh: jax.sharding.Mesh):
+    """`function(whole, rows, axis_name=...)` with the second argument's rows split over the mesh.
+
+    For exact searches in a table that no single device should hold: the function sees its own
+    rows and merges with the others' through the collectives of `axis_name`.
+    """
+
+    def local(whole, rows):
+        return function(whole, rows, axis_name=AXIS)
+
+    return jax.jit(
+        jax.shard_map(local, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False)
+    )
+
+
+def choose(plan: Plan, convolves: bool) -> Mode:
+    """The arrangement for a plan, from its fields or, where they say auto, by rule.
+
+    On a CPU a convolution inside a compiled loop is about four times slower than alone, and
+    vmapped over seeds about twice; everywhere else scan and vmap win.
+
+    Raises:
+        DeviceError: more devices asked than there are, or a batch that they cannot share.
+    """
+    there = jax.device_count()
+    devices = plan.devices or there
+    if devices > there:
+        raise DeviceError(f"devices={devices}, but there are only {there}")
+    if plan.batch_size % devices:
+        raise DeviceError(
+            f"batch_size={plan.batch_size} is not divisible by the {devices} devices; choose a "
+            f"multiple of {devices}, or devices=1"
+        )
+    if plan.parallel == "pmap" and jax.process_count() > 1:
+        raise DeviceError("parallel=pmap runs in one process; use parallel=mesh on several hosts")
+    slow_inside = convolves and jax.default_backend() == "cpu"
+    loop = plan.loop if plan.loop != "auto" else ("calls" if slow_inside else "scan")
+    by = plan.seeds_by if plan.seeds_by != "auto" else ("sequence" if slow_inside else "vmap")
+    return Mode(plan.parallel, devices, loop, by)
+
+
+class Engine:
+    """Compiled chunks of steps of one model on one training split.
+
+    Args:
+        model: the bundle of pure functions.
+        split: the training data (`jaxae.data.Split` or anything with its methods).
+        plan: steps, batch, seeds, arrangement.
+        mode: the arrangement of an earlier run that is to be continued; None chooses one.
+    """
+
+    def __init__(self, model: Model, split, plan: Plan, mode: Mode | None = None):
+        self.model, self.split, self.plan = model, split, plan
+        split.order(plan.seed, 0, plan.batch_size)  # refuses a batch larger than the data set
+        self.arrays = split.arrays if split.resident else {}
+        self.mode = mode or choose(plan, self._convolves())
+        self.seeds = [plan.seed + i for i in range(plan.seeds)]
+        self.mesh = data_mesh(self.mode.devices)
+        self.whole = NamedSharding(self.mesh, P())
+        self.arrays = jax.device_put(self.arrays, self.whole)
+        self._run = self._compile()
+        self._ahead = _Ahead(self._payload) if not split.resident else None
+
+    def _convolves(self) -> bool:
+        payload = self.split.order(0, 0, self.plan.batch_size)
+        rows = self.split.rows(self.arrays, payload) if self.arrays else self.split.gather(payload)
+        shapes = jax.eval_shape(lambda rows: rows, rows)
+        state = jax.eval_shape(self.model.init, jax.random.key(0))
+        jaxpr = jax.make_jaxpr(lambda s, r, k: self._step(s, r, k, None))(
+            state, shapes, jax.random.key(0)
+        )
+        return "conv_general_dilated" in str(jaxpr)
+
+    def _step(self, state: State, rows, key, axis_name):
+        rng = jax.random.fold_in(key, state.step)
+        batch = self.split.finish(rows, jax.random.fold_in(rng, 0))
+        noise = jax.random.fold_in(rng, 1)
+        if axis_name is not None:
+            noise = jax.random.fold_in(noise, jax.lax.axis_index(axis_name))
+        return self.model.step(state, batch, noise, axis_name)
+
+    def _compile(self):
+        """`run(states, arrays, payload, keys)` for one call: a chunk under scan, else a step."""
+        scan, vmap = self.mode.loop == "scan", self.mode.seeds_by == "vmap"
+        mapped = self.mode.parallel == "pmap"
+        lead = int(scan) + int(vmap)  # axes of the payload before the batch
+
+        def one(state, arrays, payload, key):
+            rows = self.split.rows(arrays, payload) if self.split.resident else payload
+            if not mapped:
+                rows = jax.lax.with_sharding_constraint(rows, NamedSharding(self.mesh, P(AXIS)))
+            state, metrics = self._step(state, rows, key, AXIS if mapped else None)
+            return state, jax.lax.pmean(metrics, AXIS) if mapped else metrics
+
+        def chunk(state, arrays, payload, key):
+            return jax.lax.scan(lambda s, p: one(s, arrays, p, key), state, payload)
+
+        run = chunk if scan else one
+        if vmap:
+            run = jax.vmap(run, in_axes=(0, None, 0, 0))
+        if not mapped:
+            split = NamedSharding(self.mesh, P(*[None] * lead, AXIS))
+            return jax.jit(
+                run,
+                in_shardings=(self.whole, self.whole, split, self.whole),
+                out_shardings=self.whole,
+                donate_argnums=0,
+            )
+        devices = self.mode.devices
+        parallel = jax.pmap(
+            run,
+            AXIS,
+            in_axes=(None, None, lead, None),
+            out_axes=None,
+            donate_argnums=0,
+            devices=jax.devices()[:devices],
+        )
+        share = lambda x: x.reshape(*x.shape[:lead], devices, -1, *x.shape[lead + 1 :])
+        return lambda states, arrays, payload, keys: parallel(
+            states, arrays, jax.tree.map(share, payload), keys
+        )
+
+    def init(self) -> Any:
+        """The states of all seeds before the first step."""
+        init = jax.jit(self.model.init, out_shardings=self.whole)
+        states = [init(jax.random.key(seed)) for seed in self.seeds]
+        return self.join(states)
+
+    def join(self, states: list[State]) -> Any:
+        """One pytree for all seeds: stacked under vmap, a list where they run in turn."""
+        if self.mode.seeds_by == "vmap":
+            return jax.device_put(jax.tree.map(lambda *x: jax.numpy.stack(x), *states), self.whole)
+        return list(states)
+
+    def part(self, states: Any) -> list[State]:
+        """The state of each seed."""
+        if self.mode.seeds_by == "vmap":
+            return [jax.tree.map(lambda x: x[i], states) for i in range(len(self.seeds))]
+        return list(states)
+
+    def _payload(self, step: int, steps: int):
+        """What steps `step .. step+steps-1` need from the host, one array tree per seed: [n,B]
+        indices for data that lives on the device, [n,B,...] rows for data that is streamed."""
+        if self.split.resident:
+            fetch = lambda seed, t: self.split.order(seed, t, self.plan.batch_size)
+        else:
+            fetch = lambda seed, t: self.split.gather(
+                self.split.order(seed, t, self.plan.batch_size)
+            )
+        stack = lambda trees: jax.tree.map(lambda *x: np.stack(x), *trees)
+        return [stack([fetch(seed, step + i) for i in range(steps)]) for seed in self.seeds]
+
+    def run(self, states: Any, step: int, steps: int):
+        """`steps` training steps from `step` on. The states given are donated.
+
+        Returns:
+            the new states, and metrics `{name: [seeds, steps]}` still on their way: `fetch` them.
+        """
+        payload = self._ahead(step, steps) if self._ahead else self._payload(step, steps)
+        keys = [jax.random.key(seed) for seed in self.seeds]
+        if self.mode.seeds_by == "vmap":
+            stacked = jax.tree.map(lambda *x: np.stack(x), *payload)
+            states, metrics = self._run_chunk(states, stacked, jax.numpy.stack(keys), steps)
+            return states, [metrics]
+        ran = [self._run_chunk(*each, steps) for each in zip(states, payload, keys, strict=True)]
+        return [state for state, _ in ran], [metrics for _, metrics in ran]
+
+    def _run_chunk(self, states, payload, keys, steps: int):
+        if self.mode.loop == "scan":
+            return self._run(states, self.arrays, payload, keys)
+        metrics, axis = [], int(self.mode.seeds_by == "vmap")
+        for i in range(steps):
+            now = jax.tree.map(lambda x: np.take(x, i, axis=axis), payload)
+            states, seen = self._run(states, self.arrays, now, keys)
+            metrics.append(seen)
+        return states, metrics
+
+    def fetch(self, metrics) -> dict[str, np.ndarray]:
+        """Waits for metrics of `run`: `{name: [seeds, steps]}` as numpy."""
+        seeds = []
+        for part in jax.device_get(metrics):
+            if isinstance(part, list):
+                part = jax.tree.map(lambda *x: np.stack(x, axis=-1), *part)
+            seeds.append(jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), part))
+        return jax.tree.map(lambda *x: np.concatenate(x), *seeds)
+
+    def refresh(self, states: Any, step: int) -> Any:
+        """Passes the whole training set, in order, through `model.refresh`, for every seed."""
+        if self.model.refresh is None:
+            raise ValueError("this model has nothing to refresh: set refresh_first=False, "
+                             "refresh_every=0")  # fmt: skip
+        refresh = jax.jit(self.model.refresh, donate_argnums=0)
+        fresh = []
+        for seed, state in zip(self.seeds, self.part(states), strict=True):
+            base = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 2)
+            for i, (batch, mask) in enumerate(self.split.examples(self.plan.batch_size)):
+                batch = batch | {"index": np.where(mask, batch["index"], -1)}
+                state = refresh(state, batch, jax.random.fold_in(base, i))
+            fresh.append(state)
+        return self.join(fresh)
+
+
+class _Ahead:
+    """Reads the next chunk from the host while the device works on this one."""
+
+    def __init__(self, read):
+        self.read, self.pool, self.next = read, concurrent.futures.ThreadPoolExecutor(1), None
+
+    def __call__(self, step, steps):
+        asked = (step, steps)
+        found = self.next[1] if self.next and self.next[0] == asked else None
+        payload = found.result() if found else self.read(*asked)
+        ahead = (step + steps, steps)
+        self.next = (ahead, self.pool.submit(self.read, *ahead))
+        return payload

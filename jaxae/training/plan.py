@@ -1,0 +1,47 @@
+"""How a model is trained, whatever the model is: steps, batches, seeds, devices, intervals."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Every field is a flag of the command line; the line below a field is its help text."""
+
+    steps: int = 2000
+    """training steps in all"""
+    batch_size: int = 64
+    """examples per step, over all devices together"""
+    seed: int = 0
+    """fixes initial parameters, the order of the data and all noise"""
+    seeds: int = 1
+    """independent runs in one go, with seeds seed, seed+1, ..."""
+    parallel: Literal["mesh", "pmap"] = "mesh"
+    """several devices by jit over a mesh, or by pmap"""
+    devices: int = 0
+    """devices to use; 0 takes all there are"""
+    loop: Literal["auto", "scan", "calls"] = "auto"
+    """a chunk of steps as one compiled scan or as single calls; auto: calls for convolutions on a
+    CPU"""
+    seeds_by: Literal["auto", "vmap", "sequence"] = "auto"
+    """several seeds as one vmapped program, or in turn; auto: in turn for convolutions on a CPU"""
+    log_every: int = 50
+    """steps in a chunk: metrics are averaged over a chunk and logged once"""
+    eval_every: int = 500
+    """steps between looks at held-out data; 0 for never"""
+    eval_examples: int = 1000
+    """held-out examples in such a look (the final evaluation uses all)"""
+    save_every: int = 1000
+    """steps between checkpoints (one more is written at the end and when the run is stopped)"""
+    refresh_first: bool = False
+    """let the model re-read the whole training set before the first step (ACN: fill the memory)"""
+    refresh_every: int = 0
+    """steps between passes in which the model re-reads the whole training set; 0 for never"""
+
+    def __post_init__(self):
+        for field in ("steps", "batch_size", "seeds", "log_every", "save_every", "eval_examples"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        for field in ("seed", "devices", "eval_every", "refresh_every"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field}={getattr(self, field)} must not be negative")

@@ -1,0 +1,117 @@
+"""The contract every model keeps: `State`, `Model`, `Spec`, and one player's descent.
+
+This module knows nothing about a paper, a data set or a device. Models import it; the
+training loop, the evaluation and the tests talk to models only through it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import numpy as np
+import optax
+
+
+@flax.struct.dataclass
+class State:
+    """All that a step changes, and all that a checkpoint holds."""
+
+    step: jax.Array  # int32 scalar
+    params: dict[str, Any]  # by network, e.g. enc, dec, critic
+    opt: dict[str, Any]  # by player, e.g. autoencoder, critic
+    extra: dict[str, Any]  # what no gradient moves: batch statistics, codebooks, code memory
+
+
+class Spec(NamedTuple):
+    """What a model may know about its data before it has seen a batch."""
+
+    image_shape: tuple[int, int, int]  # H, W, C
+    size: int  # training examples; `index` runs over 0..size-1
+    classes: int  # 0 where there are no labels
+    levels: int  # values a pixel can take: 256, 17 (digits), 2 (binarised), 0 (continuous)
+    mean: np.ndarray  # [H, W, C] mean training image, in the range the model sees
+
+
+class Model(NamedTuple):
+    """A bundle of pure functions. Nothing in it is compiled; the caller compiles.
+
+    A batch is a dict: `image` [B,H,W,C] float32 (in [0,1] unless standardised), `index` [B]
+    int32 (position in the training set, -1 for an image that is not in it), and where the data
+    has them `label` [B] int32 and `labelled` [B] bool. A capability that a paper lacks is None.
+    """
+
+    init: Callable
+    """rng -> State"""
+    step: Callable
+    """state, batch, rng, axis_name=None -> State, {name: scalar}: one step of all players.
+    `rng` is fresh at every step; under `axis_name` the batch is this device's share."""
+    evaluate: Callable
+    """state, batch, rng -> {name: [B]}: per example, in nats or squared error, unreduced.
+    Holds `loss`, the number by which the best checkpoint is chosen (lower is better)."""
+    encode: Callable | None = None
+    """state, x [B,H,W,C], rng -> z [B,Z]: the code that probes and retrieval read"""
+    decode: Callable | None = None
+    """state, z [B,Z], rng -> x [B,H,W,C]: the mean image, or a sample where only that exists"""
+    sample: Callable | None = None
+    """state, rng, n -> x [n,H,W,C]"""
+    prior: Callable | None = None
+    """rng, n -> z [n,Z]: for two-sample comparisons with the codes"""
+    predict: Callable | None = None
+    """state, x, rng -> logits [B,K]: label or cluster heads"""
+    assess: Callable | None = None
+    """state, data, rng -> {name: number}: what needs a whole set, not a batch"""
+    log_weight: Callable | None = None
+    """state, x, rng -> [B] nats: log p(x,z) - log q(z|x) for one z ~ q(z|x)"""
+    daydream: Callable | None = None
+    """state, x, rng -> x': one link of a chain that wanders through image space"""
+    refresh: Callable | None = None
+    """state, batch, rng -> State: re-reads training images without a gradient (a code memory,
+    batch statistics, a codebook's start); the caller passes over the whole training set"""
+
+
+def descend(loss_fn, tx, owned, opt_state, axis_name=None):
+    """One step down `loss_fn(owned) -> scalar, metrics`; what it closes over is a constant to it.
+
+    Args:
+        loss_fn: mean loss over this device's batch, with a dict of scalar metrics.
+        tx: the player's optax transformation, and `opt_state` its state.
+        owned: the parameters the player moves.
+        axis_name: the mapped axis under `pmap`; None elsewhere (under `jit` over a mesh the
+            batch mean is global already).
+    Returns:
+        the moved parameters, the optimiser's new state, the metrics.
+    """
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(owned)
+    if axis_name is not None:
+        grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
+    updates, opt_state = tx.update(grads, opt_state, owned)
+    return optax.apply_updates(owned, updates), opt_state, metrics
+
+
+def adam(learning_rate: float, decay_steps: int = 0) -> optax.GradientTransformation:
+    """Adam at a constant rate, or with the rate falling to zero along a cosine.
+
+    Args:
+        learning_rate: the rate at the first step.
+        decay_steps: steps after which the rate is zero; 0 keeps it constant.
+    """
+    if decay_steps:
+        return optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps))
+    return optax.adam(learning_rate)
+
+
+def gathered(tree: Any, axis_name: str | None) -> Any:
+    """The whole batch's rows on every device: `[B/n, ...]` -> `[B, ...]` under a mapped axis.
+
+    What a step writes into `State.extra` must be computed from these, so that every device holds
+    the same state. Without a mapped axis the rows are all there already.
+    """
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), tree)
+
+
+def split_names(params: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The networks in `names`, as the dict that `descend` moves."""
+    return {name: params[name] for name in names}

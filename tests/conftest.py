@@ -1,0 +1,33 @@
+"""Strict settings for the whole suite, made before jax starts: eight CPU devices, no silent
+broadcasting between ranks, no key used twice."""
+
+import os
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_code():
+    """Compiled code piles up in a process; each module starts with none."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """The directory that holds `mnist/`, from JAXAE_DATA_DIR; skips where there is none."""
+    folder = os.environ.get("JAXAE_DATA_DIR")
+    if not folder or not (pathlib.Path(folder) / "mnist").is_dir():
+        pytest.skip("JAXAE_DATA_DIR does not name a directory with mnist/ in it")
+    return pathlib.Path(folder)

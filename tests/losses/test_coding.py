@@ -1,0 +1,100 @@
+"""ACN's coding costs: closed form, quadrature, sampling and the upper bound beside each other."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from jaxae import losses
+
+D, M = 4, 3
+
+
+def random_mixture(seed, m=M, examples=(), tight=1.0):
+    generator = np.random.default_rng(seed)
+    code = 1.5 * generator.normal(size=(*examples, D))
+    logits, means = generator.normal(size=(2, *examples, D, m))
+    log_scales = 0.5 * tight * generator.normal(size=(*examples, D, m))
+    return [np.float32(part) for part in (code, logits, means, log_scales)]
+
+
+def test_closed_form_is_quadrature_is_bound_for_one_component():
+    code, logits, means, log_scales = random_mixture(0, m=1, examples=(20,))
+    closed = losses.kl_unit_gaussian_to_gaussian(code, means[..., 0], log_scales[..., 0])
+    s = np.exp(np.float64(log_scales[..., 0]))
+    by_hand = np.log(s) + (1 + np.float64(code - means[..., 0]) ** 2) / (2 * s**2) - 0.5
+    np.testing.assert_allclose(closed, by_hand.sum(-1), rtol=1e-6)
+    for nodes in (2, 16):
+        quadrature = losses.kl_unit_gaussian_to_mixture(code, logits, means, log_scales, nodes)
+        np.testing.assert_allclose(quadrature, closed, rtol=2e-6, atol=1e-6)
+    bound = losses.kl_mixture_upper_bound(code, logits, means, log_scales)
+    np.testing.assert_allclose(bound, closed, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_quadrature_and_single_samples_agree_with_monte_carlo(seed):
+    n, (code, logits, means, log_scales) = 400_000, random_mixture(seed)
+    z = code + np.random.default_rng(100 + seed).normal(size=(n, D))
+    log_prior = 0.0
+    for j in range(D):
+        density = sum(
+            weight * stats.norm.pdf(z[:, j], mean, scale)
+            for weight, mean, scale in zip(
+                special.softmax(logits[j]), means[j], np.exp(log_scales[j]), strict=True
+            )
+        )
+        log_prior = log_prior + np.log(density)
+    costs = stats.norm.logpdf(z, code).sum(-1) - log_prior
+    error = costs.std() / math.sqrt(n)
+    kl = losses.kl_unit_gaussian_to_mixture(code, logits, means, log_scales)
+    assert abs(kl - costs.mean()) < 4 * error
+    sampled = jax.vmap(losses.kl_unit_gaussian_to_mixture_sampled, (None, 0, None, None, None))(
+        code, np.float32(z[:1000]), logits, means, log_scales
+    )
+    np.testing.assert_allclose(sampled, costs[:1000], rtol=1e-4, atol=1e-4)
+    assert losses.kl_mixture_upper_bound(code, logits, means, log_scales) > kl
+
+
+def test_nodes_converge():
+    # The card's setting: 4 dimensions, 3 components of about unit scale.
+    mixture = random_mixture(7, examples=(10,), tight=0.3)
+    fine = losses.kl_unit_gaussian_to_mixture(*mixture, nodes=64)
+    for nodes, error in ((8, 1e-3), (16, 2e-5)):
+        coarse = losses.kl_unit_gaussian_to_mixture(*mixture, nodes=nodes)
+        np.testing.assert_allclose(coarse, fine, atol=error)
+
+
+def test_never_negative_and_below_the_bound():
+    mixture = random_mixture(1, examples=(500,))
+    kl = losses.kl_unit_gaussian_to_mixture(*mixture)
+    bound = losses.kl_mixture_upper_bound(*mixture)
+    assert (kl >= 0).all()
+    assert (bound >= kl).all()
+
+
+def test_nothing_to_pay_when_the_prior_is_the_posterior():
+    code, logits, means, _ = random_mixture(2)
+    same = np.broadcast_to(code[:, None], means.shape)
+    for cost in (losses.kl_unit_gaussian_to_mixture, losses.kl_mixture_upper_bound):
+        np.testing.assert_allclose(cost(code, logits, same, np.zeros_like(same)), 0.0, atol=2e-6)
+    assert losses.kl_unit_gaussian_to_gaussian(code, code, np.zeros_like(code)) == 0.0
+
+
+def test_mixture_density_integrates_to_one():
+    _, logits, means, log_scales = random_mixture(3)
+    z = np.linspace(-30, 30, 6001, dtype=np.float32)
+    for j in range(D):
+        part = [np.broadcast_to(p[j], (z.size, 1, M)) for p in (logits, means, log_scales)]
+        density = np.exp(losses.mixture_log_prob(z[:, None], *part))
+        assert abs(np.trapezoid(density, z) - 1) < 1e-5
+
+
+def test_order_credit_is_the_cards():
+    assert losses.order_credit(1) == 0.0
+    assert losses.order_credit(4) == pytest.approx(math.log(24) / 4)
+    for n, nats in ((360, 4.897), (10_000, 8.211), (50_000, 9.820), (1_281_167, 13.063)):
+        assert losses.order_credit(n) == pytest.approx(nats, abs=6e-4)
+    with pytest.raises(ValueError, match="item"):
+        losses.order_credit(0)

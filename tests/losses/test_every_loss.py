@@ -1,0 +1,279 @@
+"""One list of checks over all losses: value and gradient against float64 numpy and scipy, jit,
+vmap, shape and dtype errors, and finite values and gradients at extreme inputs."""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from jaxae import losses
+
+generator = np.random.default_rng(0)
+normal = lambda *shape: generator.normal(size=shape).astype(np.float32)
+uniform = lambda *shape: generator.uniform(size=shape).astype(np.float32)
+log_sd = lambda *shape: 0.5 * normal(*shape)
+grid = lambda *shape: (generator.integers(0, 4, size=shape) / 3).astype(np.float32)
+
+
+class Case(NamedTuple):
+    loss: Callable
+    reference: Callable  # the same in float64, from another formula or library
+    args: tuple
+    extremes: list  # one number per argument, which then fills it
+    argnums: tuple = ()  # arguments with a gradient, all by default
+
+
+def logistic_mixture(params, x, levels=4):
+    """Bin masses as differences of scipy's cdf, pixel by pixel."""
+    channels, half = x.shape[-1], 1 / (levels - 1)
+    blocks = params.reshape(
+        *params.shape[:-1], 1 + 2 * channels + channels * (channels - 1) // 2, -1
+    )
+    total = np.zeros(x.shape[0])
+    for place in np.ndindex(x.shape[:-1]):
+        logits, rest = blocks[place][0], blocks[place][1:]
+        means, log_scales, couplings = np.split(rest, [channels, 2 * channels])
+        mass = special.softmax(logits)
+        pairs = [(c, j) for c in range(channels) for j in range(c)]
+        for c in range(channels):
+            y = 2 * x[place] - 1
+            centre = means[c] + sum(
+                np.tanh(couplings[pairs.index((c, j))]) * y[j] for j in range(c)
+            )
+            cdf = functools.partial(stats.logistic.cdf, loc=centre, scale=np.exp(log_scales[c]))
+            upper = 1.0 if x[place][c] == 1 else cdf(y[c] + half)
+            lower = 0.0 if x[place][c] == 0 else cdf(y[c] - half)
+            mass = mass * (upper - lower)
+        total[place[0]] -= np.log(mass.sum())
+    return total
+
+
+def kl_gaussians(mean_q, log_var_q, mean_p, log_var_p):
+    s, t = np.exp(log_var_q / 2), np.exp(log_var_p / 2)
+    return (np.log(t / s) + (s**2 + (mean_q - mean_p) ** 2) / (2 * t**2) - 0.5).sum(-1)
+
+
+def mixture_pdf(z, logits, means, log_scales):
+    parts = special.softmax(logits, axis=-1) * stats.norm.pdf(
+        z[..., None], means, np.exp(log_scales)
+    )
+    return parts.sum(-1)
+
+
+def kl_by_trapezoids(code, *mixture):
+    noise = np.linspace(-9, 9, 2001)
+    log_ratio = [stats.norm.logpdf(e) - np.log(mixture_pdf(code + e, *mixture)) for e in noise]
+    weights = stats.norm.pdf(noise)[:, None, None]
+    return np.trapezoid(weights * np.stack(log_ratio), noise, axis=0).sum(-1)
+
+
+def upper_bound(code, logits, means, log_scales):
+    kl = log_scales + (1 + (code[..., None] - means) ** 2) / (2 * np.exp(log_scales) ** 2) - 0.5
+    return -np.log((special.softmax(logits, axis=-1) * np.exp(-kl)).sum(-1)).sum(-1)
+
+
+def streamed(log_weights):
+    carry = losses.extend_bound(losses.empty_bound(log_weights.shape[1:]), log_weights[:1])
+    return losses.finish_bound(losses.extend_bound(carry, log_weights[1:]))
+
+
+IMAGE, CODE, MIXTURE = (3, 2, 2, 2), (3, 2), (3, 2, 3)
+BIG, signs = 1e4, lambda *sizes: list(itertools.product(*[(-s, s) for s in sizes]))
+CASES = {
+    "bernoulli_nll": Case(
+        losses.bernoulli_nll,
+        lambda l, x: (
+            -(x * np.log(special.expit(l)) + (1 - x) * np.log(special.expit(-l))).sum((1, 2, 3))
+        ),
+        (2 * normal(*IMAGE), uniform(*IMAGE)),
+        [(l, x) for l in (-BIG, BIG) for x in (0.0, 1.0)],
+    ),
+    "gaussian_nll": Case(
+        losses.gaussian_nll,
+        lambda x, m, s: -stats.norm.logpdf(x, m, np.exp(s)).sum((1, 2, 3)),
+        (normal(*IMAGE), normal(*IMAGE), log_sd(*IMAGE)),
+        signs(BIG, BIG, 30),
+    ),
+    "gaussian_nll, one scale": Case(
+        losses.gaussian_nll,
+        lambda x, m, s: -stats.norm.logpdf(x, m, np.exp(s)).sum((1, 2, 3)),
+        (normal(*IMAGE), normal(*IMAGE), np.float32(-0.7)),
+        signs(BIG, BIG, 30),
+    ),
+    "half_squared_error": Case(
+        losses.half_squared_error,
+        lambda x, m: 0.5 * ((x - m) ** 2).sum((1, 2, 3)),
+        (normal(*IMAGE), normal(*IMAGE)),
+        signs(BIG, BIG),
+    ),
+    "logistic_mixture_nll": Case(
+        functools.partial(losses.logistic_mixture_nll, levels=4),
+        logistic_mixture,
+        (normal(2, 1, 2, 20), grid(2, 1, 2, 3)),
+        [(p, x) for p in (-BIG, BIG, -30.0, 30.0) for x in (0.0, 2 / 3, 1.0)],
+        argnums=(0,),
+    ),
+    "kl_to_standard_normal": Case(
+        losses.kl_to_standard_normal,
+        lambda m, v: kl_gaussians(m, v, 0.0, 0.0),
+        (normal(*CODE), normal(*CODE)),
+        signs(BIG, 30),
+    ),
+    "kl_diagonal_gaussians": Case(
+        losses.kl_diagonal_gaussians,
+        kl_gaussians,
+        (normal(*CODE), normal(*CODE), normal(*CODE), normal(*CODE)),
+        signs(BIG, 30, BIG, 30),
+    ),
+    "gaussian_log_prob": Case(
+        losses.gaussian_log_prob,
+        lambda z, m, v: stats.norm.logpdf(z, m, np.exp(v / 2)).sum(-1),
+        (normal(*CODE), normal(*CODE), normal(*CODE)),
+        signs(BIG, BIG, 30),
+    ),
+    "kl_monte_carlo": Case(
+        losses.kl_monte_carlo,
+        lambda q, p: sum(q[i] - p[i] for i in range(3)) / 3,
+        (normal(*CODE), normal(*CODE)),
+        signs(BIG, BIG),
+    ),
+    "free_bits": Case(
+        functools.partial(losses.free_bits, floor=0.5),
+        lambda kl: sum(max(0.5, sum(group) / len(group)) for group in kl.T),
+        (uniform(4, 5),),
+        [(0.0,), (BIG,)],
+    ),
+    "free_bits_per_example": Case(
+        functools.partial(losses.free_bits_per_example, floor=0.5),
+        lambda kl: np.array([sum(max(0.5, cost) for cost in row) for row in kl]),
+        (uniform(4, 5),),
+        [(0.0,), (BIG,)],
+    ),
+    "capacity_penalty": Case(
+        functools.partial(losses.capacity_penalty, gamma=10.0),
+        lambda rate, capacity: 10 * np.where(rate > capacity, rate - capacity, capacity - rate),
+        (uniform(5), np.float32(0.5)),
+        [(0.0, 0.0), (BIG, 1.0)],
+    ),
+    "importance_weighted_bound": Case(
+        losses.importance_weighted_bound,
+        lambda w: np.log(np.exp(w).mean(0)),
+        (normal(*CODE),),
+        signs(BIG),
+    ),
+    "extend_bound": Case(
+        streamed, lambda w: np.log(np.exp(w).mean(0)), (normal(*CODE),), signs(BIG)
+    ),
+    "mixture_log_prob": Case(
+        losses.mixture_log_prob,
+        lambda z, *mixture: np.log(mixture_pdf(z, *mixture)).sum(-1),
+        (normal(*CODE), normal(*MIXTURE), normal(*MIXTURE), log_sd(*MIXTURE)),
+        signs(BIG, BIG, BIG, 30),
+    ),
+    "kl_unit_gaussian_to_mixture": Case(
+        functools.partial(losses.kl_unit_gaussian_to_mixture, nodes=32),
+        kl_by_trapezoids,
+        (normal(*CODE), normal(*MIXTURE), normal(*MIXTURE), 0.5 * log_sd(*MIXTURE)),
+        signs(BIG, BIG, BIG, 30),
+    ),
+    "kl_unit_gaussian_to_mixture_sampled": Case(
+        losses.kl_unit_gaussian_to_mixture_sampled,
+        lambda c, z, *mixture: (stats.norm.logpdf(z, c) - np.log(mixture_pdf(z, *mixture))).sum(-1),
+        (normal(*CODE), normal(*CODE), normal(*MIXTURE), normal(*MIXTURE), log_sd(*MIXTURE)),
+        signs(BIG, BIG, BIG, BIG, 30),
+    ),
+    "kl_unit_gaussian_to_gaussian": Case(
+        losses.kl_unit_gaussian_to_gaussian,
+        lambda c, m, s: kl_gaussians(c, 0.0, m, 2 * s),
+        (normal(*CODE), normal(*CODE), log_sd(*CODE)),
+        signs(BIG, BIG, 30),
+    ),
+    "kl_mixture_upper_bound": Case(
+        losses.kl_mixture_upper_bound,
+        upper_bound,
+        (normal(*CODE), normal(*MIXTURE), normal(*MIXTURE), log_sd(*MIXTURE)),
+        signs(BIG, BIG, BIG, 30),
+    ),
+}
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+def argnums(case):
+    return case.argnums or tuple(range(len(case.args)))
+
+
+def replaced(args, position, value):
+    return (*args[:position], value, *args[position + 1 :])
+
+
+def value_and_grads(case):
+    """The loss, and the gradient of its sum over examples (with weights, so none hides another)."""
+
+    def total(*args):
+        value = case.loss(*args)
+        weights = 1 + jnp.arange(value.size, dtype=value.dtype).reshape(value.shape)
+        return jnp.sum(weights * value), value
+
+    return jax.jit(jax.value_and_grad(total, argnums(case), has_aux=True))
+
+
+@every_case
+def test_value_and_gradient_under_jit(case):
+    (_, value), grads = value_and_grads(case)(*case.args)
+    args = [np.float64(a) for a in case.args]
+    expected = np.asarray(case.reference(*args))
+    assert value.shape == expected.shape
+    np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-6)
+    weights = 1 + np.arange(expected.size).reshape(expected.shape)
+    for position, grad in zip(argnums(case), grads, strict=True):
+        numerical = np.zeros(args[position].shape)
+        for place in np.ndindex(numerical.shape):
+            shift = np.zeros(numerical.shape)
+            shift[place] = 1e-5
+            up = case.reference(*replaced(args, position, args[position] + shift))
+            down = case.reference(*replaced(args, position, args[position] - shift))
+            numerical[place] = (weights * (up - down)).sum() / 2e-5
+        np.testing.assert_allclose(grad, numerical, rtol=2e-4, atol=2e-4)
+
+
+@every_case
+def test_vmap_is_a_loop(case):
+    pairs = [np.stack([a, np.flip(a)]) for a in case.args]
+    looped = np.stack([case.loss(*(a[i] for a in pairs)) for i in range(2)])
+    np.testing.assert_allclose(jax.vmap(case.loss)(*pairs), looped, rtol=1e-5, atol=1e-6)
+
+
+@every_case
+def test_nothing_broadcasts_silently(case):
+    if len(case.args) == 1:
+        pytest.skip("one argument has nothing to differ from")
+    for position, arg in enumerate(case.args):
+        cuts = [arg[:1], arg[..., :1]] if np.ndim(arg) > 1 else [np.ones(7, np.float32)]
+        for cut in cuts if np.ndim(case.args[-1]) or np.ndim(arg) != 1 else []:
+            with pytest.raises(AssertionError):
+                case.loss(*replaced(case.args, position, cut))
+
+
+@every_case
+def test_integers_are_refused(case):
+    for position, arg in enumerate(case.args):
+        if np.ndim(arg):
+            with pytest.raises(AssertionError):
+                case.loss(*replaced(case.args, position, np.int32(arg)))
+
+
+@every_case
+def test_extreme_inputs_are_finite_in_value_and_gradient(case):
+    compiled = value_and_grads(case)
+    for fill in case.extremes:
+        args = [np.full_like(a, number) for a, number in zip(case.args, fill, strict=True)]
+        (_, value), grads = compiled(*args)
+        for number in (value, *grads):
+            assert np.isfinite(number).all(), f"{fill}: {number}"

@@ -1,0 +1,170 @@
+"""Reconstruction costs: values by hand, and the logistic mixture as a distribution."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxae import losses
+
+
+def grid(levels):
+    return (np.arange(levels) / (levels - 1)).astype(np.float32)
+
+
+def total_mass(params, levels, channels):
+    """Sum of the probabilities of all values of one pixel."""
+    every = np.array(list(itertools.product(grid(levels), repeat=channels)), np.float32)
+    params = np.broadcast_to(np.float32(params), (len(every), len(params)))
+    nll = losses.logistic_mixture_nll(params, every, levels, event_ndim=1)
+    return np.exp(-np.float64(nll)).sum()
+
+
+def test_values_by_hand():
+    one = np.ones((1, 2), np.float32)
+    np.testing.assert_allclose(losses.bernoulli_nll(0 * one, one, event_ndim=1), [2 * math.log(2)])
+    # Odds of 3 to 1: the likely outcome costs ln 4/3, the other ln 4.
+    logits = np.float32([[math.log(3), math.log(3)]])
+    np.testing.assert_allclose(
+        losses.bernoulli_nll(logits, np.float32([[1, 0]]), event_ndim=1),
+        [math.log(4 / 3) + math.log(4)],
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(losses.half_squared_error(one, -2 * one, event_ndim=1), [9.0])
+    np.testing.assert_allclose(
+        losses.gaussian_nll(one, -one, math.log(2), event_ndim=1),
+        [2 * (0.5 + math.log(2) + 0.5 * math.log(2 * math.pi))],
+        rtol=1e-6,
+    )
+
+
+def test_sure_and_right_costs_nothing_sure_and_wrong_its_logit():
+    logits, targets = np.float32([1e4, -1e4, 1e4, 30]), np.float32([1, 0, 0, 1])
+    nll = losses.bernoulli_nll(logits, targets, event_ndim=0)
+    np.testing.assert_allclose(nll, [0, 0, 1e4, math.exp(-30)], rtol=1e-6)
+
+
+def test_event_ndim_says_which_axes_are_summed():
+    x, mean = np.zeros((4, 3, 2, 5), np.float32), np.ones((4, 3, 2, 5), np.float32)
+    for event_ndim, size in ((0, 1), (1, 5), (2, 10), (3, 30), (4, 120)):
+        error = losses.half_squared_error(x, mean, event_ndim)
+        np.testing.assert_array_equal(error, np.full(x.shape[: 4 - event_ndim], size / 2))
+    with pytest.raises(AssertionError):
+        losses.half_squared_error(x[0, 0], mean[0, 0])
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17, 32, 256])
+def test_mass_of_a_logistic_sums_to_one_whatever_its_centre_and_scale(levels):
+    # The edge cases of papers that take 254 of 255 for the edge, and extremes of either sign.
+    settings = [(0, -3), (0.9, -2), (0.99, -4), (0.95, -1), (-1.2, -2), (0, -7), (0, 0)]
+    settings += itertools.product([-1e4, -1, 0.3, 1, 1e4], [-1e4, -7, 3, 7, 1e4])
+    for centre, log_scale in settings:
+        assert abs(total_mass([0, centre, log_scale], levels, 1) - 1) < 1e-5, (centre, log_scale)
+
+
+@pytest.mark.parametrize(("levels", "channels"), [(2, 3), (4, 3), (3, 4), (16, 2)])
+def test_mass_of_coloured_mixtures_sums_to_one(levels, channels):
+    generator = np.random.default_rng(levels)
+    for spread in (1, 5):
+        params = spread * generator.normal(size=losses.logistic_mixture_width(channels, 3))
+        assert abs(total_mass(params, levels, channels) - 1) < 1e-5
+
+
+def test_width_is_a_hundred_for_ten_colour_components():
+    assert losses.logistic_mixture_width(3, 10) == 100
+    assert losses.logistic_mixture_width(1, 1) == 3
+
+
+def test_far_tails_keep_their_digits():
+    # sigmoid(u) - sigmoid(l) -> exp(-l) - exp(-u) far above the centre, and mirrored below it.
+    centre, scale, half, x = -40.0, math.exp(-1), 1 / 255, grid(256)[1:-1]
+    y = 2 * np.float64(x) - 1
+    tail = (y - centre) / scale - math.log(2 * math.sinh(half / scale))
+    for sign, pixels in ((1, x), (-1, 1 - x)):
+        params = np.tile(np.float32([0, sign * centre, -1]), (len(x), 1))
+        nll = losses.logistic_mixture_nll(params, pixels[:, None], 256, event_ndim=1)
+        np.testing.assert_allclose(nll, tail, rtol=1e-6)
+
+
+def test_colour_couplings_by_hand():
+    # One component; green's centre moves with red, blue's with red and green.
+    red, green, blue = np.float32([1.0, 0.5, 0.0])
+    a, b, c = np.arctanh([0.5, -0.25, 0.75])
+    params = np.float32([[0, 0.1, 0.2, 0.3, -1, -2, 0, a, b, c]])
+    centres = [0.1, 0.2 + 0.5 * 1, 0.3 - 0.25 * 1 + 0.75 * 0]
+    scales = np.exp([-1, -2, 0])
+    cdf = lambda y, i: stats.logistic.cdf(y, centres[i], scales[i])
+    mass = (1 - cdf(0.5, 0)) * (cdf(0.5, 1) - cdf(-0.5, 1)) * cdf(-0.5, 2)
+    nll = losses.logistic_mixture_nll(params, np.array([[red, green, blue]]), 3, event_ndim=1)
+    np.testing.assert_allclose(nll, [-math.log(mass)], rtol=1e-5)
+    # The mean replaces the earlier channels by their centres: 0.1, 0.25, 0.3 - 0.025 + 0.1875.
+    np.testing.assert_allclose(
+        losses.logistic_mixture_mean(params, 3),
+        [[(0.1 + 1) / 2, (0.25 + 1) / 2, (0.4625 + 1) / 2]],
+        rtol=1e-6,
+    )
+
+
+def test_mean_weighs_components_and_stays_in_range():
+    # Weights 3/4 and 1/4; the second centre is far outside and counts as the range's end.
+    params = np.float32([[math.log(3), 0, -0.5, 40, 0, 0]])
+    np.testing.assert_allclose(
+        losses.logistic_mixture_mean(params, 1), [[(0.75 * -0.5 + 0.25 * 1 + 1) / 2]], rtol=1e-6
+    )
+
+
+def test_image_costs_the_sum_of_its_pixels():
+    generator = np.random.default_rng(1)
+    params = generator.normal(size=(2, 3, 4, 20)).astype(np.float32)
+    x = (generator.integers(0, 8, size=(2, 3, 4, 3)) / 7).astype(np.float32)
+    pixels = losses.logistic_mixture_nll(params, x, 8, event_ndim=1)
+    assert pixels.shape == (2, 3, 4)
+    np.testing.assert_allclose(
+        losses.logistic_mixture_nll(params, x, 8), np.sum(pixels, axis=(1, 2)), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("levels", "channels"), [(3, 3), (7, 1)])
+def test_samples_have_the_enumerated_frequencies(levels, channels):
+    generator, n = np.random.default_rng(2), 100_000
+    params = generator.normal(size=losses.logistic_mixture_width(channels, 2)).astype(np.float32)
+    many = jnp.broadcast_to(params, (n, params.size))
+    draw = jax.jit(losses.logistic_mixture_sample, static_argnums=(2, 3))
+    sample = np.asarray(draw(many, jax.random.key(0), channels, levels))
+    assert sample.shape == (n, channels)
+    index = np.round(sample * (levels - 1)).astype(int)
+    np.testing.assert_allclose(sample, grid(levels)[index], rtol=1e-6)
+
+    every = np.array(list(itertools.product(range(levels), repeat=channels)))
+    nll = losses.logistic_mixture_nll(
+        many[: len(every)], (every / (levels - 1)).astype(np.float32), levels, event_ndim=1
+    )
+    p = np.exp(-np.float64(nll))
+    code = index @ levels ** np.arange(channels)[::-1]
+    seen = np.bincount(code, minlength=len(every)) / n
+    assert np.all(np.abs(seen - p) < 5 * np.sqrt(p * (1 - p) / n) + 1 / n)
+
+
+def test_samples_of_extreme_parameters_are_on_the_grid():
+    width = losses.logistic_mixture_width(3, 2)
+    for fill, key in zip((-1e4, 1e4), jax.random.split(jax.random.key(1)), strict=True):
+        sample = losses.logistic_mixture_sample(jnp.full((4, width), fill), key, 3, 256)
+        assert np.isin(np.asarray(sample), grid(256)).all()
+
+
+def test_misused_logistic_mixtures_are_refused():
+    x, params = np.zeros((2, 3), np.float32), np.zeros((2, 20), np.float32)
+    with pytest.raises(AssertionError):
+        losses.logistic_mixture_nll(params[:, :19], x, 4, event_ndim=1)
+    with pytest.raises(AssertionError):
+        losses.logistic_mixture_nll(params, x, 1, event_ndim=1)
+    with pytest.raises(AssertionError):
+        losses.logistic_mixture_nll(params, x, 4)
+    with pytest.raises(AssertionError):
+        losses.logistic_mixture_mean(params, 2)
+    with pytest.raises(AssertionError):
+        losses.logistic_mixture_sample(params.astype(int), jax.random.key(0), 3, 4)

@@ -2,13 +2,14 @@
 broadcasting between ranks, no key used twice."""
 
 import os
+import pathlib
+import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for `import tiny`
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
-import pathlib
 
 import jax
 import pytest

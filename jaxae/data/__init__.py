@@ -8,20 +8,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from jaxae.data.assemble import Data, assemble, from_arrays
 from jaxae.data.binary import cifar10, svhn_cropped
 from jaxae.data.digits import digits
 from jaxae.data.folder import folder
 from jaxae.data.idx import idx_set
 from jaxae.data.lines import line_angles, line_labels, lines, render_lines
-from jaxae.data.source import (
-    Data,
-    DataError,
-    Options,
-    Split,
-    assemble,
-    from_arrays,
-    refuse_resizing,
-)
+from jaxae.data.source import DataError, Options, refuse_resizing
+from jaxae.data.split import Split
 from jaxae.data.tfds_source import tfds_set
 
 __all__ = [
@@ -60,7 +54,7 @@ _PATTERNS = {
 
 def load(
     name: str,
-    options: Options = Options(),
+    options: Options = Options(),  # noqa: B008 - frozen
     data_dir: str | Path | None = None,
 ) -> Data:
     """A data set by name.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from jaxae.data.source import DataError
 
-_CONNECT_SECONDS, _READ_SECONDS = 5, 30
+_CONNECT_SECONDS, _READ_SECONDS = 5, 15
 
 
 class _Remote(NamedTuple):

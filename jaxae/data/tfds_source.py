@@ -1,12 +1,13 @@
 """What tensorflow-datasets has prepared, read without TensorFlow: `tfds:<name>[:<config>]`."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxae.data.pictures import fitted
-from jaxae.data.source import DataError, Options, Raw, hold_out
+from jaxae.data.pictures import fitted, in_threads
+from jaxae.data.source import DataError, Images, Options, Raw, blocks, hold_out
 
 
 class Records:
@@ -23,10 +24,24 @@ class Records:
         self._options = options
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        return self.read(indices)[0]
+
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
+        """Images `[B,H,W,C]` and their labels (None where there are none)."""
         images = np.empty((len(indices), *self.shape[1:]), self.dtype)
-        for place, index in enumerate(indices):
-            images[place] = self._fitted(self._source[int(self._positions[index])]["image"])
-        return images
+        examples = in_threads(self._example, self._positions[indices])
+        for place, (image, _) in enumerate(examples):
+            images[place] = image
+        return images, [label for _, label in examples]
+
+    def _example(self, position: int) -> tuple[np.ndarray, int | None]:
+        try:
+            example = self._source[int(position)]
+        except Exception as error:  # a damaged file, in the words of whoever met it
+            raise DataError(
+                f"record {position} of {self._source} is unreadable: {error}"
+            ) from error
+        return self._fitted(example["image"]), example.get("label")
 
     def _fitted(self, image: np.ndarray) -> np.ndarray:
         if not self._options.image_size and self._options.colour == "auto":
@@ -38,7 +53,7 @@ class Records:
 
 
 def tfds_set(name: str, options: Options, data_dir: Path | None) -> Raw:
-    """The `image` and `label` features of a set that was prepared in the array_record format.
+    """The feature `image`, and `label` if it is one integer, of a set prepared as array_record.
 
     Splits `train` and `test`; without `test`, `validation`; without both, a tenth of the training
     images is held out. Looked for in `data_dir`, then where tensorflow-datasets keeps its own.
@@ -51,6 +66,8 @@ def tfds_set(name: str, options: Options, data_dir: Path | None) -> Raw:
     builder = _prepared(name.replace(":", "/", 1), data_dir)
     features, splits = builder.info.features, builder.info.splits
     shape = _shape(name, features, options)
+    label = dict(features.items()).get("label")
+    labelled = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)
     if "train" not in splits:
         raise DataError(f"tfds:{name} has no split named train, only {', '.join(splits)}")
     halves = ["train", next((s for s in ("test", "validation") if s in splits), "train")]
@@ -60,24 +77,28 @@ def tfds_set(name: str, options: Options, data_dir: Path | None) -> Raw:
     else:
         positions = tuple(np.arange(len(source)) for source in sources)
     parts = []
-    for half, source, chosen in zip(halves, sources, positions, strict=True):
-        labels = _labels(builder, half)[chosen] if "label" in features else None
-        parts += [Records(source, chosen, shape, options), labels]
+    for source, chosen in zip(sources, positions, strict=True):
+        records = Records(source, chosen, shape, options)
+        parts += _read(records, labelled, options)
     return Raw(*parts, levels=256)
 
 
 def _prepared(name: str, data_dir: Path | None) -> Any:
     import tensorflow_datasets as tfds
 
-    looked = []
+    looked, problems = [], []
     for folder in (data_dir, None) if data_dir else (None,):
         try:
             builder = tfds.builder(name, data_dir=folder, file_format="array_record")
         except Exception as error:  # tfds has several types for a wrong name or format
-            raise DataError(f"tfds:{name} cannot be opened: {error}") from error
+            problems.append(error)
+            continue
         looked.append(Path(builder.data_dir))
         if (looked[-1] / "dataset_info.json").is_file():
             return builder
+    if problems and not looked:
+        reason = str(problems[-1]).splitlines()[0]
+        raise DataError(f"tfds:{name} cannot be opened: {reason}") from problems[-1]
     where = f", data_dir='{data_dir}'" if data_dir else ""
     raise DataError(
         f"tfds:{name} is not prepared (looked in {', '.join(map(str, looked))}). Prepare it once "
@@ -88,9 +109,9 @@ def _prepared(name: str, data_dir: Path | None) -> Any:
     )
 
 
-def _source(builder: Any, split: str, decoders: Any = None) -> Any:
+def _source(builder: Any, split: str) -> Any:
     try:
-        return builder.as_data_source(split=split, decoders=decoders)
+        return builder.as_data_source(split=split)
     except (NotImplementedError, ValueError) as error:
         raise DataError(
             f"tfds: {builder.data_dir} is not in the array_record format; prepare it again with "
@@ -112,8 +133,16 @@ def _shape(name: str, features: Any, options: Options) -> tuple[int, int, int]:
     return height, width, {"auto": channels, "grey": 1, "rgb": 3}[options.colour]
 
 
-def _labels(builder: Any, split: str) -> np.ndarray:
-    from tensorflow_datasets.core import decode
-
-    source = _source(builder, split, decoders={"image": decode.SkipDecoding()})
-    return np.array([source[i]["label"] for i in range(len(source))], np.int32)
+def _read(records: Records, labelled: bool, options: Options) -> tuple[Images, np.ndarray | None]:
+    """The images, as an array where they fit, and all labels, from one pass over the records."""
+    fits = math.prod(records.shape) <= options.resident_mib * 2**20
+    images = np.empty(records.shape, np.uint8) if fits else records
+    labels = np.empty(records.shape[0], np.int32) if labelled else None
+    if fits or labelled:
+        for positions in blocks(records):
+            part, numbers = records.read(positions)
+            if fits:
+                images[positions] = part
+            if labelled:
+                labels[positions] = numbers
+    return images, labels

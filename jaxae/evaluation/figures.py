@@ -20,6 +20,7 @@ INK, FAINT, LINE = "#1d2129", "#69707d", "#d9dde3"
 # Paul Tol's "muted" scheme, told apart in all common forms of colour blindness, and black.
 PALETTE = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933",
            "#ddcc77", "#cc6677", "#882255", "#aa4499", "#000000")  # fmt: skip
+PARTS = {"train": PALETTE[0], "test": PALETTE[6]}
 DPI = 100
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -190,7 +191,7 @@ def draw_reconstructions(
         columns,
         path,
         title="Reconstructions",
-        note="each pair of rows: images the model was not trained on, and what their codes decode to",
+        note="pairs of rows: test images, and below them what their codes decode to",
         row_labels=["image", "decoded"] * (len(pairs) // 2),
         row_gap_every=2,
         value_range=value_range,
@@ -292,11 +293,12 @@ def draw_latent_scatter(
         from matplotlib import colormaps, patheffects
 
         axes = figure.add_axes((0.11, 0.1, 0.85, 0.76))
+        size = np.clip(9000 / len(points), 7, 28)
         few = len(classes) <= len(PALETTE)
         colours = PALETTE if few else colormaps["viridis"](np.linspace(0, 0.95, len(classes)))
         for colour, label in zip(colours, classes, strict=False):
             x, y = points[labels == label].T
-            axes.scatter(x, y, s=11, color=colour, alpha=0.55, linewidths=0)
+            axes.scatter(x, y, s=size, color=colour, alpha=0.75, linewidths=0)
         halo = [patheffects.withStroke(linewidth=3.5, foreground="white")]
         for colour, label in zip(colours, classes if told else (), strict=False):
             x, y = np.median(points[labels == label], axis=0)
@@ -371,14 +373,25 @@ def draw_training_curves(
             last = [r for r in range(rows) if r * columns + column < len(names)][-1]
             grid[last, column].set_xlabel("step")
         seeds = max(v.shape[1] for by in curves.values() for _, v in by.values())
-        note = "blue: training batches; red: test set"
-        note += f"; one line for each of {seeds} seeds" if seeds > 1 else ""
-        note += "; the first steps leave the frame" if cut else ""
-        _head(figure, "Training", note)
-        height = size[1] * DPI
-        figure.subplots_adjust(left=64 / (size[0] * DPI), right=1 - 20 / (size[0] * DPI),
-                               bottom=52 / height, top=1 - 104 / height,
-                               wspace=0.34, hspace=0.42)  # fmt: skip
+        notes = ["mean of the steps between two points (training), of the set (test)"]
+        notes += [f"a line for each of {seeds} seeds"] if seeds > 1 else []
+        notes += ["the first steps leave the frame"] if cut else []
+        _head(figure, "Training", "; ".join(notes))
+        lines = {line.get_label(): line for axes in grid.flat for line in axes.get_lines()}
+        handles = [lines[part] for part in PARTS if part in lines]
+        width, height = size[0] * DPI, size[1] * DPI
+        corner = (1 - 10 / width, 1 - 10 / height)
+        figure.legend(
+            handles=handles, loc="upper right", ncols=2, fontsize=10, bbox_to_anchor=corner
+        )
+        figure.subplots_adjust(
+            left=64 / width,
+            right=1 - 20 / width,
+            bottom=52 / height,
+            top=1 - 104 / height,
+            wspace=0.34,
+            hspace=0.42,
+        )
 
     return _write(path, size, compose)
 
@@ -388,11 +401,11 @@ def _panel(axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bool:
     end = max(steps[-1] for steps, _ in curves.values())
     every = np.concatenate([values.ravel() for _, values in curves.values()])
     later = np.concatenate([v[s > 0.1 * end].ravel() for s, v in curves.values()])
-    for part, colour in (("train", PALETTE[0]), ("test", PALETTE[6])):
+    for part, colour in PARTS.items():
         if part in curves:
             steps, values = curves[part]
             marker = "o" if len(steps) < 12 else None
-            axes.plot(steps, values, color=colour, marker=marker, markersize=3.5, alpha=0.9)
+            axes.plot(steps, values, color=colour, marker=marker, markersize=3.5, label=part)
     axes.margins(x=0.02)
     axes.locator_params(nbins=5)
     span = later.max() - later.min() if later.size else 0.0

@@ -18,6 +18,7 @@ from jaxae.training.state import Model, State
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)  # weight of |w|^2 / 2 against the mean loss, strongest first
 SELECTION = 5000  # training examples on which the penalty is chosen
+ITERATIONS = 1000
 LINEAR_DIMS = 4096  # wider inputs are left to the neighbours: the regression would take minutes
 
 
@@ -68,9 +69,12 @@ def fit_linear_probe(
 def _fit(x: np.ndarray, labels: np.ndarray, penalty: float) -> tuple[Any, bool]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
-    probe = LogisticRegression(C=1 / (penalty * len(x)), max_iter=1000, tol=1e-3)
-    with warnings.catch_warnings(record=True) as caught:
+    probe = LogisticRegression(C=1 / (penalty * len(x)), max_iter=ITERATIONS, tol=1e-3)
+    # The solver's many small products wait for each other's threads on a busy machine: one thread
+    # was 5 to 50 times faster there.
+    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         probe.fit(x, labels)
     return probe, not any(issubclass(w.category, ConvergenceWarning) for w in caught)

@@ -30,6 +30,7 @@ def assess_run(
     probe_train_limit: int | None = 20_000,
     limit: int | None = None,
     apart: bool = True,
+    probe_data: Any = None,
 ) -> dict[str, Any]:
     """Everything that can be said about one state on the test set, as plain JSON values.
 
@@ -44,14 +45,18 @@ def assess_run(
         probe_train_limit: training examples that the probes are fitted on; None for all.
         limit: test examples used, evenly spread; None for all.
         apart: as in `mean_over`, for the model's `evaluate`.
+        probe_data: what the probes read instead of `data`: the same images in grey levels, say,
+            where the model is trained on binarised ones.
     Returns:
+        `data`: what was measured on (name and options, binarisation above all: likelihoods under
+        different ones cannot be compared);
         `test`: means and standard errors of the model's `evaluate` (nats, or squared error where
         the model has no likelihood); `likelihood`: `bounds` and `active_units`, for models with
         `log_weight`; `probes`: `probe_table`; `whole_set`: the model's own `assess`.
     """
     of_means, of_bounds, of_codes, of_probes, of_set = jax.random.split(rng, 5)
     means = mean_over(model.evaluate, state, data.test, batch_size, of_means, limit, apart)
-    result = {"test": means}
+    result = {"data": _described(data), "test": means}
     if model.log_weight is not None:
         result["likelihood"] = bounds(
             model,
@@ -71,24 +76,31 @@ def assess_run(
         model,
         state,
         untrained,
-        data,
+        probe_data or data,
         batch_size=batch_size,
         rng=of_probes,
         train_limit=probe_train_limit,
         limit=limit,
     )
+    if probe_data:
+        result["probes"]["data"] = _described(probe_data)
     if model.assess is not None:
         result["whole_set"] = model.assess(state, data, of_set)
     return jsonable(result)
 
 
+def _described(data: Any) -> dict[str, Any]:
+    options = ("binarise", "dequantise", "standardise")
+    return {"name": data.name, **{option: getattr(data.options, option) for option in options}}
+
+
 def _offset_bits(data: Any) -> float:
     """What turns the density of dequantised pixels into bits per dimension of the discrete ones.
 
-    The density is one over model range; a step from one level to the next covers `step` of it.
+    Where the model sees the step from one level to the next as s, the probability of a level is
+    bounded by the density times s.
     """
-    options = getattr(data, "options", None)
-    if options is None or not options.dequantise:
+    if not data.options.dequantise:
         return 0.0
     levels = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1)
     # The same position twice: both get the same noise, which cancels.
@@ -134,11 +146,12 @@ def _combine(values: list[Any]) -> Any:
     if all(_is_number(value) or value is None for value in values):
         if all(value is None for value in values):
             return None
-        known = None not in values
-        spread = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if (
-            known and len(values) > 1
-        ) else None
-        return {"mean": float(np.mean(values)) if known else None, "se": spread, "values": values}
+        mean = error = None
+        if None not in values:
+            mean = float(np.mean(values))
+            if len(values) > 1:
+                error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+        return {"mean": mean, "se": error, "values": values}
     if all(value == values[0] for value in values):
         return values[0]
     return {"values": values}

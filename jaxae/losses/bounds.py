@@ -55,7 +55,8 @@ def extend_bound(carry: BoundCarry, log_weights: jax.Array) -> BoundCarry:
     # The maximum only sets the unit in which the sum is kept; no gradient runs through it.
     largest = jax.lax.stop_gradient(jnp.maximum(carry.max, jnp.max(log_weights, axis=0)))
     unit = jnp.where(jnp.isfinite(largest), largest, 0.0)
-    total = carry.sum * jnp.exp(carry.max - unit) + jnp.sum(jnp.exp(log_weights - unit), axis=0)
+    chunk = jnp.sum(jnp.exp(log_weights - unit[None]), axis=0)
+    total = carry.sum * jnp.exp(carry.max - unit) + chunk
     return BoundCarry(largest, total, carry.count + log_weights.shape[0])
 
 

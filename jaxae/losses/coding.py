@@ -41,8 +41,10 @@ def kl_unit_gaussian_to_mixture(
 ) -> jax.Array:
     """KL(N(code, I) || mixture) by Gauss-Hermite quadrature: no noise, also in the gradient.
 
-    Exact for M = 1. With scales near the posterior's, 16 nodes leave an error of about 1e-6 nats
-    per dimension; a component much narrower than the nodes' spacing can fall between them.
+    Exact for M = 1. Otherwise the error grows as components become narrower than the posterior:
+    for M = 3 random ones with log-scales of spread 0.15 around 0, 16 nodes err by 3e-5 nats per
+    dimension on average and 32 by 2e-6; with spread 0.5 by 1e-3 and 2e-4; with spread 1 by 2e-2
+    and 7e-3, of either sign. Report costs with more nodes than training used.
 
     Args:
         code: `[..., d]` float.
@@ -112,7 +114,7 @@ def kl_mixture_upper_bound(
         `[...]` nats, summed over d; >= 0.
     Raises:
         AssertionError: shapes do not belong together (no silent broadcasting) or not float.
-    Source: Hershey & Olsen 2007, the variational bound for one Gaussian against a mixture.
+    Source: Jensen's inequality, with the weights of the components that make it tightest.
     """
     _check(code, logits, means, log_scales)
     repeated = jnp.broadcast_to(code[..., None], means.shape)

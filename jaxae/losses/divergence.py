@@ -104,7 +104,7 @@ def free_bits(kl: jax.Array, floor: float) -> jax.Array:
         scalar nats, summed over groups.
     Raises:
         AssertionError: `kl` is not of rank 2 or not float.
-    Source: Kingma et al. 2016, arXiv:1606.04934, section on free bits.
+    Source: Kingma et al. 2016, arXiv:1606.04934.
     """
     chex.assert_rank(kl, 2)
     chex.assert_type(kl, float)

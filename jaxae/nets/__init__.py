@@ -4,11 +4,13 @@ from jaxae.nets.conv import ConvDecoder, ConvEncoder, Residual, Upsample
 from jaxae.nets.made import MaskedMLP
 from jaxae.nets.mlp import MLP, activation, bias_init
 from jaxae.nets.neighbours import nearest
+from jaxae.nets.pixelcnn import GatedPixelCNN
 
 __all__ = [
     "MLP",
     "ConvDecoder",
     "ConvEncoder",
+    "GatedPixelCNN",
     "MaskedMLP",
     "Residual",
     "Upsample",

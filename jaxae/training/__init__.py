@@ -1,0 +1,25 @@
+"""Training: the contract of a model, its plan, the compiled engine, the loop, checkpoints.
+
+Only the contract is imported here; `fit` brings Orbax along and is imported when it is asked for.
+"""
+
+from typing import Any
+
+from jaxae.training.plan import Plan
+from jaxae.training.state import Model, Spec, State, adam, descend, gathered
+
+__all__ = [
+    "Fitted", "Model", "Plan", "Spec", "State", "Workdir", "adam", "descend", "fit", "gathered",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("fit", "Fitted"):
+        from jaxae.training import loop
+
+        return getattr(loop, name)
+    if name == "Workdir":
+        from jaxae.training.workdir import Workdir
+
+        return Workdir
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

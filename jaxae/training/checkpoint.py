@@ -85,8 +85,13 @@ class Checkpoints:
             meta: JSON values that come back with the arrays.
         Raises:
             CheckpointError: this save cannot start, or the one before has failed.
-            TypeError: a leaf is not an array, or has a dtype that JAX would not give back.
+            TypeError: a leaf is not an array or has a dtype that JAX would not give back, or
+                `meta` is not JSON.
         """
+        step = int(step)
+        tree = jax.tree.map_with_path(_checked, tree)
+        about = {"meta": json.loads(json.dumps(strict(meta or {}))), "leaves": _signature(tree)}
+        metric = None if metric is None or not math.isfinite(metric) else float(metric)
         self.wait()
         with self._report(f"step {step} cannot be saved"):
             if (self.directory / str(step)).exists():
@@ -94,12 +99,12 @@ class Checkpoints:
                     return
                 self._let_go()
             manager = self._open()
-            newest = max(self._candidates(), default=step)
+            newest = max(self._numbers(), default=step)
             if newest > step:
                 raise CheckpointError(
                     f"{self.directory}: step {step} is older than step {newest}, which is there"
                 )
-            self._start(manager, int(step), tree, metric, meta or {})
+            self._start(manager, step, tree, metric, about)
 
     def restore(self, template: Any) -> tuple[int, Any, dict] | None:
         """The newest intact checkpoint; newer ones that are not are moved aside with a warning.
@@ -118,7 +123,7 @@ class Checkpoints:
         self._let_go()
         with self._report("no checkpoint can be restored"):
             manager = self._open(must_find=True)
-            return self._load(manager, max(self._candidates(), default=None), template)
+            return self._load(manager, max(self._numbers(), default=None), template)
 
     def restore_best(self, template: Any) -> tuple[int, Any, dict] | None:
         """As `restore`, for the checkpoint of the lowest metric (the latest of equals).
@@ -129,7 +134,7 @@ class Checkpoints:
         self._let_go()
         with self._report("the best checkpoint cannot be restored"):
             manager = self._open(must_find=True)
-            metrics = {step: _rank(manager.metrics(step)) for step in self._candidates()}
+            metrics = {step: _rank(manager.metrics(step)) for step in self._numbers()}
             ranked = [step for step in metrics if metrics[step] < math.inf]
             best = min(ranked, key=lambda step: (metrics[step], -step), default=None)
             return self._load(manager, best, template)
@@ -137,7 +142,7 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The intact steps in rising order (every file is read)."""
         self.wait()
-        return [step for step, folder in self._candidates().items() if problem(folder) is None]
+        return [int(folder.name) for folder in self._folders() if problem(folder) is None]
 
     def meta(self, step: int | None = None) -> dict:
         """What was saved beside the arrays, at `step` or at the newest intact one.
@@ -184,13 +189,10 @@ class Checkpoints:
         finally:
             self._let_go()
 
-    def _start(self, manager, step: int, tree: Any, metric: float | None, meta: dict) -> None:
+    def _start(self, manager, step: int, tree: Any, metric: float | None, about: dict) -> None:
         """Hands the arrays to Orbax and starts the thread that seals the step."""
         import orbax.checkpoint as ocp
 
-        tree = jax.tree.map_with_path(_checked, tree)
-        about = {"meta": json.loads(json.dumps(strict(meta))), "leaves": _signature(tree)}
-        metric = None if metric is None or not math.isfinite(metric) else float(metric)
         write_atomically(self.directory / SAVING, str(step).encode())
         # force: without it, Orbax returns False for a step it takes for old and saves nothing.
         manager.save(
@@ -225,13 +227,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self.directory}: step {step} does not fit this model:\n" + differences
             )
-        default = jnp.zeros(()).sharding
-        template = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or default
-            ),
-            template,
-        )
+        template = jax.tree.map(_target, template)
         restored = manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
         )
@@ -248,12 +244,15 @@ class Checkpoints:
         finally:
             handler.close()
 
-    def _candidates(self) -> dict[int, pathlib.Path]:
+    def _folders(self) -> list[pathlib.Path]:
         """Whatever Orbax would take for a step, intact or not, in rising order."""
         if not self.directory.is_dir():
-            return {}
-        numbered = [path for path in self.directory.iterdir() if re.fullmatch("[0-9]+", path.name)]
-        return {int(path.name): path for path in sorted(numbered, key=lambda p: int(p.name))}
+            return []
+        found = [path for path in self.directory.iterdir() if re.fullmatch("[0-9]+", path.name)]
+        return sorted(found, key=lambda path: (int(path.name), path.name))
+
+    def _numbers(self) -> list[int]:
+        return [int(folder.name) for folder in self._folders()]
 
     def _open(self, must_find: bool = False):
         """Orbax's manager over a directory that holds nothing but intact steps."""
@@ -264,23 +263,23 @@ class Checkpoints:
             (self.directory / SAVING).unlink(missing_ok=True)
             self._manager = _manager(self.directory, self._keep)
             for message in found:
-                warnings.warn(message, DamagedCheckpoint, stacklevel=4)
+                warnings.warn(message, DamagedCheckpoint, stacklevel=3)
         return self._manager
 
     def _move_damaged(self, must_find: bool) -> list[str]:
         """Moves what does not verify to `damaged/`; says what it found, newest first."""
         saving = self.directory / SAVING
         unfinished = saving.read_text() if saving.exists() else None
-        wrong, intact, damaged = {}, [], []
-        for step, folder in self._candidates().items():
+        wrong, intact, damaged = [], [], []
+        for folder in self._folders():
             reason = problem(folder)
             if reason is None:
-                intact.append(step)
+                intact.append(folder.name)
             elif folder.name == unfinished and not (folder / MANIFEST).exists():
-                wrong[step] = "is unfinished: the process that saved it was stopped"
+                wrong.append((folder, "is unfinished: its writing was cut off"))
             else:
-                wrong[step] = f"is damaged: {reason}"
-                damaged.append(f"step {step}: {reason}")
+                wrong.append((folder, f"is damaged: {reason}"))
+                damaged.append(f"step {folder.name}: {reason}")
         # Moved aside, they would look like a run that never saved to whoever starts it again.
         if must_find and damaged and not intact:
             raise CheckpointError(
@@ -289,16 +288,15 @@ class Checkpoints:
             )
         instead = f"step {intact[-1]} is used instead" if intact else "there is no step before it"
         found = []
-        for step, reason in reversed(wrong.items()):
-            folder = self._candidates()[step]
+        for folder, reason in reversed(wrong):
             target = _free(self.directory.parent / "damaged" / folder.name)
             target.parent.mkdir(exist_ok=True)
             folder.rename(target)
             found.append(f"checkpoint {folder} {reason}; it was moved to {target}, and {instead}")
         for folder in sorted(self.directory.glob(f"[0-9]*{TEMPORARY}*")):
             found.append(
-                f"checkpoint {folder} is unfinished: the process that saved it was stopped; "
-                f"it is removed, and {instead}"
+                f"checkpoint {folder} is unfinished: its writing was cut off; it is removed, "
+                f"and {instead}"
             )
         return found
 
@@ -316,7 +314,7 @@ class Checkpoints:
         """Any failure of Orbax or the file system becomes a CheckpointError with the folder."""
         try:
             yield
-        except (CheckpointError, TypeError, DamagedCheckpoint):
+        except (CheckpointError, DamagedCheckpoint):
             raise
         except Exception as error:
             self._let_go()
@@ -324,7 +322,7 @@ class Checkpoints:
 
 
 def manifest(folder: pathlib.Path) -> bytes:
-    """The canonical JSON text on a step's files: its name, and path, size, SHA-256 of each."""
+    """The canonical JSON text on a step's files: path, size and SHA-256 of each, and its own."""
     files = {}
     for file in sorted(path for path in folder.rglob("*") if not path.is_dir()):
         name = file.relative_to(folder).as_posix()
@@ -332,8 +330,8 @@ def manifest(folder: pathlib.Path) -> bytes:
             with open(file, "rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             files[name] = {"size": file.stat().st_size, "sha256": digest}
-    text = json.dumps({"format": 1, "step": folder.name, "files": files}, indent=1)
-    return text.encode()
+    about = {"format": 1, "step": folder.name, "files": files}
+    return json.dumps(about | {"sha256": _digest(about)}, indent=1).encode()
 
 
 def problem(folder: pathlib.Path) -> str | None:
@@ -349,20 +347,28 @@ def problem(folder: pathlib.Path) -> str | None:
         return f"it cannot be read ({error})"
     if stored == found:
         return None
+    changed = f"{MANIFEST} has changed"
     try:
-        then, now = json.loads(stored)["files"], json.loads(found)["files"]
-        for name in then | now:
-            if name not in now:
-                return f"{name} is missing"
-            if name not in then:
-                return f"{name} was not there when it was saved"
-            if then[name]["size"] != now[name]["size"]:
-                return f"{name} has {now[name]['size']} bytes, not {then[name]['size']}"
-            if then[name] != now[name]:
-                return f"{name} has changed"
-    except (ValueError, KeyError, TypeError):
-        pass
-    return f"{MANIFEST} has changed"
+        about = json.loads(stored)
+        if about.pop("sha256") != _digest(about):
+            return changed
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return changed
+    then, now = about["files"], json.loads(found)["files"]
+    for name in then | now:
+        if name not in now:
+            return f"{name} is missing"
+        if name not in then:
+            return f"{name} was not there when it was saved"
+        if then[name]["size"] != now[name]["size"]:
+            return f"{name} has {now[name]['size']} bytes, not {then[name]['size']}"
+        if then[name] != now[name]:
+            return f"{name} has changed"
+    return changed
+
+
+def _digest(about: dict) -> str:
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
 def _manager(directory: pathlib.Path, keep: int):
@@ -378,6 +384,8 @@ def _manager(directory: pathlib.Path, keep: int):
             preservation_policy=policy.AnyPreservationPolicy(
                 [policy.LatestN(keep), policy.BestN(get_metric_fn=_rank, n=1, reverse=True)]
             ),
+            # A save that fails at its start would leave threads waiting for the folder otherwise.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             cleanup_tmp_directories=True,
             todelete_subdir=DELETED,
         ),
@@ -402,10 +410,21 @@ def _checked(path, leaf: Any) -> jax.Array | np.ndarray:
     return leaf
 
 
+def _target(leaf: Any) -> jax.ShapeDtypeStruct | jax.Array:
+    """What Orbax is to fill: the leaf's shape, dtype and sharding (or the default device)."""
+    sharding = getattr(leaf, "sharding", None) or jnp.zeros(()).sharding
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        # Orbax 0.11 reads a typed key only into a typed key.
+        return jax.device_put(jax.lax.full(leaf.shape, 0, leaf.dtype), sharding)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
 def _signature(tree: Any) -> dict[str, str]:
-    """Every leaf's dtype and shape under its path."""
+    """Every leaf's dtype and shape (the type, where it is no array) under its path."""
     return {
         jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
+        if hasattr(leaf, "dtype")
+        else type(leaf).__name__
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 

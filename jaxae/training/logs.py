@@ -1,5 +1,6 @@
 """What a person sees while a model trains, and the TensorBoard copy of the metrics."""
 
+import pathlib
 import sys
 import time
 from typing import Any
@@ -63,12 +64,25 @@ class Progress:
 
 
 class Events:
-    """TensorBoard event files: a copy of `metrics.jsonl`, one curve per seed."""
+    """A TensorBoard event file: a copy of `metrics.jsonl`, one curve per seed.
 
-    def __init__(self, folder, step: int):
+    Written anew in every session: what a killed process had queued never reached its file, and
+    what it had written may be later than the checkpoint.
+
+    Args:
+        folder: where the file lies; event files of earlier sessions there are removed.
+        records: what `metrics.jsonl` holds already.
+    """
+
+    def __init__(self, folder: pathlib.Path, records: list[dict]):
         from tensorboardX import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        # purge_step: a TensorBoard that is open forgets the removed files.
+        self.writer = SummaryWriter(str(folder), purge_step=0)
+        for record in records:
+            self.write(record)
 
     def write(self, record: dict) -> None:
         """Adds every metric of a record of `metrics.jsonl`."""

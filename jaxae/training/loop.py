@@ -24,7 +24,7 @@ from jaxae.training.workdir import MetricsFile
 
 
 class NonFiniteLoss(RuntimeError):
-    """A metric of a training step is NaN or infinite."""
+    """A metric of a training step, or a parameter about to be saved, is NaN or infinite."""
 
 
 class Stopped(Exception):
@@ -67,7 +67,7 @@ def fit(
         quiet: no progress.
 
     Raises:
-        NonFiniteLoss: names the step, the metric and the last good checkpoint.
+        NonFiniteLoss: names the step, the metric or parameter, and the last good checkpoint.
         Stopped: after SIGTERM or Ctrl-C, once the state is on disk.
         DeviceError, DataError, CheckpointError: before the first step.
     """
@@ -88,7 +88,7 @@ def fit(
             metrics_file = MetricsFile(pathlib.Path(workdir) / "metrics.jsonl")
             metrics_file.cut_back(step)
             records = metrics_file.read()
-            events = Events(pathlib.Path(workdir) / "tensorboard", step)
+            events = Events(pathlib.Path(workdir) / "tensorboard", records)
             closing.callback(events.close)
         if states is None:
             states = engine.init()
@@ -108,7 +108,7 @@ def fit(
         def log(first, steps, on_the_way):
             """Waits for a chunk's metrics, refuses what is not finite, writes the means."""
             metrics = engine.fetch(on_the_way)
-            _check_finite(metrics, first, checkpoints)
+            _check_metrics(metrics, first, engine.seeds, checkpoints)
             end = first + steps
             speed = clock.tick(end)
             means = {f"train/{k}": plain(v.mean(axis=1)) for k, v in metrics.items()}
@@ -126,7 +126,8 @@ def fit(
             last = step == plan.steps
             due = lambda every: every > 0 and step // every > before // every
             evaluating = evaluate is not None and (due(plan.eval_every) or last)
-            saving = due(plan.save_every) or last or stop.signum is not None
+            stopping = stop.signum is not None  # a signal from here on is for the next chunk
+            saving = due(plan.save_every) or last or stopping
             if evaluating or saving or due(plan.refresh_every):
                 log(*pending)
                 pending = None
@@ -140,34 +141,46 @@ def fit(
                 held_out = float(np.mean(means["loss"])) if "loss" in means else None
                 clock.skip(step)
             if saving and checkpoints:
+                _check_params(engine.part(states), step, engine.seeds, checkpoints)
                 meta = {"mode": vars(engine.mode), "seconds": clock.seconds()}
                 checkpoints.save(step, states, held_out, meta)
-            if stop.signum is not None and not last:
-                if checkpoints:
-                    checkpoints.wait()
-                raise Stopped(stop.signum, step, checkpoints is not None)
+            if stopping:
+                break
         if checkpoints:
             checkpoints.wait()
+        if stop.signum is not None:
+            raise Stopped(stop.signum, step, checkpoints is not None)
         return Fitted(engine.part(states), records, clock.seconds(), engine.mode)
 
 
-def _check_finite(metrics: dict[str, np.ndarray], first: int, checkpoints) -> None:
+def _check_metrics(metrics: dict[str, np.ndarray], first: int, seeds, checkpoints) -> None:
     bad = [
         (int(step), name, int(seed), value[seed, step])
         for name, value in metrics.items()
         for seed, step in np.argwhere(~np.isfinite(value))
     ]
-    if not bad:
-        return
-    step, name, seed, value = min(bad, key=lambda b: b[0])
+    if bad:
+        step, name, seed, value = min(bad, key=lambda b: b[0])
+        _refuse(f"{name} is {value} at step {first + step + 1}", seeds[seed], checkpoints)
+
+
+def _check_params(states: list[State], step: int, seeds, checkpoints) -> None:
+    """A step can end in NaN that its own loss did not show; such a state must not be saved."""
+    for state, seed in zip(states, seeds, strict=True):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+            if not np.all(np.isfinite(np.asarray(leaf))):
+                name = f"params{jax.tree_util.keystr(path)}"
+                _refuse(f"{name} is not finite after step {step}", seed, checkpoints)
+
+
+def _refuse(what: str, seed: int, checkpoints) -> None:
     kept = "no checkpoint had been written yet"
     if checkpoints:
         checkpoints.wait()
         if checkpoints.steps():
             kept = f"the last good checkpoint is step {max(checkpoints.steps())}"
     raise NonFiniteLoss(
-        f"{name} is {value} at step {first + step + 1} (seed number {seed}); {kept}. "
-        "A lower learning rate is the usual remedy."
+        f"{what} (seed {seed}); {kept}. A lower learning rate is the usual remedy."
     )
 
 

@@ -103,7 +103,7 @@ class Engine:
         self.whole = NamedSharding(self.mesh, P())
         self.arrays = jax.device_put(self.arrays, self.whole)
         self._run = self._compile()
-        self._ahead = _Ahead(self._payload) if not split.resident else None
+        self._ahead = _Ahead(self._payload, plan.steps) if not split.resident else None
 
     def _convolves(self) -> bool:
         payload = self.split.order(0, 0, self.plan.batch_size)
@@ -247,13 +247,14 @@ class Engine:
 class _Ahead:
     """Reads the next chunk from the host while the device works on this one."""
 
-    def __init__(self, read):
-        self.read, self.pool, self.next = read, concurrent.futures.ThreadPoolExecutor(1), None
+    def __init__(self, read, end: int):
+        self.read, self.end, self.next = read, end, None
+        self.pool = concurrent.futures.ThreadPoolExecutor(1)
 
-    def __call__(self, step, steps):
+    def __call__(self, step: int, steps: int):
         asked = (step, steps)
         found = self.next[1] if self.next and self.next[0] == asked else None
         payload = found.result() if found else self.read(*asked)
-        ahead = (step + steps, steps)
-        self.next = (ahead, self.pool.submit(self.read, *ahead))
+        ahead = (step + steps, min(steps, self.end - step - steps))
+        self.next = (ahead, self.pool.submit(self.read, *ahead)) if ahead[1] > 0 else None
         return payload

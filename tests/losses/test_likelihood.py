@@ -22,15 +22,17 @@ def test_shapes_of_images_and_of_single_pixels(name):
     assert made.channels == CHANNELS[name]
     outputs = np.random.default_rng(0).normal(size=(5, 2, 3, made.channels)).astype(np.float32)
     rngs = jax.random.split(jax.random.key(0))
-    x = jax.jit(made.sample)(outputs, rngs[0])
-    assert x.shape == made.mean(outputs).shape == (5, *SHAPE)
-    nll = jax.jit(made.nll)(outputs, x)
+    sample, mean, nll_of = (
+        jax.jit(made.sample),
+        jax.jit(made.mean),
+        jax.jit(made.nll, static_argnums=2),
+    )
+    x = sample(outputs, rngs[0])
+    assert x.shape == mean(outputs).shape == (5, *SHAPE)
+    nll = nll_of(outputs, x)
     assert nll.shape == (5,)
-    pixel = made.sample(outputs[:, 0, 0], rngs[1])
-    assert pixel.shape == made.mean(outputs[:, 0, 0]).shape == (5, 2)
-    by_pixel = [
-        made.nll(outputs[:, h, w], x[:, h, w], event_ndim=1) for h in range(2) for w in range(3)
-    ]
+    assert sample(outputs[:, 0, 0], rngs[1]).shape == mean(outputs[:, 0, 0]).shape == (5, 2)
+    by_pixel = [nll_of(outputs[:, h, w], x[:, h, w], 1) for h in range(2) for w in range(3)]
     np.testing.assert_allclose(sum(by_pixel), nll, rtol=1e-5)
 
 

@@ -16,11 +16,20 @@ def grid(levels):
     return (np.arange(levels) / (levels - 1)).astype(np.float32)
 
 
+nll_of_pixels = jax.jit(
+    lambda params, x, levels: losses.logistic_mixture_nll(params, x, levels, event_ndim=1),
+    static_argnums=2,
+)
+
+
+draw = jax.jit(losses.logistic_mixture_sample, static_argnums=(2, 3))
+
+
 def total_mass(params, levels, channels):
     """Sum of the probabilities of all values of one pixel."""
     every = np.array(list(itertools.product(grid(levels), repeat=channels)), np.float32)
     params = np.broadcast_to(np.float32(params), (len(every), len(params)))
-    nll = losses.logistic_mixture_nll(params, every, levels, event_ndim=1)
+    nll = nll_of_pixels(params, every, levels)
     return np.exp(-np.float64(nll)).sum()
 
 
@@ -74,6 +83,26 @@ def test_mass_of_coloured_mixtures_sums_to_one(levels, channels):
         assert abs(total_mass(params, levels, channels) - 1) < 1e-5
 
 
+def test_extremes_of_any_signs_have_a_finite_gradient():
+    generator = np.random.default_rng(5)
+    signs = generator.choice(np.float32([-1, 1]), size=(200, 20))
+    x = grid(256)[generator.choice([0, 1, 128, 254, 255], size=(200, 3))]
+    value_and_grad = jax.jit(jax.value_and_grad(lambda p: jnp.sum(nll_of_pixels(p, x, 256))))
+    for size in (1e4, 30.0):
+        value, gradient = value_and_grad(size * signs)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+
+
+def test_log_scales_are_clipped():
+    x, at = np.float32([[0.5]]), lambda log_scale: jnp.array([[0.0, 0.1, log_scale]])
+    for beyond, bound in ((-9.0, -7.0), (9.0, 7.0)):
+        cost = jax.jit(jax.value_and_grad(lambda p: nll_of_pixels(p, x, 256)[0]))
+        value, gradient = cost(at(beyond))
+        assert value == cost(at(bound))[0] != cost(at(0.99 * bound))[0]
+        assert gradient[0, 2] == 0.0
+
+
 def test_width_is_a_hundred_for_ten_colour_components():
     assert losses.logistic_mixture_width(3, 10) == 100
     assert losses.logistic_mixture_width(1, 1) == 3
@@ -86,7 +115,7 @@ def test_far_tails_keep_their_digits():
     tail = (y - centre) / scale - math.log(2 * math.sinh(half / scale))
     for sign, pixels in ((1, x), (-1, 1 - x)):
         params = np.tile(np.float32([0, sign * centre, -1]), (len(x), 1))
-        nll = losses.logistic_mixture_nll(params, pixels[:, None], 256, event_ndim=1)
+        nll = nll_of_pixels(params, pixels[:, None], 256)
         np.testing.assert_allclose(nll, tail, rtol=1e-6)
 
 
@@ -99,11 +128,11 @@ def test_colour_couplings_by_hand():
     scales = np.exp([-1, -2, 0])
     cdf = lambda y, i: stats.logistic.cdf(y, centres[i], scales[i])
     mass = (1 - cdf(0.5, 0)) * (cdf(0.5, 1) - cdf(-0.5, 1)) * cdf(-0.5, 2)
-    nll = losses.logistic_mixture_nll(params, np.array([[red, green, blue]]), 3, event_ndim=1)
+    nll = nll_of_pixels(params, np.array([[red, green, blue]]), 3)
     np.testing.assert_allclose(nll, [-math.log(mass)], rtol=1e-5)
     # The mean replaces the earlier channels by their centres: 0.1, 0.25, 0.3 - 0.025 + 0.1875.
     np.testing.assert_allclose(
-        losses.logistic_mixture_mean(params, 3),
+        jax.jit(losses.logistic_mixture_mean, static_argnums=1)(params, 3),
         [[(0.1 + 1) / 2, (0.25 + 1) / 2, (0.4625 + 1) / 2]],
         rtol=1e-6,
     )
@@ -121,10 +150,12 @@ def test_image_costs_the_sum_of_its_pixels():
     generator = np.random.default_rng(1)
     params = generator.normal(size=(2, 3, 4, 20)).astype(np.float32)
     x = (generator.integers(0, 8, size=(2, 3, 4, 3)) / 7).astype(np.float32)
-    pixels = losses.logistic_mixture_nll(params, x, 8, event_ndim=1)
+    pixels = nll_of_pixels(params, x, 8)
     assert pixels.shape == (2, 3, 4)
     np.testing.assert_allclose(
-        losses.logistic_mixture_nll(params, x, 8), np.sum(pixels, axis=(1, 2)), rtol=1e-5
+        jax.jit(losses.logistic_mixture_nll, static_argnums=2)(params, x, 8),
+        np.sum(pixels, axis=(1, 2)),
+        rtol=1e-5,
     )
 
 
@@ -133,16 +164,13 @@ def test_samples_have_the_enumerated_frequencies(levels, channels):
     generator, n = np.random.default_rng(2), 100_000
     params = generator.normal(size=losses.logistic_mixture_width(channels, 2)).astype(np.float32)
     many = jnp.broadcast_to(params, (n, params.size))
-    draw = jax.jit(losses.logistic_mixture_sample, static_argnums=(2, 3))
     sample = np.asarray(draw(many, jax.random.key(0), channels, levels))
     assert sample.shape == (n, channels)
     index = np.round(sample * (levels - 1)).astype(int)
     np.testing.assert_allclose(sample, grid(levels)[index], rtol=1e-6)
 
     every = np.array(list(itertools.product(range(levels), repeat=channels)))
-    nll = losses.logistic_mixture_nll(
-        many[: len(every)], (every / (levels - 1)).astype(np.float32), levels, event_ndim=1
-    )
+    nll = nll_of_pixels(many[: len(every)], (every / (levels - 1)).astype(np.float32), levels)
     p = np.exp(-np.float64(nll))
     code = index @ levels ** np.arange(channels)[::-1]
     seen = np.bincount(code, minlength=len(every)) / n
@@ -152,7 +180,7 @@ def test_samples_have_the_enumerated_frequencies(levels, channels):
 def test_samples_of_extreme_parameters_are_on_the_grid():
     width = losses.logistic_mixture_width(3, 2)
     for fill, key in zip((-1e4, 1e4), jax.random.split(jax.random.key(1)), strict=True):
-        sample = losses.logistic_mixture_sample(jnp.full((4, width), fill), key, 3, 256)
+        sample = draw(jnp.full((4, width), fill), key, 3, 256)
         assert np.isin(np.asarray(sample), grid(256)).all()
 
 

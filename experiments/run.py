@@ -1,0 +1,156 @@
+"""Train a model and look at it: `python experiments/run.py --model acn`.
+
+run.py --model NAME [--preset P] [--data D] [--workdir W] [any field of the model or the plan]
+run.py --workdir W                     goes on with a run, whatever it is
+run.py evaluate --workdir W            evaluates and draws again, without training
+run.py sample   --workdir W --out DIR  [--n 64]      writes samples as PNGs
+run.py encode   --workdir W --out F.npz              writes the codes of both halves of the data
+run.py --list                          models, presets, data sets
+run.py --model NAME --help             every flag of that model
+"""
+
+import argparse
+import inspect
+import json
+import pathlib
+import sys
+
+ALWAYS = "Besides these: --preset, --workdir, --data-dir, --print-config (see run.py --help)."
+VERBS = ("train", "evaluate", "sample", "encode")
+
+
+def parse(argv: list[str]):
+    """The words that choose what to do; the rest are flags of the model."""
+    what = argv[0] if argv and argv[0] in VERBS else "train"
+    parser = argparse.ArgumentParser("run.py", add_help=False, allow_abbrev=False)
+    parser.add_argument("--model")
+    parser.add_argument("--preset", default="digits")
+    parser.add_argument("--workdir", type=pathlib.Path)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--checkpoint", choices=["last", "best"], default="last")
+    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--n", type=int, default=64)
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--print-config", action="store_true")
+    words, flags = parser.parse_known_args(argv[argv[:1] == [what] :])
+    return what, words, flags
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit code."""
+    what, words, flags = parse(argv)
+    if words.list:
+        return show_list()
+    if not words.model and not words.workdir:
+        print(__doc__)
+        return 0 if not argv or "--help" in flags or "-h" in flags else 2
+    from settings import UsageError, choose, from_flags, from_json
+
+    from jaxae.data import DataError
+    from jaxae.models import MODELS
+    from jaxae.training.checkpoint import CheckpointError
+    from jaxae.training.loop import NonFiniteLoss, Stopped
+    from jaxae.training.parallel import DeviceError
+    from jaxae.training.workdir import WorkdirError
+
+    try:
+        there = words.workdir and (words.workdir / "config.json").exists()
+        if words.model:
+            from presets import PRESETS
+
+            choose("model", words.model, MODELS)
+            preset = choose("preset", words.preset, PRESETS[words.model])
+            about = f"{inspect.getdoc(preset)}\n\n{ALWAYS}"
+            name, settings = words.model, from_flags(words.model, preset(), flags, about)
+        elif there:
+            try:
+                config = json.loads((words.workdir / "config.json").read_bytes())
+            except ValueError as error:
+                raise UsageError(f"{words.workdir}/config.json is not JSON: {error}") from error
+            name, settings = from_json(config)
+            if flags:
+                raise UsageError(f"{' '.join(flags)}: a run's settings are fixed; to change them "
+                                 "name --model and a new --workdir")  # fmt: skip
+        else:
+            raise UsageError(f"{words.workdir} holds no run (no config.json): name a --model")
+        if words.print_config:
+            print(json.dumps(settings.identity(name), indent=2))
+            return 0
+        workdir = words.workdir or pathlib.Path("runs") / f"{name}-{words.preset}"
+        return act(what, words, name, settings, workdir)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + stopped.signum
+    except (UsageError, DataError, WorkdirError, DeviceError, CheckpointError,
+            NonFiniteLoss) as error:  # fmt: skip
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
+    """Does what was asked, in the locked folder."""
+    import wiring
+    from settings import UsageError
+
+    from jaxae.training import Workdir
+
+    if what in ("sample", "encode") and words.out is None:
+        raise UsageError(f"{what} needs --out")
+    if what != "train" and not (path / "config.json").exists():
+        raise UsageError(f"{path} holds no run: train first")
+    run = wiring.build(name, settings, words.data_dir)
+    with Workdir.open(path) as workdir:
+        wiring.claim(run, workdir)
+        if what == "train":
+            fitted = wiring.train(run, workdir)
+            step, states = settings.plan.steps, fitted.states
+            about = {"seconds_training": fitted.seconds, "mode": vars(fitted.mode)}
+        else:
+            step, states = wiring.restore(run, workdir, best=words.checkpoint == "best")
+            about = {"checkpoint": words.checkpoint}
+        if what == "sample":
+            return wiring.write_samples(run, states[0], words.out, words.n)
+        if what == "encode":
+            return wiring.write_codes(run, states[0], words.out)
+        result = wiring.conclude(run, workdir, states, step, about)
+    show(result, path)
+    return 0
+
+
+def show(result: dict, path: pathlib.Path) -> None:
+    """Prints the numbers of result.json as a table, and where the pictures are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxae.evaluation import flat_rows
+
+    table = Table(title=f"{result['model']} on {result['data']}, step {result['step']}")
+    table.add_column("result")
+    table.add_column("value", justify="right")
+    for row in flat_rows(result["results"]):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    for file in [*result["figures"], "result.json", "report.html"]:
+        console.print(str(path / file), soft_wrap=True, highlight=False)
+
+
+def show_list() -> int:
+    """Prints models, presets and data sets."""
+    from presets import PRESETS
+
+    from jaxae.data import describe
+    from jaxae.models import MODELS
+
+    for name, module in MODELS.items():
+        print(f"{name}: {inspect.getdoc(module).splitlines()[0]}")
+        for preset, make in PRESETS[name].items():
+            print(f"    --preset {preset}: {inspect.getdoc(make).splitlines()[0]}")
+    print("data sets:")
+    for name, line in describe().items():
+        print(f"    --data {name}: {line}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

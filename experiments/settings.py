@@ -1,0 +1,99 @@
+"""The settings of a run: what the command line can say, and what config.json holds."""
+
+import dataclasses
+import difflib
+from typing import Annotated, Any
+
+import tyro
+
+from jaxae.data import Options
+from jaxae.models import MODELS
+from jaxae.training import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """How much the final evaluation looks at. Not part of a run's identity."""
+
+    test_examples: int = 0
+    """test images that the final numbers are read from, evenly spread (0: all)"""
+    iwae_samples: int = 100
+    """k of the importance-weighted bound, where a model has one"""
+    probe_examples: int = 20_000
+    """training codes that the linear and the nearest-neighbour probe are fitted on"""
+    report_batch: int = 250
+    """images at a time in the final evaluation"""
+
+    def __post_init__(self):
+        for field, value in vars(self).items():
+            if value < (field != "test_examples"):
+                raise ValueError(f"{field}={value} is too small")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One run, whole."""
+
+    data: str
+    """data set: see --list for the names"""
+    model: Any
+    plan: Plan
+    options: Options = dataclasses.field(default_factory=Options)
+    report: Report = dataclasses.field(default_factory=Report)
+
+    def identity(self, name: str) -> dict:
+        """What decides the outcome of training, as JSON values; config.json holds it."""
+        return {
+            "model": name,
+            "data": self.data,
+            "config": dataclasses.asdict(self.model),
+            "plan": dataclasses.asdict(self.plan),
+            "options": dataclasses.asdict(self.options),
+        }
+
+
+class UsageError(ValueError):
+    """Something on the command line is not there or does not fit."""
+
+
+def choose(kind: str, name: str, there) -> Any:
+    """`there[name]`, or an error that lists the choices and guesses what was meant."""
+    if name in there:
+        return there[name]
+    close = difflib.get_close_matches(name, list(there), n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise UsageError(f"unknown {kind} {name!r}: choose from {', '.join(there)}{hint}")
+
+
+def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = "") -> Settings:
+    """The preset's settings as changed by typed flags; `--help` among them prints them all."""
+    groups = {"model": MODELS[name].Config, "plan": Plan, "options": Options, "report": Report}
+    fields = [("data", str, dataclasses.field(default=preset.data))]
+    for group, kind in groups.items():
+        kind = Annotated[kind, tyro.conf.arg(name="")]
+        fields.append((group, kind, dataclasses.field(default=getattr(preset, group))))
+    kind = dataclasses.make_dataclass(f"{name}_settings", fields, frozen=True)
+    try:
+        chosen = tyro.cli(
+            kind, args=flags, prog=f"run.py --model {name}", description=epilogue, default=kind()
+        )
+    except ValueError as error:  # what __post_init__ says of fields that contradict each other
+        raise UsageError(str(error)) from error
+    return Settings(*(getattr(chosen, field.name) for field in dataclasses.fields(Settings)))
+
+
+def from_json(config: dict) -> tuple[str, Settings]:
+    """The model's name and the settings that a config.json holds."""
+    name = config["model"]
+    choose("model", name, MODELS)
+    tuples = lambda fields: {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    try:
+        settings = Settings(
+            config["data"],
+            MODELS[name].Config(**tuples(config["config"])),
+            Plan(**tuples(config["plan"])),
+            Options(**tuples(config["options"])),
+        )
+    except TypeError as error:
+        raise UsageError(f"config.json was written by another version: {error}") from error
+    return name, settings

@@ -1,0 +1,138 @@
+"""What the acceptance tables share: digits, training by seeds, probes, Markdown, result files."""
+
+import argparse
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from jaxae import evaluation
+from jaxae.data import Data, Options, load
+from jaxae.models import MODELS
+from jaxae.training import Model, Plan, State, fit
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+KEY = 2**31 - 1  # of every evaluation, apart from the training seeds
+BATCH = 360  # images at a time in evaluation
+
+
+def digits(binarise: str = "dynamic") -> Data:
+    """scikit-learn's digits; `binarise="none"` gives the grey images that probes encode."""
+    return load("digits", Options(binarise=binarise))
+
+
+def make(name: str, data: Data, **fields) -> Model:
+    """The model `name` with these fields of its Config."""
+    module = MODELS[name]
+    return module.make(module.Config(**fields), data.spec)
+
+
+def train(model: Model, data: Data, seeds: int, steps: int, seed: int = 0, batch_size: int = 64):
+    """`(states, last)`: one state per seed, and each training metric's mean over the last 200
+    steps as `[seeds]`."""
+    plan = Plan(steps=steps, batch_size=batch_size, seed=seed, seeds=seeds, devices=1)
+    fitted = fit(model, data, plan, quiet=True)
+    recent = [r for r in fitted.records if r["step"] > steps - 200]
+    names = [name for name in fitted.records[0] if name.startswith("train/")]
+    last = {
+        name.removeprefix("train/"): np.mean([np.atleast_1d(r[name]) for r in recent], axis=0)
+        for name in names
+    }
+    print(f"  {steps} steps x {seeds} seeds in {fitted.seconds:.0f} s", file=sys.stderr, flush=True)
+    return fitted.states, last
+
+
+def on_test(model: Model, states: Sequence[State], data: Data) -> dict[str, np.ndarray]:
+    """`evaluate` averaged over the test set, `{name: [seeds]}`."""
+    return gather(
+        states,
+        lambda state: evaluation.mean_over(
+            model.evaluate, state, data.test, BATCH, jax.random.key(KEY), apart=False
+        ),
+    )
+
+
+def assessed(model: Model, states: Sequence[State], data: Data) -> dict[str, np.ndarray]:
+    """`Model.assess`, `{name: [seeds]}`."""
+    return gather(states, lambda state: model.assess(state, data, jax.random.key(KEY)))
+
+
+def probes(
+    model: Model, states: Sequence[State], data: Data, batch: int = BATCH
+) -> dict[str, np.ndarray]:
+    """Test accuracy of a logistic regression and of 5 nearest neighbours on the codes of `data`."""
+
+    def measure(state):
+        arrays = []
+        for split in (data.train, data.test):
+            arrays += evaluation.encode_split(model, state, split, batch, jax.random.key(KEY))
+        return {
+            "logistic": evaluation.linear_probe(*arrays),
+            "5-NN": evaluation.knn_probe(*arrays),
+        }
+
+    return gather(states, measure)
+
+
+def gather(states: Sequence[State], measure: Callable) -> dict[str, np.ndarray]:
+    """`measure` of every state: `{name: [seeds]}`."""
+    found = [measure(state) for state in states]
+    return {name: np.array([each[name] for each in found]) for name in found[0]}
+
+
+def shown(values, digits: int = 2) -> str:
+    """Mean of `[seeds]`, and their standard deviation where there are several."""
+    values = np.atleast_1d(np.asarray(values, float))
+    text = f"{values.mean():.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {values.std(ddof=1):.{digits}f}"
+
+
+def against(values, card: float | None, tolerance: float, digits: int = 2) -> tuple[str, str, str]:
+    """Our number, the card's, and whether ours lies within the tolerance."""
+    if card is None:
+        return shown(values, digits), "", ""
+    fits = abs(np.mean(values) - card) <= tolerance + 1e-9
+    return shown(values, digits), f"{card:g} ± {tolerance:g}", "pass" if fits else "**off**"
+
+
+def holds(text: str, left: float, right: float, digits: int = 2) -> tuple[str, str, str]:
+    """A row of requirements: `left <= right`."""
+    verdict = "pass" if left <= right else "**FAIL**"
+    return text, f"{left:.{digits}f} ≤ {right:.{digits}f}", verdict
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table under a heading."""
+    line = lambda cells: "| " + " | ".join(str(cell) for cell in cells) + " |"
+    body = [line(head), line(["---"] * len(head)), *map(line, rows)]
+    return f"## {title}\n\n" + "\n".join(body) + "\n"
+
+
+def parser(doc: str, parts: Sequence[str], seeds: int, steps: int) -> argparse.ArgumentParser:
+    """The flags of every table."""
+    found = argparse.ArgumentParser(description=doc.splitlines()[0])
+    found.add_argument("--seeds", type=int, default=seeds, help="independent runs per row")
+    found.add_argument("--steps", type=int, default=steps, help="training steps per run")
+    found.add_argument("--only", nargs="+", choices=parts, default=list(parts), help="which parts")
+    return found
+
+
+def publish(name: str, title: str, sections: dict[str, Callable[[], str]]) -> None:
+    """Runs the sections, prints them, and writes them to `results/<name>.md`.
+
+    The file says by which command, versions and wall time; it is written after every section.
+    """
+    start, there = time.monotonic(), evaluation.environment()
+    versions = ", ".join(f"{key} {there[key]}" for key in ("python", "jax", "flax", "optax"))
+    done = []
+    RESULTS.mkdir(exist_ok=True)
+    for section in sections.values():
+        done.append(section())
+        print(done[-1], flush=True)
+        command = " ".join(["python", f"experiments/tables/{name}.py", *sys.argv[1:]])
+        seconds = time.monotonic() - start
+        about = f"`{command}`\n\n{versions}; {there['backend']}; {seconds:.0f} s of wall time.\n"
+        (RESULTS / f"{name}.md").write_text("\n".join([f"# {title}\n", about, *done]))

@@ -1,0 +1,188 @@
+"""From settings to a finished run folder: data, model, training, evaluation, figures, report."""
+
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from settings import Settings, UsageError
+
+from jaxae import evaluation
+from jaxae.data import Data, load
+from jaxae.models import MODELS
+from jaxae.training import Model, State, Workdir, fit
+from jaxae.training.checkpoint import Checkpoints
+from jaxae.training.parallel import Engine, Mode, choose
+from jaxae.training.workdir import MetricsFile
+
+EVALUATION_KEY = 2**31 - 1  # apart from every training seed
+
+
+class Run(NamedTuple):
+    """What the settings name, made."""
+
+    name: str
+    settings: Settings
+    data: Data
+    model: Model
+
+
+def build(name: str, settings: Settings, data_dir: str | None) -> Run:
+    """Loads the data and makes the model.
+
+    Raises:
+        DataError: the data is unknown, missing or broken.
+        UsageError: the model cannot take this data or this configuration.
+    """
+    data = load(settings.data, settings.options, data_dir)
+    try:
+        model = MODELS[name].make(settings.model, data.spec)
+    except ValueError as error:
+        raise UsageError(f"model {name} on {settings.data}: {error}") from error
+    return Run(name, settings, data, model)
+
+
+def claim(run: Run, workdir: Workdir) -> None:
+    """Makes the folder this run's own; a folder without any checkpoint may change its settings.
+
+    Raises:
+        WorkdirError: the folder holds checkpoints of other settings.
+        DeviceError, DataError: the plan fits neither devices nor data, found before it is written.
+    """
+    plan = run.settings.plan
+    run.data.train.order(plan.seed, 0, plan.batch_size)
+    choose(plan, convolves=False)
+    if not any((workdir.path / "checkpoints").iterdir()):
+        (workdir.path / "config.json").unlink(missing_ok=True)
+    workdir.claim_config(run.settings.identity(run.name))
+
+
+def train(run: Run, workdir: Workdir, quiet: bool = False):
+    """Trains, or goes on training, in a claimed folder."""
+    model, data, plan = run.model, run.data, run.settings.plan
+    rng = jax.random.key(EVALUATION_KEY)
+
+    def held_out(state):
+        seen = evaluation.mean_over(
+            model.evaluate, state, data.test, run.settings.report.report_batch, rng,
+            plan.eval_examples, apart=False,
+        )  # fmt: skip
+        return {k: v for k, v in seen.items() if not k.endswith("_se")}
+
+    return fit(model, data, plan, workdir.path, evaluate=held_out, quiet=quiet)
+
+
+def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[State]]:
+    """The step and the states, one per seed, of the newest (or best) intact checkpoint."""
+    with Checkpoints(workdir.path / "checkpoints") as checkpoints:
+        if not checkpoints.steps():
+            raise UsageError(f"{workdir.path} holds no checkpoint: train first")
+        mode = Mode(**checkpoints.meta()["mode"] | {"parallel": "mesh", "devices": 1})
+        engine = Engine(run.model, run.data.train, run.settings.plan, mode)
+        template = jax.eval_shape(engine.init)
+        found = (checkpoints.restore_best if best else checkpoints.restore)(template)
+        return found[0], engine.part(found[1])
+
+
+def assess(run: Run, states: list[State]) -> dict[str, Any]:
+    """The final numbers over all seeds, by the model's own capabilities."""
+    report, rng = run.settings.report, jax.random.key(EVALUATION_KEY)
+    results = []
+    for i, state in enumerate(states):
+        untrained = jax.jit(run.model.init)(jax.random.key(run.settings.plan.seed + i))
+        results.append(
+            evaluation.assess_run(
+                run.model,
+                state,
+                untrained,
+                run.data,
+                rng=rng,
+                batch_size=report.report_batch,
+                iwae_samples=report.iwae_samples,
+                probe_train_limit=report.probe_examples,
+                limit=report.test_examples or None,
+                apart=False,
+            )
+        )
+    return evaluation.combine_seeds(results)
+
+
+def write_samples(run: Run, state: State, folder: pathlib.Path, n: int) -> int:
+    """Writes n samples as numbered PNGs."""
+    from PIL import Image
+
+    if run.model.sample is None:
+        raise UsageError(f"{run.name} cannot sample")
+    if n < 1:
+        raise UsageError(f"--n {n}: must be at least 1")
+    draw = jax.jit(run.model.sample, static_argnums=2)
+    images = np.asarray(draw(state, jax.random.key(EVALUATION_KEY), n))
+    low, high = evaluation.value_range(run.data)
+    pixels = np.uint8(np.round(np.clip((images - low) / (high - low), 0, 1) * 255))
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
+            folder / f"{i:05d}.png"
+        )
+    print(f"{n} samples in {folder}")
+    return 0
+
+
+def write_codes(run: Run, state: State, file: pathlib.Path) -> int:
+    """Writes the codes and labels of both halves of the data to a .npz file."""
+    if run.model.encode is None:
+        raise UsageError(f"{run.name} has no code")
+    arrays, batch = {}, run.settings.report.report_batch
+    for half in ("train", "test"):
+        codes, labels = evaluation.encode_split(
+            run.model, state, getattr(run.data, half), batch, jax.random.key(EVALUATION_KEY)
+        )
+        arrays[half] = codes
+        if labels is not None:
+            arrays[f"{half}_labels"] = labels
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file, **arrays)
+    print(f"{', '.join(f'{k} {v.shape}' for k, v in arrays.items())} in {file}")
+    return 0
+
+
+def conclude(run: Run, workdir: Workdir, states: list[State], step: int, about: dict) -> dict:
+    """Evaluates and draws; writes figures/, result.json and report.html.
+
+    Returns:
+        what result.json holds.
+    """
+    start = time.monotonic()
+    numbers = assess(run, states)
+    records = MetricsFile(workdir.path / "metrics.jsonl").read()
+    figures = evaluation.draw_all(
+        run.model,
+        states[0],
+        run.data,
+        records,
+        workdir.path / "figures",
+        jax.random.key(EVALUATION_KEY),
+    )
+    plan = run.settings.plan
+    result = {
+        "model": run.name,
+        "data": run.settings.data,
+        "step": step,
+        "seeds": [plan.seed + i for i in range(plan.seeds)],
+        "results": numbers,
+        "parameters": int(sum(np.size(x) for x in jax.tree.leaves(states[0].params))),
+        "figures": [str(pathlib.Path(f).relative_to(workdir.path)) for f in figures],
+        "seconds_evaluating": time.monotonic() - start,
+        "environment": evaluation.environment(),
+    } | about
+    workdir.write_json("result.json", result)
+    evaluation.write_html(
+        workdir.path / "report.html",
+        f"{run.name} on {run.settings.data}, step {step}",
+        run.settings.identity(run.name),
+        numbers,
+        [pathlib.Path(f) for f in figures],
+        result["environment"],
+    )
+    return result

@@ -1,0 +1,321 @@
+"""Batches: pure in (seed, step), the same resident and streamed, and options that do it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxae.data import DataError, Options, from_arrays
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (50, 3, 2, 1), np.uint8)
+LABELS = np.arange(50) % 3
+OPTIONS = [
+    Options(),
+    Options(binarise="dynamic"),
+    Options(binarise="fixed"),
+    Options(dequantise=True, standardise=True),
+]
+
+
+def small(**options):
+    """50 training images and 10 test images of random pixels in three classes."""
+    return from_arrays(IMAGES, LABELS, IMAGES[:10], LABELS[:10], Options(**options))
+
+
+def equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+# --- order ---
+
+
+def test_an_epoch_is_a_permutation_and_the_next_one_another():
+    train = small().train
+    epochs = [np.concatenate([train.order(7, 5 * e + i, 10) for i in range(5)]) for e in (0, 1)]
+    for epoch in epochs:
+        assert epoch.dtype == np.int32
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(50))
+    assert (epochs[0] != epochs[1]).any()
+
+
+def test_the_remainder_is_dropped_and_no_batch_holds_an_image_twice():
+    train = small().train
+    for step in range(9):
+        assert len(set(train.order(0, step, 15).tolist())) == 15
+    epoch = np.concatenate([train.order(0, step, 15) for step in range(3)])
+    assert len(set(epoch.tolist())) == 45
+
+
+def test_order_is_pure_in_seed_and_step():
+    forwards = [small().train.order(1, step, 8) for step in range(20)]
+    train = small().train
+    for step in reversed(range(20)):
+        train.order(2, step, 8)
+        np.testing.assert_array_equal(train.order(1, step, 8), forwards[step])
+    assert (small().train.order(2, 0, 8) != forwards[0]).any()
+
+
+def test_numpy_and_negative_seeds_are_seeds():
+    train = small().train
+    np.testing.assert_array_equal(train.order(np.int64(3), 0, 8), train.order(3, 0, 8))
+    assert (train.order(-3, 0, 8) != train.order(3, 0, 8)).any()
+
+
+def test_first_positions_are_uniform():
+    """Chi-square of the position that comes first, over seeds, against its 5 s.e. bound."""
+    train = small().train
+    counts = np.bincount([train.order(seed, 0, 1)[0] for seed in range(2000)], minlength=50)
+    chi_square = ((counts - 40) ** 2 / 40).sum()  # mean 49, variance 98
+    assert abs(chi_square - 49) < 5 * np.sqrt(98)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 51])
+def test_a_batch_larger_than_the_set_or_empty_is_refused(batch_size):
+    with pytest.raises(DataError, match=r"batch_size must be in 1..50"):
+        small().train.order(0, 0, batch_size)
+
+
+# --- a batch ---
+
+
+def test_plain_batch_is_the_scaled_rows_in_order():
+    data = small()
+    batch, order = data.train.batch(5, 2, 16), data.train.order(5, 2, 16)
+    np.testing.assert_allclose(batch["image"], IMAGES[order] / 255, rtol=2e-7)
+    np.testing.assert_array_equal(batch["index"], order)
+    np.testing.assert_array_equal(batch["label"], LABELS[order])
+    assert batch["labelled"].all()
+    dtypes = {name: str(column.dtype) for name, column in batch.items()}
+    assert dtypes == {"image": "float32", "index": "int32", "label": "int32", "labelled": "bool"}
+    assert data.spec.image_shape == (3, 2, 1)
+    assert (data.spec.size, data.spec.classes, data.spec.levels) == (50, 3, 256)
+    np.testing.assert_allclose(data.spec.mean, IMAGES.mean(0) / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["plain", "dynamic", "fixed", "dequantised"])
+def test_a_batch_is_the_same_streamed_resident_or_in_other_company(options):
+    resident = from_arrays(IMAGES, LABELS, IMAGES[:10], LABELS[:10], options)
+    streamed = from_arrays(
+        IMAGES, LABELS, IMAGES[:10], LABELS[:10], dataclasses.replace(options, resident_mib=0)
+    )
+    assert resident.train.resident
+    assert not streamed.train.resident
+    np.testing.assert_array_equal(resident.spec.mean, streamed.spec.mean)
+    train = resident.train
+    arrays = jax.tree.map(jnp.asarray, train.arrays)
+    on_device = jax.jit(lambda rng, i: train.finish(train.rows(arrays, i), rng))
+    key = lambda step: jax.random.fold_in(jax.random.fold_in(jax.random.key(1), step), 0)
+    for step in (0, 7):
+        want = train.batch(1, step, 12)
+        equal(want, streamed.train.batch(1, step, 12))
+        order = train.order(1, step, 12)
+        equal(want, on_device(key(step), order))
+        # An image's noise is its own: at another place, among others, it looks the same.
+        others = np.concatenate([order[9:], np.setdiff1d(np.arange(50), order)[:9]])
+        company = on_device(key(step), others)["image"]
+        np.testing.assert_array_equal(company[:3], want["image"][9:])
+    with pytest.raises(DataError, match="gather"):
+        _ = streamed.train.arrays
+
+
+def test_rows_and_gather_agree():
+    train = small().train
+    equal(train.rows(train.arrays, np.int32([4, 0, 49])), train.gather(np.int32([4, 0, 49])))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["plain", "dynamic", "fixed", "dequantised"])
+def test_examples_cover_everything_once_whatever_the_batch_size(options):
+    test = from_arrays(IMAGES, LABELS, IMAGES[:10], LABELS[:10], options).test
+    runs = []
+    for batch_size in (4, 12, 4):
+        seen = []
+        for batch, mask in test.examples(batch_size):
+            assert batch["image"].shape == (batch_size, 3, 2, 1)
+            assert mask.shape == (batch_size,)
+            assert (np.asarray(batch["index"]) == -1).all()
+            assert not np.asarray(batch["labelled"]).any()
+            seen.append(jax.tree.map(lambda x, mask=mask: np.asarray(x)[mask], batch))
+        runs.append({k: np.concatenate([batch[k] for batch in seen]) for k in seen[0]})
+        np.testing.assert_array_equal(runs[-1]["label"], LABELS[:10])
+        equal(runs[0], runs[-1])
+
+
+def test_examples_of_the_training_split_carry_their_positions():
+    indices = [np.asarray(b["index"])[mask] for b, mask in small().train.examples(16)]
+    np.testing.assert_array_equal(np.concatenate(indices), np.arange(50))
+
+
+# --- options ---
+
+
+def test_dynamic_binarisation_has_the_pixels_as_frequencies():
+    values = np.repeat(np.uint8([0, 1, 51, 128, 254, 255]), 500)
+    images = np.broadcast_to(values.reshape(6, 500), (4, 6, 500))
+    data = from_arrays(images, options=Options(binarise="dynamic"))
+    draws = np.concatenate(
+        [np.asarray(data.train.batch(0, step, 3)["image"])[..., 0] for step in range(20)]
+    )
+    assert set(np.unique(draws)) == {0.0, 1.0}
+    p = np.array([0, 1, 51, 128, 254, 255]) / 255
+    error = np.abs(draws.mean((0, 2)) - p)
+    assert (error <= 5 * np.sqrt(p * (1 - p) / (draws.shape[0] * 500))).all()
+    assert data.spec.levels == 2
+    np.testing.assert_allclose(data.spec.mean[:, 0, 0], p, rtol=1e-6)
+
+
+def test_dynamic_binarisation_changes_and_fixed_does_not():
+    def visits(binarise):
+        train = small(binarise=binarise).train
+        images = np.zeros((2, *IMAGES.shape))
+        for epoch in (0, 1):
+            batch = train.batch(0, epoch, 50)
+            images[epoch, np.asarray(batch["index"])] = batch["image"]
+        return images
+
+    dynamic, fixed = visits("dynamic"), visits("fixed")
+    assert (dynamic[0] != dynamic[1]).any()
+    np.testing.assert_array_equal(fixed[0], fixed[1])
+    data = small(binarise="fixed")
+    np.testing.assert_array_equal(fixed[0], next(data.train.examples(50))[0]["image"])
+    # The test images have the same pixels as the first training images, but draws of their own.
+    assert (fixed[0][:10] != np.asarray(next(data.test.examples(10))[0]["image"])).any()
+    assert data.spec.levels == 2
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+def test_dequantised_pixels_lie_in_their_own_share_of_the_interval(levels):
+    values = np.repeat(np.arange(levels, dtype=np.uint8), 40).reshape(1, levels, 40)
+    values = np.concatenate([values, values])
+    data = from_arrays(values, options=Options(dequantise=True), levels=levels)
+    image = np.asarray(next(data.train.examples(1))[0]["image"])[0, ..., 0].astype(np.float64)
+    assert 0 < image.min() < image.max() < 1
+    np.testing.assert_array_equal(np.floor(image * levels), values[0])
+    offset = image * levels - values[0]
+    assert abs(offset.mean() - 0.5) < 5 * np.sqrt(1 / 12 / offset.size)
+    assert data.spec.levels == 0
+    want = np.broadcast_to((np.arange(levels) + 0.5)[:, None, None] / levels, (levels, 40, 1))
+    np.testing.assert_allclose(data.spec.mean, want, rtol=1e-6)
+
+
+def test_standardised_training_pixels_have_mean_zero_and_deviation_one():
+    data = small(standardise=True)
+    image = np.asarray(next(data.train.examples(50))[0]["image"], np.float64)
+    want = (IMAGES - IMAGES.mean()) / IMAGES.std()
+    np.testing.assert_allclose(image, want, atol=1e-6)
+    np.testing.assert_allclose(data.spec.mean, want.mean(0), atol=1e-6)
+    assert data.spec.levels == 0
+    test = np.asarray(next(data.test.examples(10))[0]["image"])
+    np.testing.assert_allclose(test, want[:10], atol=1e-6)
+
+
+def test_dequantised_and_standardised():
+    data = small(dequantise=True, standardise=True)
+    images = np.stack([data.train.batch(0, step, 50)["image"] for step in range(40)])
+    np.testing.assert_allclose(images.mean(), 0, atol=5 * np.sqrt(1 / 12 / images.size) / 70)
+    np.testing.assert_allclose(images.std(), 1, atol=1e-3)
+    # u has mean 1/2 and variance 1/12, in the units of the 256 levels.
+    scale = np.sqrt(IMAGES.astype(float).var() + 1 / 12)
+    np.testing.assert_allclose(data.spec.mean, (IMAGES.mean(0) - IMAGES.mean()) / scale, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"binarise": "dynamic", "dequantise": True}, "dequantise contradict"),
+        ({"binarise": "fixed", "standardise": True}, "standardise contradict"),
+        ({"binarise": "sometimes"}, "binarise is"),
+        ({"colour": "blue"}, "colour is"),
+        ({"labels": -1}, "labels must not be negative"),
+    ],
+)
+def test_contradicting_options_are_refused(fields, match):
+    with pytest.raises(DataError, match=match):
+        Options(**fields)
+
+
+# --- labels ---
+
+
+@pytest.mark.parametrize("wanted", [3, 7, 30])
+def test_labelled_examples_are_balanced_and_fixed(wanted):
+    seen = small(labels=wanted).train.labelled
+    shares = np.bincount(LABELS[seen], minlength=3)
+    np.testing.assert_array_equal(shares, [wanted // 3 + (c < wanted % 3) for c in range(3)])
+    np.testing.assert_array_equal(seen, small(labels=wanted).train.labelled)
+    more = small(labels=45).train.labelled
+    assert (more | ~seen).all()
+
+
+def test_every_label_is_seen_by_default():
+    assert small().train.labelled.all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "match"),
+    [
+        (LABELS, 51, "asks for more labels than the 50"),
+        (LABELS, 2, "without an example"),
+        (np.int32([0] * 48 + [1] * 2), 10, "5 examples of class 1, which has 2"),
+        (None, 10, "there are no labels"),
+    ],
+)
+def test_labels_that_cannot_be_had_are_refused(labels, wanted, match):
+    tests = None if labels is None else labels[:10]
+    with pytest.raises(DataError, match=match):
+        from_arrays(IMAGES, labels, IMAGES[:10], tests, Options(labels=wanted))
+
+
+# --- arrays ---
+
+
+def test_float_images_are_continuous_unless_levels_are_given():
+    steps = np.float32([[[0, 1], [2, 3]]] * 4) / 3
+    data = from_arrays(steps)
+    assert data.spec.levels == 0
+    np.testing.assert_array_equal(data.train.batch(0, 0, 1)["image"][0, ..., 0], steps[0])
+    counted = from_arrays(steps, levels=4)
+    assert counted.spec.levels == 4
+    assert counted.train.arrays["image"].dtype == np.uint8
+    np.testing.assert_allclose(counted.train.batch(0, 0, 1)["image"][0, ..., 0], steps[0])
+    with pytest.raises(DataError, match="dequantise needs discrete"):
+        from_arrays(steps, options=Options(dequantise=True))
+
+
+def test_without_test_images_a_tenth_is_held_out():
+    data = from_arrays(np.arange(50, dtype=np.uint8).reshape(50, 1, 1), np.arange(50))
+    kept, held_out = (split.arrays["image"].ravel() for split in (data.train, data.test))
+    assert len(held_out) == 5
+    np.testing.assert_array_equal(np.sort(np.concatenate([kept, held_out])), np.arange(50))
+    np.testing.assert_array_equal(data.test.labels, held_out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ((np.zeros((4, 4), np.uint8),), r"train_images must be \[N,H,W\]"),
+        ((np.zeros((4, 2, 2), np.int32),), "uint8, or float"),
+        ((np.full((4, 2, 2), 1.5),), r"lie in \[0,1\]"),
+        ((np.full((4, 2, 2), np.nan),), r"lie in \[0,1\]"),
+        ((np.zeros((4, 2, 2)), np.zeros(3, int)), "train_labels must be 4 integers"),
+        ((np.zeros((4, 2, 2)), np.zeros(4)), "train_labels must be 4 integers"),
+        ((np.zeros((4, 2, 2)), np.int32([0, -1, 0, 0])), "count from 0"),
+        ((np.zeros((4, 2, 2)), None, None, np.zeros(4, int)), "without test_images"),
+        ((np.zeros((4, 2, 2)), None, np.zeros((1, 2, 2), np.uint8)), "both be uint8"),
+        ((np.zeros((4, 2, 2)), None, np.zeros((1, 3, 2))), "test images"),
+        ((np.zeros((4, 2, 2)), np.zeros(4, int), np.zeros((1, 2, 2))), "only one of"),
+        ((np.zeros((1, 2, 2)),), "cannot be split"),
+        ((np.zeros((0, 2, 2)), None, np.zeros((1, 2, 2))), "no training images"),
+        ((np.zeros((4, 2, 2)), None, None, None, Options(standardise=True)), "all one colour"),
+        ((np.zeros((4, 2, 2)), None, None, None, Options(image_size=8)), "image_size works with"),
+        ((np.full((4, 2, 2), 9, np.uint8), None, None, None, Options(), "a", 9), "hold 9"),
+        ((np.full((4, 2, 2), 0.3), None, None, None, Options(), "a", 9), "not multiples of 1/8"),
+        ((np.zeros((4, 2, 2)), None, None, None, Options(), "a", 1), "levels must be in 2..256"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(arguments, match):
+    with pytest.raises(DataError, match=match):
+        from_arrays(*arguments)

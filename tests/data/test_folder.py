@@ -1,0 +1,199 @@
+"""Images of one's own: layouts, sizes, colours, lazy decoding, and hostile files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxae.data import DataError, Options, load, pictures
+
+
+def write(path, value, size=(4, 3)):
+    """A lossless image of one value: an integer is grey, a triple a colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L" if isinstance(value, int) else "RGB", size, value).save(path)
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """train/ and test/ with classes b and a, nested, of 5 + 3 and 2 + 1 images."""
+    for k in range(5):
+        write(tmp_path / "train" / "b" / f"{k}.png", 10 + k)
+    for k in range(3):
+        write(tmp_path / "train" / "a" / "deep" / f"{k}.bmp", 20 + k)
+    write(tmp_path / "test" / "a" / "0.png", 30)
+    write(tmp_path / "test" / "b" / "0.png", 31)
+    write(tmp_path / "test" / "b" / "1.png", 32)
+    return tmp_path
+
+
+def values(split):
+    return [int(image.flat[0]) for image in split.arrays["image"]]
+
+
+def test_train_and_test_folders_with_classes(halves):
+    (halves / "train" / "notes.txt").write_text("no image")
+    write(halves / "train" / "b" / ".hidden.png", 99)
+    write(halves / "val" / "a" / "0.png", 98)
+    data = load(f"folder:{halves}")
+    assert values(data.train) == [20, 21, 22, 10, 11, 12, 13, 14]
+    np.testing.assert_array_equal(data.train.labels, [0] * 3 + [1] * 5)
+    assert values(data.test) == [30, 31, 32]
+    np.testing.assert_array_equal(data.test.labels, [0, 1, 1])
+    assert data.spec.image_shape == (3, 4, 1)
+    assert (data.spec.levels, data.spec.classes) == (256, 2)
+
+
+def test_without_test_folder_a_tenth_is_held_out_by_path(tmp_path):
+    for k in range(20):
+        write(tmp_path / "one" / f"{'ab'[k % 2]}" / f"{k}.png", k)
+    data = load(f"folder:{tmp_path / 'one'}")
+    assert (data.train.size, data.test.size) == (18, 2)
+    assert sorted(values(data.train) + values(data.test)) == list(range(20))
+    np.testing.assert_array_equal(data.train.labels, np.array(values(data.train)) % 2)
+    (tmp_path / "one").rename(tmp_path / "other")
+    assert values(load(f"folder:{tmp_path / 'other'}").test) == values(data.test)
+
+
+@pytest.mark.parametrize("inner", ["", "only", "train"])
+def test_flat_images_have_no_labels(tmp_path, inner):
+    for k in range(4):
+        write(tmp_path / inner / f"{k}.png", k)
+    data = load(f"folder:{tmp_path}")
+    assert data.train.labels is None
+    assert data.spec.classes == 0
+    assert (data.train.size, data.test.size) == (3, 1)
+
+
+def test_train_alone_holds_the_classes(tmp_path):
+    for k in range(4):
+        write(tmp_path / "train" / "ab"[k % 2] / f"{k}.png", k)
+    assert load(f"folder:{tmp_path}").spec.classes == 2
+
+
+def test_streamed_folder_gives_the_same_batches(halves):
+    for path in halves.rglob("*.*"):
+        pixels = np.random.default_rng(len(path.name)).integers(0, 256, (12, 9, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    resident = load(f"folder:{halves}", Options(image_size=8))
+    streamed = load(f"folder:{halves}", Options(image_size=8, resident_mib=0))
+    assert resident.train.resident
+    assert not streamed.train.resident
+    np.testing.assert_array_equal(resident.spec.mean, streamed.spec.mean)
+    for step in range(3):
+        a, b = (data.train.batch(0, step, 4) for data in (resident, streamed))
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+    for (a, _), (b, _) in zip(resident.test.examples(4), streamed.test.examples(4), strict=True):
+        np.testing.assert_array_equal(a["image"], b["image"])
+
+
+def test_colours(tmp_path):
+    write(tmp_path / "grey.png", 100)
+    write(tmp_path / "red.png", (250, 0, 0))
+    data = load(f"folder:{tmp_path}")
+    assert data.spec.image_shape == (3, 4, 3)
+    pixels = {
+        tuple(p) for s in (data.train, data.test) for p in s.arrays["image"][:, 0, 0].tolist()
+    }
+    assert pixels == {(100, 100, 100), (250, 0, 0)}
+    grey = load(f"folder:{tmp_path}", Options(colour="grey"))
+    # ITU-R 601: a red of 250 is 0.299 * 250 = 74.75 bright.
+    assert sorted(values(grey.train) + values(grey.test)) == [75, 100]
+    (tmp_path / "red.png").unlink()
+    write(tmp_path / "dark.png", 1)
+    assert load(f"folder:{tmp_path}").spec.image_shape[-1] == 1
+    assert load(f"folder:{tmp_path}", Options(colour="rgb")).spec.image_shape[-1] == 3
+
+
+@pytest.mark.parametrize("size", [(40, 20), (20, 40)])
+def test_resizing_is_of_the_whole_image_before_the_crop(tmp_path, size):
+    """Pillow's own two steps: the image at half its size, then the middle of that."""
+    pixels = np.random.default_rng(0).integers(0, 256, size[::-1], np.uint8)
+    image = Image.fromarray(pixels)
+    for name in ("a.png", "b.png"):
+        image.save(tmp_path / name)
+    small = image.resize((size[0] // 2, size[1] // 2), Image.Resampling.BICUBIC)
+    left, top = (small.width - 10) // 2, (small.height - 10) // 2
+    want = np.asarray(small.crop((left, top, left + 10, top + 10)), int)
+    ours = load(f"folder:{tmp_path}", Options(image_size=10)).train.arrays["image"][0, ..., 0]
+    np.testing.assert_allclose(ours, want, atol=1)  # Pillow rounds between the two directions
+
+
+def test_transparency_is_dropped(tmp_path):
+    Image.new("RGBA", (2, 2), (1, 2, 3, 0)).save(tmp_path / "a.png")
+    Image.new("P", (2, 2), 0).save(tmp_path / "b.gif", transparency=0)
+    assert load(f"folder:{tmp_path}").spec.image_shape == (2, 2, 3)
+
+
+def test_sizes_that_differ_name_two_files(tmp_path):
+    write(tmp_path / "a.png", 1, (4, 4))
+    write(tmp_path / "b.png", 1, (5, 4))
+    with pytest.raises(DataError, match=r"a\.png is 4x4.*b\.png is 5x4.*--image-size"):
+        load(f"folder:{tmp_path}")
+    assert load(f"folder:{tmp_path}", Options(image_size=4)).spec.image_shape == (4, 4, 1)
+
+
+def truncated(content):
+    return content[: len(content) // 2]
+
+
+def flipped(content):
+    """A bit of the compressed pixels, which the checksums of PNG cover."""
+    place = content.index(b"IDAT") + 10
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, lambda c: b"", lambda c: b"%!PS-Adobe"])
+@pytest.mark.parametrize("resident_mib", [0, 1])
+def test_a_corrupt_image_is_named(tmp_path, damage, resident_mib):
+    for k in range(12):
+        pixels = np.random.default_rng(k).integers(0, 256, (9, 9), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{k}.png")
+    bad = tmp_path / "3.png"
+    bad.write_bytes(damage(bad.read_bytes()))
+    with pytest.raises(DataError, match=r"3\.png cannot be read as an image"):
+        load(f"folder:{tmp_path}", Options(resident_mib=resident_mib))
+
+
+def test_sixteen_bit_images_are_refused(tmp_path):
+    write(tmp_path / "a.png", 1)
+    Image.fromarray(np.full((3, 4), 40_000, np.uint16)).save(tmp_path / "b.png")
+    with pytest.raises(DataError, match=r"b\.png has pixels of type I;16"):
+        load(f"folder:{tmp_path}")
+
+
+def test_oversized_images_are_refused_before_decoding(tmp_path, monkeypatch):
+    write(tmp_path / "a.png", 1, (10, 10))
+    write(tmp_path / "b.png", 1, (10, 11))
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
+    monkeypatch.setattr(Image.Image, "load", None)
+    with pytest.raises(DataError, match=r"b\.png has 10x11 pixels, more than the 100"):
+        load(f"folder:{tmp_path}")
+
+
+def test_links_that_lead_out_are_skipped_with_a_warning(tmp_path):
+    write(tmp_path / "secret" / "private.png", 200)
+    inside = tmp_path / "images"
+    for k in range(3):
+        write(inside / f"{k}.png", k)
+    (inside / "3.png").symlink_to(inside / "0.png")
+    (inside / "x.png").symlink_to(tmp_path / "secret" / "private.png")
+    (inside / "y").symlink_to(tmp_path / "secret")
+    (inside / "z").symlink_to(inside)
+    with pytest.warns(UserWarning, match=r"3 symbolic links .* the first is .*x\.png"):
+        data = load(f"folder:{inside}")
+    assert sorted(values(data.train) + values(data.test)) == [0, 0, 1, 2]
+
+
+def test_folders_that_do_not_fit_are_refused(tmp_path, halves):
+    with pytest.raises(DataError, match="there is no such folder"):
+        load(f"folder:{tmp_path / 'nowhere'}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds 0 images; at least two"):
+        load(f"folder:{tmp_path / 'empty'}")
+    write(halves / "test" / "new" / "0.png", 1)
+    with pytest.raises(DataError, match=r"0\.png: there are no training images of class 'new'"):
+        load(f"folder:{halves}")
+    write(halves / "train" / "stray.png", 1)
+    with pytest.raises(DataError, match=r"stray\.png lies beside class folders"):
+        load(f"folder:{halves}")

@@ -1,0 +1,127 @@
+"""Results as JSON, tables and a page."""
+
+import base64
+import json
+import math
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxae.data import Options, from_arrays
+from jaxae.evaluation import assess_run, combine_seeds, environment, flat_rows, write_html
+from jaxae.evaluation.report import _offset_bits, jsonable
+
+
+def assess(linear, model, **options):
+    return assess_run(
+        model, linear.poor, linear.exact, linear.data,
+        rng=jax.random.key(0), batch_size=23, iwae_samples=4, **options,
+    )  # fmt: skip
+
+
+def test_a_run_is_assessed_by_all_it_can_do(linear):
+    found = assess(linear, linear.model)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert list(found) == ["data", "test", "likelihood", "probes", "whole_set"]
+    assert found["data"]["binarise"] == "none"
+    assert found["likelihood"]["rate_nats"] == found["test"]["rate"]
+    assert found["likelihood"]["images"] == 23
+    assert found["likelihood"]["active_units"] == 2
+    assert found["probes"]["codes"]["linear_accuracy"] > 0.6
+    assert found["whole_set"] == {"images_seen": 23}
+    assert found == assess(linear, linear.model)
+
+
+def test_what_a_model_lacks_is_left_out(linear):
+    bare = linear.model._replace(log_weight=None, assess=None, encode=None)
+    found = assess(linear, bare, limit=9, probe_data=linear.data)
+    assert list(found) == ["data", "test", "probes"]
+    assert found["probes"]["codes"] is None
+    assert found["probes"]["test_examples"] == 9
+    assert found["probes"]["data"]["name"] == "arrays"
+
+
+def test_density_of_dequantised_pixels_in_bits_of_the_discrete_ones():
+    images = np.arange(17, dtype=np.uint8).repeat(4).reshape(17, 2, 2)
+    make = lambda **options: from_arrays(images, None, images, None, Options(**options), levels=17)
+    assert _offset_bits(make()) == 0
+    assert _offset_bits(make(dequantise=True)) == pytest.approx(math.log2(17), abs=1e-5)
+    # (v + u) / 17 has variance (288 / 12 + 1 / 12) / 289 for v in 0..16.
+    deviation = math.sqrt((288 / 12 + 1 / 12) / 289)
+    both = _offset_bits(make(dequantise=True, standardise=True))
+    assert both == pytest.approx(math.log2(17 * deviation), abs=1e-5)
+
+
+def test_seeds_combined_by_hand():
+    one = {"a": {"x": 1.0, "n": 10}, "label": "s", "none": None, "some": 2.0, "ok": True}
+    two = {"a": {"x": 2.0, "n": 10}, "label": "s", "none": None, "some": None, "ok": True}
+    six = {"a": {"x": 6.0, "n": 10}, "label": "t", "none": None, "some": 4.0, "ok": False}
+    found = combine_seeds([one, two, six])
+    # Mean 3, squares 4 + 1 + 9 = 14, variance 7, error sqrt(7 / 3).
+    expected = {"mean": 3.0, "se": pytest.approx(math.sqrt(7 / 3)), "values": [1.0, 2.0, 6.0]}
+    assert found["a"]["x"] == expected
+    assert found["a"]["n"] == {"mean": 10.0, "se": 0.0, "values": [10, 10, 10]}
+    assert found["some"] == {"mean": None, "se": None, "values": [2.0, None, 4.0]}
+    assert found["none"] is None
+    assert found["label"] == {"values": ["s", "s", "t"]}
+    assert found["ok"] == {"values": [True, True, False]}
+    assert combine_seeds([one])["a"]["x"] == {"mean": 1.0, "se": None, "values": [1.0]}
+
+
+def test_seeds_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match="no results"):
+        combine_seeds([])
+    with pytest.raises(ValueError, match="differ in their names"):
+        combine_seeds([{"a": 1.0}, {"b": 1.0}])
+
+
+def test_rows_of_a_table():
+    result = {"part": {"x": 104.2345, "x_se": 0.3123, "n": 5, "none": None, "done": True}}
+    rows = [("part.x", "104.2 ± 0.31"), ("part.n", "5"), ("part.none", "–"), ("part.done", "yes")]
+    assert flat_rows(result) == rows
+    two = combine_seeds([result, {"part": {**result["part"], "x": 106.2345}}])
+    assert flat_rows(two)[0] == ("part.x", "105.2 ± 1")
+
+
+def test_only_plain_values_are_left():
+    given = {"a": np.float32(0.5), "b": jax.numpy.arange(2), "c": (1, np.array([2.0])), "d": None}
+    assert jsonable(given) == {"a": 0.5, "b": [0, 1], "c": [1, [2.0]], "d": None}
+
+
+def test_page_is_whole_and_escaped(tmp_path):
+    Image.new("RGB", (3, 2), (255, 0, 0)).save(tmp_path / "red_dots.png")
+    page = tmp_path / "report.html"
+    write_html(page, "<b>title</b>", {"name": "<script>alert(1)</script>"}, {"x": {"y": 1.5}},
+               [tmp_path / "red_dots.png"], environment())  # fmt: skip
+    text = page.read_text()
+    assert "<script" not in text
+    assert "<b>" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<td>x.y</td><td>1.5</td>" in text
+    assert 'alt="red dots"' in text
+    content = re.search(r'src="data:image/png;base64,([^"]*)"', text).group(1)
+    assert base64.b64decode(content) == (tmp_path / "red_dots.png").read_bytes()
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    assert "http" not in text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["red_dots.png", "report.html"]
+
+
+def test_environment_names_versions_and_devices():
+    found = environment()
+    assert found["jax"] == jax.__version__
+    assert found["device_count"] == jax.device_count()
+    json.dumps(found)
+
+
+def test_import_loads_neither_sklearn_nor_matplotlib():
+    code = (
+        "import sys, jaxae.evaluation; "
+        "print([m for m in ('sklearn', 'matplotlib', 'PIL', 'orbax') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,137 @@
+"""Tiny data, models and plans for tests of the engine, the loop and the models."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxae.data import Data, Options, from_arrays
+from jaxae.models import MODELS
+from jaxae.training import Model, Plan, State, adam, descend, gathered
+
+BATCH = 16
+
+
+def images(options: Options = Options(), size: int = 48) -> Data:
+    """`size` noisy 8x8 images of three kinds with 17 grey levels, and 11 held-out ones."""
+    rng = np.random.default_rng(3)
+    kinds = rng.integers(0, 17, (3, 8, 8, 1))
+    labels = np.arange(size + 11) % 3
+    pixels = np.clip(kinds[labels] + rng.integers(-3, 4, (size + 11, 8, 8, 1)), 0, 16)
+    pixels = pixels.astype(np.uint8)
+    return from_arrays(
+        pixels[:size], labels[:size], pixels[size:], labels[size:], options, "tiny", levels=17
+    )
+
+
+def plan(**changes: Any) -> Plan:
+    """Twelve steps on one device in chunks of four, as single calls."""
+    fields = {"steps": 12, "batch_size": BATCH, "devices": 1, "log_every": 4, "loop": "calls"}
+    return Plan(**fields | {"eval_every": 0, "save_every": 100} | changes)
+
+
+# A line per variant: the model, and what makes its networks small.
+_DENSE = {"latent": 3, "widths": (16,)}
+_CONV = {"latent": 3, "conv_width": 4, "conv_blocks": 1}
+_ACN = _DENSE | {"prior_widths": (8,), "components": 2, "neighbours": 3, "nodes": 4}
+VARIANTS = {
+    "vae": ("vae", _DENSE),
+    "vae conv": ("vae", _CONV | {"network": "conv"}),
+    "vae learned scale": ("vae", _DENSE | {"likelihood": "gaussian_learned"}),
+    "vae iwae": ("vae", _DENSE | {"iwae_k": 3, "iwae_gradient": "dreg"}),
+    "vae free bits": ("vae", _DENSE | {"free_bits": 0.1}),
+    "vae capacity": ("vae", _DENSE | {"capacity": 2.0}),
+    "acn": ("acn", _ACN),
+    "acn pixelcnn": (
+        "acn",
+        _ACN | _CONV | {"encoder": "conv", "decoder": "pixelcnn", "pixelcnn_width": 4,
+                        "pixelcnn_layers": 2},
+    ),
+    "acn unique": ("acn", _ACN | {"unique_neighbours": True, "decoder": "mlp"}),
+    "acn gaussian": ("acn", _ACN | {"variant": "gaussian_neighbour", "only_written": True}),
+}  # fmt: skip
+
+
+def make(variant: str, data: Data, **changes: Any) -> Model:
+    """The model of a variant, for `data`."""
+    name, fields = VARIANTS[variant]
+    module = MODELS[name]
+    return module.make(module.Config(**fields | changes), data.spec)
+
+
+def toy(data: Data, bad_loss_at: int = -1, bad_norm_at: int = -1, bad_params_at: int = -1) -> Model:
+    """Learns the mean image through noise, and notes in `extra` what it saw of each image.
+
+    It has all that the engine must carry (noise, optimiser state, a memory by index) and compiles
+    in no time. From step `bad_loss_at` on (counted from 1) its loss is NaN, from `bad_norm_at` on
+    another metric is infinite, and step `bad_params_at` makes the parameters NaN.
+    """
+    tx = adam(1e-2)
+
+    def init(rng):
+        params = {"mean": {"pixels": 0.1 * jax.random.normal(rng, data.spec.image_shape)}}
+        memory = jnp.zeros((data.spec.size,))
+        return State(jnp.int32(0), params, {"player": tx.init(params)}, {"memory": memory})
+
+    def errors(p, x):
+        return jnp.sum(jnp.square(x - p["mean"]["pixels"][None]), axis=(1, 2, 3))
+
+    def step(state, batch, rng, axis_name=None):
+        x = batch["image"] + 0.1 * jax.random.normal(rng, batch["image"].shape)
+        index, seen = gathered((batch["index"], errors(state.params, x)), axis_name)
+        memory = state.extra["memory"].at[index].set(seen)
+        now = state.step + 1
+
+        def loss(p):
+            mean = jnp.mean(errors(p, x))
+            norm = optax.global_norm(p)
+            if bad_loss_at > 0:
+                mean = jnp.where(now >= bad_loss_at, jnp.nan, mean)
+            if bad_norm_at > 0:
+                norm = jnp.where(now >= bad_norm_at, jnp.inf, norm)
+            return mean, {"loss": mean, "norm": norm}
+
+        params, opt, metrics = descend(loss, tx, state.params, state.opt["player"], axis_name)
+        if bad_params_at > 0:
+            params = jax.tree.map(lambda p: jnp.where(now == bad_params_at, jnp.nan, p), params)
+        return State(now, params, {"player": opt}, {"memory": memory}), metrics
+
+    def evaluate(state, batch, rng):
+        return {"loss": errors(state.params, batch["image"])}
+
+    def refresh(state, batch, rng):
+        row = jnp.where(batch["index"] < 0, data.spec.size, batch["index"])
+        seen = errors(state.params, batch["image"])
+        return state.replace(extra={"memory": state.extra["memory"].at[row].set(seen, mode="drop")})
+
+    return Model(init, step, evaluate, refresh=refresh)
+
+
+def leaves(tree: Any) -> dict[str, np.ndarray]:
+    """Every array of a tree under its path, on the host."""
+    return {
+        jax.tree_util.keystr(path): np.array(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def assert_same_bits(found: Any, wanted: Any) -> None:
+    """The trees have the same leaves, and each the same bytes."""
+    found, wanted = leaves(found), leaves(wanted)
+    assert found.keys() == wanted.keys()
+    different = [
+        name for name in wanted
+        if (found[name].dtype, found[name].shape) != (wanted[name].dtype, wanted[name].shape)
+        or found[name].tobytes() != wanted[name].tobytes()
+    ]  # fmt: skip
+    assert not different, different
+
+
+def assert_close(found: Any, wanted: Any, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    """The trees have the same leaves up to rounding."""
+    found, wanted = leaves(found), leaves(wanted)
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], rtol, atol, err_msg=name)

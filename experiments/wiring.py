@@ -76,12 +76,14 @@ def train(run: Run, workdir: Workdir, quiet: bool = False):
 def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[State]]:
     """The step and the states, one per seed, of the newest (or best) intact checkpoint."""
     with Checkpoints(workdir.path / "checkpoints") as checkpoints:
-        if not checkpoints.steps():
+        if not any((workdir.path / "checkpoints").iterdir()):
             raise UsageError(f"{workdir.path} holds no checkpoint: train first")
         mode = Mode(**checkpoints.meta()["mode"] | {"parallel": "mesh", "devices": 1})
         engine = Engine(run.model, run.data.train, run.settings.plan, mode)
         template = jax.eval_shape(engine.init)
         found = (checkpoints.restore_best if best else checkpoints.restore)(template)
+        if found is None:
+            raise UsageError(f"{workdir.path} holds no complete checkpoint: train first")
         return found[0], engine.part(found[1])
 
 
@@ -103,6 +105,7 @@ def assess(run: Run, states: list[State]) -> dict[str, Any]:
                 probe_train_limit=report.probe_examples,
                 limit=report.test_examples or None,
                 apart=False,
+                probe_data=run.data.unbinarised,
             )
         )
     return evaluation.combine_seeds(results)
@@ -118,7 +121,7 @@ def write_samples(run: Run, state: State, folder: pathlib.Path, n: int) -> int:
         raise UsageError(f"--n {n}: must be at least 1")
     draw = jax.jit(run.model.sample, static_argnums=2)
     images = np.asarray(draw(state, jax.random.key(EVALUATION_KEY), n))
-    low, high = evaluation.value_range(run.data)
+    low, high = evaluation.value_range(evaluation.pixels_of(run.data.test, 500, 500))
     pixels = np.uint8(np.round(np.clip((images - low) / (high - low), 0, 1) * 255))
     folder.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(pixels):
@@ -159,7 +162,7 @@ def conclude(run: Run, workdir: Workdir, states: list[State], step: int, about: 
     figures = evaluation.draw_all(
         run.model,
         states[0],
-        run.data,
+        run.data.unbinarised,
         records,
         workdir.path / "figures",
         jax.random.key(EVALUATION_KEY),

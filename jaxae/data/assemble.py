@@ -1,5 +1,6 @@
 """A data set ready for training, from arrays or from what a source hands over."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,15 @@ class Data(NamedTuple):
     test: Split
     spec: Spec
     options: Options
+
+    @property
+    def unbinarised(self) -> "Data":
+        """The same images in grey levels, where training sees bits drawn from them."""
+        return self._replace(
+            train=self.train.unbinarised,
+            test=self.test.unbinarised,
+            options=dataclasses.replace(self.options, binarise="none"),
+        )
 
 
 def from_arrays(

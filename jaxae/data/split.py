@@ -7,6 +7,7 @@ over devices. Images that fit are indexed on the device (`arrays`, `rows`); larg
 on the host (`gather`). Both ways end in `finish` and give the same bits.
 """
 
+import copy
 import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -60,6 +61,13 @@ class Split:
         self._images = images
         self._pipeline = pipeline
         self._permutation = functools.lru_cache(maxsize=16)(self._shuffled)
+
+    @property
+    def unbinarised(self) -> "Split":
+        """The same images with their grey levels in place of bits drawn from them."""
+        other = copy.copy(self)
+        other._pipeline = self._pipeline._replace(binarise="none")
+        return other
 
     def order(self, seed: int, step: int, batch_size: int) -> np.ndarray:
         """Positions `[B]` int32 of the images of a step. Pure in its arguments; runs on the host.

@@ -14,6 +14,7 @@ from jaxae.evaluation.figures import (
     draw_samples,
     draw_training_curves,
     image_grid,
+    value_range,
 )
 from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
 from jaxae.evaluation.passes import over_split
@@ -50,5 +51,6 @@ __all__ = [
     "pixels_of",
     "probe_table",
     "summary",
+    "value_range",
     "write_html",
 ]

@@ -373,7 +373,11 @@ def draw_training_curves(
             last = [r for r in range(rows) if r * columns + column < len(names)][-1]
             grid[last, column].set_xlabel("step")
         seeds = max(v.shape[1] for by in curves.values() for _, v in by.values())
-        notes = ["mean of the steps between two points (training), of the set (test)"]
+        means = {
+            "train": "train: mean of the steps since the last point",
+            "test": "test: whole set",
+        }
+        notes = [means[part] for part in PARTS if any(part in by for by in curves.values())]
         notes += [f"a line for each of {seeds} seeds"] if seeds > 1 else []
         notes += ["the first steps leave the frame"] if cut else []
         _head(figure, "Training", "; ".join(notes))
@@ -418,6 +422,12 @@ def _panel(axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bool:
     return True
 
 
+def value_range(images: np.ndarray) -> tuple[float, float]:
+    """The pixel values to show as black and as white: 0 and 1, or the extremes beyond them."""
+    inside = images.min() >= 0 and images.max() <= 1
+    return (0.0, 1.0) if inside else (float(images.min()), float(images.max()))
+
+
 def draw_all(
     model: Model,
     state: State,
@@ -443,8 +453,7 @@ def draw_all(
     folder, drawn = pathlib.Path(folder), []
     keys = dict(zip(("samples", "back", "mix", "dream", "codes"), jax.random.split(rng, 5)))  # noqa: B905
     images = pixels_of(data.test, 500, COUNT).reshape(-1, *data.spec.image_shape)
-    inside = images.min() >= 0 and images.max() <= 1
-    shown = (0.0, 1.0) if inside else (float(images.min()), float(images.max()))
+    shown = value_range(images)
     if model.sample is not None:
         drawn.append(
             draw_samples(model, state, folder / "samples.png", keys["samples"], value_range=shown)

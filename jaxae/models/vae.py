@@ -65,7 +65,8 @@ class Config:
     iwae_k: int = 1
     """samples of the importance-weighted bound that trains; 1 is the ELBO"""
     iwae_gradient: Literal["standard", "dreg", "stl"] = "standard"
-    """encoder's gradient: that of the bound, doubly reparameterised, or without the score term"""
+    """encoder's gradient: that of the bound, doubly reparameterised, or (iwae_k=1) without the
+    score term"""
     learning_rate: float = 1e-3
     """Adam's rate at the first step"""
     decay_steps: int = 0
@@ -83,6 +84,10 @@ class Config:
             raise ValueError(
                 "iwae_k and iwae_gradient train a bound, which beta, free_bits, capacity and "
                 "warmup_steps reweight: choose one"
+            )
+        if self.iwae_gradient == "stl" and self.iwae_k > 1:
+            raise ValueError(
+                f"iwae_gradient=stl is biased for iwae_k={self.iwae_k}: take iwae_gradient=dreg"
             )
         if self.capacity and (self.free_bits or self.beta != 1 or self.warmup_steps):
             raise ValueError("capacity replaces the rate's weight: leave beta, free_bits and "

@@ -1,7 +1,7 @@
 """How a model is trained, whatever the model is: steps, batches, seeds, devices, intervals."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,3 +45,7 @@ class Plan:
         for field in ("seed", "devices", "eval_every", "refresh_every"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field}={getattr(self, field)} must not be negative")
+        for field in ("parallel", "loop", "seeds_by"):
+            choices = get_args(get_type_hints(Plan)[field])
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field}={getattr(self, field)!r}: {', '.join(choices)}")

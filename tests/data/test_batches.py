@@ -319,3 +319,12 @@ def test_without_test_images_a_tenth_is_held_out():
 def test_arrays_that_do_not_fit_are_refused(arguments, match):
     with pytest.raises(DataError, match=match):
         from_arrays(*arguments)
+
+
+def test_unbinarised_split_shows_the_grey_levels_of_the_same_images():
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, 3, 1)).astype(np.uint8)
+    binary = from_arrays(images, options=Options(binarise="dynamic"), test_images=images)
+    batch, _ = next(iter(binary.test.unbinarised.examples(20)))
+    np.testing.assert_allclose(batch["image"], images / 255, rtol=1e-6)
+    batch, _ = next(iter(binary.test.examples(20)))
+    assert set(np.unique(batch["image"])) == {0.0, 1.0}

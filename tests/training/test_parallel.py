@@ -1,0 +1,173 @@
+"""Oracles: single calls on one device, of which every other arrangement is a rewriting."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from scipy.spatial.distance import cdist
+
+from jaxae import nets
+from jaxae.data import DataError, Options
+from jaxae.training import parallel
+from jaxae.training.parallel import DeviceError, Engine, Mode
+
+DATA = tiny.images(Options(binarise="dynamic"))
+STREAMED = tiny.images(Options(binarise="dynamic", resident_mib=0))
+MODEL = tiny.toy(DATA)
+ONE = Mode("mesh", 1, "calls", "sequence")
+
+
+def run(mode, *chunks, data=DATA, **changes):
+    """States and metrics `{name: [seeds, steps]}` after chunks of so many steps."""
+    engine = Engine(MODEL, data.train, tiny.plan(**changes), mode)
+    states, step, seen = engine.init(), 0, []
+    for steps in chunks:
+        states, metrics = engine.run(states, step, steps)
+        step += steps
+        seen.append(engine.fetch(metrics))
+    metrics = {name: np.concatenate([s[name] for s in seen], axis=1) for name in seen[0]}
+    return [jax.tree.map(np.array, state) for state in engine.part(states)], metrics
+
+
+@functools.cache
+def one_by_one(seeds=1):
+    return run(ONE, 7, seeds=seeds)
+
+
+def test_calls_are_the_steps_written_out():
+    """The contract: step t sees the batch of (seed, t) and the key fold_in(key(seed), t)."""
+    state, step = jax.jit(MODEL.init)(jax.random.key(5)), jax.jit(MODEL.step)
+    losses = []
+    for t in range(4):
+        rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), t), 1)
+        state, metrics = step(state, DATA.train.batch(5, t, tiny.BATCH), rng)
+        losses.append(metrics["loss"])
+    states, metrics = run(ONE, 4, seed=5)
+    tiny.assert_close(states[0], state, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(metrics["loss"], [losses], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("by", ["vmap", "sequence"])
+@pytest.mark.parametrize("loop", ["scan", "calls"])
+@pytest.mark.parametrize(("parallel", "devices"), [("mesh", 1), ("mesh", 2), ("pmap", 1)])
+def test_every_arrangement_trains_alike(parallel, devices, loop, by, seeds):
+    found = run(Mode(parallel, devices, loop, by), 7, seeds=seeds)
+    if parallel == "pmap":  # a device's noise is its own: compare what is the same for all
+        assert found[1]["loss"].shape == (seeds, 7)
+        np.testing.assert_allclose(found[1]["loss"], one_by_one(seeds)[1]["loss"], rtol=0.05)
+    else:
+        tiny.assert_close(found, one_by_one(seeds), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("by", ["vmap", "sequence"])
+@pytest.mark.parametrize(("parallel", "devices"), [("mesh", 1), ("mesh", 2), ("pmap", 2)])
+def test_the_length_of_a_chunk_changes_no_bit(parallel, devices, by):
+    for loop in ("scan", "calls"):
+        mode = Mode(parallel, devices, loop, by)
+        wanted = run(mode, 6, seeds=2)
+        tiny.assert_same_bits(run(mode, 2, 4, seeds=2), wanted)
+        tiny.assert_same_bits(run(mode, 3, 1, 2, seeds=2), wanted)
+
+
+@pytest.mark.parametrize("loop", ["scan", "calls"])
+@pytest.mark.parametrize(("parallel", "devices"), [("mesh", 1), ("mesh", 2), ("pmap", 2)])
+def test_streamed_data_gives_the_same_bits(parallel, devices, loop):
+    assert not STREAMED.train.resident
+    mode = Mode(parallel, devices, loop, "vmap")
+    wanted = run(mode, 3, 3, 1, seeds=2)
+    tiny.assert_same_bits(run(mode, 3, 3, 1, data=STREAMED, seeds=2), wanted)
+
+
+def test_reads_ahead_the_next_chunk_and_nothing_beyond_the_end():
+    read = []
+    ahead = parallel._Ahead(lambda *chunk: read.append(chunk) or chunk, end=10)
+    assert [ahead(0, 4), ahead(4, 4), ahead(8, 2)] == [(0, 4), (4, 4), (8, 2)]
+    ahead.pool.shutdown()
+    assert read == [(0, 4), (4, 4), (8, 2)]
+
+
+@pytest.mark.parametrize("by", ["vmap", "sequence"])
+@pytest.mark.parametrize("loop", ["scan", "calls"])
+@pytest.mark.parametrize(("parallel", "devices"), [("mesh", 1), ("mesh", 8), ("pmap", 8)])
+def test_the_old_state_is_donated(parallel, devices, loop, by):
+    engine = Engine(MODEL, DATA.train, tiny.plan(seeds=2), Mode(parallel, devices, loop, by))
+    states = engine.init()
+    states, _ = engine.run(states, 0, 2)
+    old = jax.tree.leaves(states)
+    engine.run(states, 2, 2)
+    assert all(leaf.is_deleted() for leaf in old)
+
+
+def test_the_mode_is_chosen_by_what_the_step_computes():
+    dense, conv = (tiny.make(name, DATA) for name in ("vae", "vae conv"))
+    auto = tiny.plan(loop="auto", seeds=2)
+    assert Engine(dense, DATA.train, auto).mode == Mode("mesh", 1, "scan", "vmap")
+    assert Engine(conv, DATA.train, auto).mode == Mode("mesh", 1, "calls", "sequence")
+    assert Engine(conv, STREAMED.train, auto).mode == Mode("mesh", 1, "calls", "sequence")
+    forced = tiny.plan(loop="scan", seeds_by="vmap", parallel="pmap", devices=0)
+    assert Engine(conv, DATA.train, forced).mode == Mode("pmap", 8, "scan", "vmap")
+    kept = Mode("mesh", 1, "calls", "vmap")
+    assert Engine(dense, DATA.train, auto, kept).mode == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"devices": 9}, ["devices=9", "only 8"]),
+        ({"devices": 5}, ["batch_size=16", "5 devices"]),
+        ({"batch_size": 12, "devices": 0}, ["batch_size=12", "8 devices"]),
+    ],
+)
+def test_a_plan_that_does_not_fit_the_devices_is_refused(changes, words):
+    with pytest.raises(DeviceError) as error:
+        Engine(MODEL, DATA.train, tiny.plan(**changes))
+    assert all(word in str(error.value) for word in words)
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(DataError, match=r"1\.\.48"):
+        Engine(MODEL, DATA.train, tiny.plan(batch_size=49))
+
+
+def test_refresh_without_anything_to_refresh_is_refused():
+    engine = Engine(MODEL._replace(refresh=None), DATA.train, tiny.plan(), ONE)
+    with pytest.raises(ValueError, match="refresh_every=0"):
+        engine.refresh(engine.init(), 0)
+
+
+@pytest.mark.parametrize("by", ["vmap", "sequence"])
+def test_refresh_passes_over_every_image_of_every_seed(by):
+    data = tiny.images(size=41)  # the last batch is padded
+    model = tiny.toy(data)
+    engine = Engine(model, data.train, tiny.plan(seeds=2), Mode("mesh", 2, "calls", by))
+    start = [jax.tree.map(np.array, s) for s in engine.part(engine.init())]
+    states = engine.refresh(engine.init(), 0)
+    images = np.concatenate([b["image"][m] for b, m in data.train.examples(8)])
+    for state, first in zip(engine.part(states), start, strict=True):
+        errors = np.sum((images - first.params["mean"]["pixels"]) ** 2, (1, 2, 3))
+        np.testing.assert_allclose(state.extra["memory"], errors, rtol=1e-5)
+    engine.run(states, 0, 1)  # they are where the engine wants them
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_nearest_over_the_rows_of_a_mesh_is_the_same_bit_for_bit(devices):
+    rng = np.random.default_rng(0)
+    rows, queries = (rng.normal(size=(n, 5)).astype(np.float32) for n in (64, 9))
+    rows[40:44] = rows[3]  # equal distances on different devices
+    queries[0] = rows[3]
+    search = functools.partial(nets.nearest, k=6)
+    over = parallel.over_rows(search, parallel.data_mesh(devices))
+    placed = jax.device_put(
+        jnp.asarray(rows),
+        jax.sharding.NamedSharding(
+            parallel.data_mesh(devices), jax.sharding.PartitionSpec(parallel.AXIS)
+        ),
+    )
+    found, wanted = over(queries, placed), jax.jit(search)(queries, rows)
+    tiny.assert_same_bits(found, wanted)
+    order = np.argsort(cdist(queries, rows).round(5), axis=1, kind="stable")[:, :6]
+    np.testing.assert_array_equal(found[0], order)

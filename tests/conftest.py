@@ -25,6 +25,15 @@ def _forget_compiled_code():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory):
+    """What was compiled is found again by later modules and by the processes that tests start."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> pathlib.Path:
     """The directory that holds `mnist/`, from JAXAE_DATA_DIR; skips where there is none."""

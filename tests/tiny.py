@@ -13,7 +13,7 @@ from jaxae.training import Model, Plan, State, adam, descend, gathered
 BATCH = 16
 
 
-def images(options: Options = Options(), size: int = 48) -> Data:
+def images(size: int = 48, **options: Any) -> Data:
     """`size` noisy 8x8 images of three kinds with 17 grey levels, and 11 held-out ones."""
     rng = np.random.default_rng(3)
     kinds = rng.integers(0, 17, (3, 8, 8, 1))
@@ -21,7 +21,7 @@ def images(options: Options = Options(), size: int = 48) -> Data:
     pixels = np.clip(kinds[labels] + rng.integers(-3, 4, (size + 11, 8, 8, 1)), 0, 16)
     pixels = pixels.astype(np.uint8)
     return from_arrays(
-        pixels[:size], labels[:size], pixels[size:], labels[size:], options, "tiny", levels=17
+        pixels[:size], labels[:size], pixels[size:], labels[size:], Options(**options), levels=17
     )
 
 

@@ -80,7 +80,8 @@ class Config:
     unique_neighbours: bool = False
     """let each row serve once per pass over the data"""
     decoder_first: int = 0
-    """steps in which the decoder learns alone, before encoder and codes join"""
+    """steps in which the decoder learns alone, before encoder and codes join; Adam's moments and
+    decay_steps begin anew when they do"""
     unordered: Literal["mixture", "gmm", "network"] = "mixture"
     """the one prior of rate_unordered: mixture of the conditionals over training codes, a Gaussian
     mixture fitted to them, or a prior network without input fitted to them"""
@@ -289,7 +290,7 @@ def make(config: Config, spec: Spec) -> Model:
                 extra = extra | {"used": extra["used"] & (state.step % passes != 0)}
             extra, drift = write(extra, *everyone)
             row, extra = choose(extra, code, index, of_choice, axis_name)
-            neighbour = extra["memory"][row]
+            neighbour = jax.lax.stop_gradient(extra["memory"][row])
             seen = {"memory_drift": drift, "memory_written": jnp.mean(extra["written"])}
 
         def loss(p):
@@ -301,7 +302,14 @@ def make(config: Config, spec: Spec) -> Model:
             total = joined * rate + distortion
             return total, {"loss": total, "rate": rate, "distortion": distortion} | seen
 
-        params, opt, metrics = descend(loss, tx, state.params, state.opt["autoencoder"], axis_name)
+        opt = state.opt["autoencoder"]
+        if config.decoder_first:
+            # Adam's averages over steps without gradients would make the first moves six times
+            # too long, which a code that has just joined does not survive.
+            anew = state.step == config.decoder_first
+            fresh = tx.init(state.params)
+            opt = jax.tree.map(lambda new, old: jnp.where(anew, new, old), fresh, opt)
+        params, opt, metrics = descend(loss, tx, state.params, opt, axis_name)
         state = state.replace(
             step=state.step + 1, params=params, opt={"autoencoder": opt}, extra=extra
         )

@@ -22,15 +22,16 @@ import jax.numpy as jnp
 from jaxae.nets.made import Draw
 from jaxae.nets.mlp import bias_init
 
-Form = Literal["auto", "patches", "lax"]
+Form = Literal["lax", "patches"]
 
 
 class CausalConv(nn.Module):
     """A convolution over rows up to the pixel's own: `[B,H,W,C] -> [B,H,W,features]`.
 
-    Two forms with the same parameters, values and gradients. `lax` is the compiler's own, whose
-    gradient is up to 8 times slower on a CPU than that of `patches`: one matrix product from the
-    concatenated shifted inputs.
+    Two forms with the same parameters, values and gradients. `lax` is the compiler's own.
+    `patches` is one matrix product from the concatenated shifted inputs: a training step on a CPU
+    takes 1.1 to 1.3 times as long (measured by experiments/speed_conv.py), but has no convolution
+    in it, which XLA computes slowly inside loops there.
     """
 
     features: int
@@ -38,8 +39,7 @@ class CausalConv(nn.Module):
     """rows and columns; the last row lies on the pixel's own"""
     left: int
     """columns of the kernel to the left of the pixel's own"""
-    form: Form = "auto"
-    """auto: patches where the default backend is the CPU"""
+    form: Form = "lax"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -47,10 +47,7 @@ class CausalConv(nn.Module):
         shape = (rows, columns, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        form = self.form
-        if form == "auto":
-            form = "patches" if jax.default_backend() == "cpu" else "lax"
-        if form == "lax":
+        if self.form == "lax":
             padding = ((rows - 1, 0), (self.left, columns - 1 - self.left))
             numbers = ("NHWC", "HWIO", "NHWC")
             out = jax.lax.conv_general_dilated(
@@ -84,7 +81,7 @@ class GatedLayer(nn.Module):
     first: bool = False
     """mask A, and no residual"""
     dropout: float = 0.0
-    form: Form = "auto"
+    form: Form = "lax"
 
     @nn.compact
     def __call__(
@@ -122,7 +119,7 @@ class GatedPixelCNN(nn.Module):
     """features between the two 1x1 layers at the end; 0: as `width`"""
     dropout: float = 0.0
     """share of gated features dropped where `train` is True (needs the `dropout` stream)"""
-    form: Form = "auto"
+    form: Form = "lax"
     """how convolutions are computed, see `CausalConv`"""
     out_bias: Any = None
     """start of the output bias, `[channels]`; None: zeros"""

@@ -179,9 +179,7 @@ def _refuse(what: str, seed: int, checkpoints) -> None:
         checkpoints.wait()
         if checkpoints.steps():
             kept = f"the last good checkpoint is step {max(checkpoints.steps())}"
-    raise NonFiniteLoss(
-        f"{what} (seed {seed}); {kept}. A lower learning rate is the usual remedy."
-    )
+    raise NonFiniteLoss(f"{what} (seed {seed}); {kept}. A lower learning rate is the usual remedy.")
 
 
 class _Clock:

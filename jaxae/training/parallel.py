@@ -144,11 +144,18 @@ class Engine:
             run = jax.vmap(run, in_axes=(0, None, 0, 0))
         if not mapped:
             split = NamedSharding(self.mesh, P(*[None] * lead, AXIS))
-            return jax.jit(
+            compiled = jax.jit(
                 run,
                 in_shardings=(self.whole, self.whole, split, self.whole),
                 out_shardings=self.whole,
                 donate_argnums=0,
+            )
+            if jax.process_count() == 1:
+                return compiled
+            # Every process has the whole payload; jit wants to be told that it is the same.
+            place = lambda x: jax.make_array_from_callback(x.shape, split, lambda i: x[i])
+            return lambda states, arrays, payload, keys: compiled(
+                states, arrays, jax.tree.map(place, payload), keys
             )
         devices = self.mode.devices
         parallel = jax.pmap(

@@ -13,8 +13,6 @@ import sys
 import threading
 import time
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
-
 import jax
 import numpy as np
 import tiny

@@ -21,9 +21,10 @@ JOBS = ["scan", "seeds", "calls", "pmap"]
 
 def start(folder, *jobs, die="") -> subprocess.Popen:
     flags = "--xla_force_host_platform_device_count=2"
+    path = os.pathsep.join(map(str, DRIVER.parents[1:3]))
     return subprocess.Popen(
         [sys.executable, DRIVER, folder, *jobs],
-        env=os.environ | {"DIE": die, "XLA_FLAGS": flags},
+        env=os.environ | {"DIE": die, "XLA_FLAGS": flags, "PYTHONPATH": path},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

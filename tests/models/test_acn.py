@@ -1,0 +1,482 @@
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.integrate import trapezoid
+from scipy.special import logsumexp
+
+from jaxae import nets
+from jaxae.models import acn
+from jaxae.training.state import Spec
+
+SHAPE, SIZE, D = (2, 2, 1), 12, 2
+SPEC = Spec(SHAPE, size=SIZE, classes=0, levels=2, mean=np.full(SHAPE, 0.3, np.float32))
+TINY = acn.Config(
+    latent=D, widths=(), decoder="mlp", prior_widths=(3, 3), components=2, neighbours=2
+)
+# N(c^, I) as the prior of one code: the rate |c - c^|^2 / 2 tells how far the neighbour was.
+RULER = dataclasses.replace(TINY, variant="gaussian_neighbour", neighbours=1)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The optimiser moves nothing and keeps the gradient as its state."""
+    keep = optax.GradientTransformation(
+        lambda p: jax.tree.map(jnp.zeros_like, p),
+        lambda g, s, p: (jax.tree.map(jnp.zeros_like, g), g),
+    )
+    monkeypatch.setattr(acn, "adam", lambda *_: keep)
+
+
+def batch_of(images, index):
+    return {"image": jnp.asarray(images, jnp.float32), "index": jnp.asarray(index, jnp.int32)}
+
+
+def random_batch(n=4, seed=0):
+    generator = np.random.default_rng(seed)
+    x = generator.integers(0, 2, (n, *SHAPE))
+    return batch_of(x, generator.permutation(SIZE)[:n])
+
+
+def spread_out(state):
+    """The state with larger parameters, so that no term of a loss is negligible."""
+    return state.replace(params=jax.tree.map(lambda p: 2 * p + 0.1, state.params))
+
+
+def reading_codes(state):
+    """The state whose code is the image's first two pixels."""
+    kernel = jnp.zeros((4, D)).at[:D].set(jnp.eye(D))
+    return state.replace(
+        params=state.params | {"enc": {"Dense_0": {"kernel": kernel, "bias": jnp.zeros(D)}}}
+    )
+
+
+def showing(codes, index):
+    """A batch of images whose codes under `reading_codes` are `codes` [B,2]."""
+    codes = np.asarray(codes, np.float32)
+    return batch_of(np.concatenate([codes, np.zeros_like(codes)], 1).reshape(-1, *SHAPE), index)
+
+
+def with_memory(state, memory, written=None):
+    memory = jnp.asarray(memory, jnp.float32)
+    extra = state.extra | {"memory": memory}
+    if written is not None:
+        extra["written"] = jnp.asarray(written)
+    return state.replace(extra=extra)
+
+
+# -- the objective, written again in numpy ----------------------------------------------------
+
+
+def dense(net, h):
+    return h @ np.float64(net["kernel"]) + np.float64(net["bias"])
+
+
+def prior_by_hand(p, neighbour):
+    """The prior network of TINY: log-weights, means, scales [B,D,M]."""
+    first = np.tanh(dense(p["Dense_0"], neighbour))
+    second = np.tanh(dense(p["Dense_1"], np.concatenate([first, neighbour], 1)))
+    out = dense(p["Dense_2"], np.concatenate([first, second], 1)).reshape(len(neighbour), 3, D, -1)
+    log_weights = out[:, 0] - logsumexp(out[:, 0], axis=-1, keepdims=True)
+    return log_weights, out[:, 1], np.exp(5 * np.tanh(out[:, 2] / 5))
+
+
+def log_mixture(z, log_weights, means, scales):
+    """z [..., B, D] -> log p of each dimension."""
+    each = log_weights - np.log(scales) - 0.5 * ((z[..., None] - means) / scales) ** 2
+    return logsumexp(each - 0.5 * np.log(2 * np.pi), axis=-1)
+
+
+def kl_by_integration(code, mixture):
+    """KL(N(code, I) || mixture) of each example, on a fine grid."""
+    noise = np.linspace(-9, 9, 4001)[:, None, None]
+    log_q = -0.5 * noise**2 - 0.5 * np.log(2 * np.pi)
+    difference = log_q - log_mixture(code + noise, *mixture)
+    return trapezoid(np.exp(log_q) * difference, noise, axis=0).sum(1)
+
+
+def step_by_hand(config, state, batch, rng):
+    """Rate [B], distortion [B] and the memory after the step."""
+    of_choice, of_z = jax.random.split(rng)
+    p, x = state.params, np.float64(batch["image"]).reshape(len(batch["image"]), -1)
+    index = np.asarray(batch["index"])
+    code, log_var, memory = dense(p["enc"]["Dense_0"], x), 0.0, None
+    if config.variant == "vae":
+        code, raw = np.split(code, 2, axis=1)
+        log_var = 10 * np.tanh(raw / 10)
+    noise = np.float64(jax.random.normal(of_z, code.shape))
+    z = code + np.exp(log_var / 2) * noise
+    neighbour = np.zeros_like(code)
+    if config.variant in ("acn", "gaussian_neighbour"):
+        memory = np.array(state.extra["memory"], np.float64)
+        memory[index] = code  # first written, then searched
+        turn = np.asarray(jax.random.randint(of_choice, (len(index),), 0, config.neighbours))
+        for b, own in enumerate(index):
+            distances = np.sum((memory - code[b]) ** 2, axis=1)
+            distances[own] = np.inf
+            neighbour[b] = memory[np.argsort(distances, kind="stable")[turn[b]]]
+    if config.variant == "decoder":
+        rate, z = np.zeros(len(x)), np.zeros_like(z)
+    elif config.variant in ("vae", "vae_unit"):
+        rate = 0.5 * np.sum(code**2 + np.exp(log_var) - 1 - log_var, axis=1)
+    elif config.variant == "gaussian_neighbour":
+        s = np.exp(float(p["prior"]["log_s"]))
+        rate = np.sum(np.log(s) + (1 + (code - neighbour) ** 2) / (2 * s**2) - 0.5, axis=1)
+    else:
+        mixture = prior_by_hand(p["prior"], neighbour)
+        rate = kl_by_integration(code, mixture)
+        if config.kl == "sample":
+            log_q = -0.5 * noise**2 - 0.5 * np.log(2 * np.pi)
+            rate = np.sum(log_q - log_mixture(z, *mixture), axis=1)
+    logits = dense(p["dec"]["Dense_0"], z)
+    return rate, np.sum(np.logaddexp(0, logits) - x * logits, axis=1), memory
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"kl": "sample"},
+        {"components": 1},
+        *({"variant": name} for name in ("unconditional", "gaussian_neighbour")),
+        *({"variant": name} for name in ("vae", "vae_unit", "decoder")),
+    ],
+    ids=lambda fields: ",".join(map(str, fields.values())) or "acn",
+)
+def test_objective_against_numpy(recorded, fields):
+    config = dataclasses.replace(TINY, nodes=64, **fields)
+    model, batch = acn.make(config, SPEC), random_batch()
+    state = spread_out(model.init(jax.random.key(1)))
+    after, metrics = jax.jit(model.step)(state, batch, jax.random.key(2))
+    rate, distortion, memory = step_by_hand(config, state, batch, jax.random.key(2))
+    np.testing.assert_allclose(metrics["rate"], rate.mean(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(metrics["distortion"], distortion.mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], (rate + distortion).mean(), rtol=1e-4)
+    assert int(after.step) == 1
+    if memory is not None:
+        np.testing.assert_allclose(after.extra["memory"], memory, rtol=1e-5, atol=1e-6)
+        moved = np.mean((memory - np.asarray(state.extra["memory"]))[batch["index"]] ** 2)
+        np.testing.assert_allclose(metrics["memory_drift"], moved, rtol=1e-4)
+        assert set(np.flatnonzero(after.extra["written"])) == set(batch["index"].tolist())
+
+
+def test_evaluate_averages_over_the_k_nearest_others():
+    model = acn.make(dataclasses.replace(RULER, neighbours=3), SPEC)
+    memory = np.random.default_rng(0).normal(size=(SIZE, D))
+    state = with_memory(reading_codes(model.init(jax.random.key(0))), memory)
+    codes = [[0.1, 0.2], [1.0, 0.0]]
+    found = jax.jit(model.evaluate)(state, showing(codes, [5, -1]), jax.random.key(1))
+    halves = 0.5 * np.sum((memory[None] - np.array(codes)[:, None]) ** 2, axis=2)
+    halves[0, 5] = np.inf  # image 5 is in the training set, the other is not
+    np.testing.assert_allclose(found["rate"], np.sort(halves)[:, :3].mean(1), rtol=1e-5)
+    np.testing.assert_array_equal(found["loss"], found["rate"] + found["distortion"])
+
+
+# -- who moves what ---------------------------------------------------------------------------
+
+
+def test_gradients_of_the_parts(recorded):
+    model, batch = acn.make(TINY, SPEC), random_batch()
+    state = spread_out(model.init(jax.random.key(1)))
+    step = jax.jit(model.step)
+    gradient = lambda s: step(s, batch, jax.random.key(2))[0].opt["autoencoder"]
+    bent = lambda name: state.replace(
+        params=state.params | {name: jax.tree.map(lambda p: p + 0.3, state.params[name])}
+    )
+    same = lambda a, b: all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
+    plain, other_decoder, other_prior = map(gradient, (state, bent("dec"), bent("prior")))
+    assert same(plain["prior"], other_decoder["prior"])  # the decoder's term leaves it alone
+    assert same(plain["dec"], other_prior["dec"])  # and the rate leaves the decoder alone
+    assert not same(plain["enc"], other_decoder["enc"])
+    assert not same(plain["enc"], other_prior["enc"])
+
+    def total(params, memory):
+        moved = with_memory(state.replace(params=params), memory)
+        return step(moved, batch, jax.random.key(2))[1]["loss"]
+
+    of_params, of_memory = jax.grad(total, (0, 1))(state.params, state.extra["memory"])
+    assert not of_memory.any()
+    # The codes just written have no gradient either: nothing is added by way of the memory.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), of_params, plain)
+
+
+def test_the_decoder_alone_at_first(recorded):
+    model, batch = acn.make(dataclasses.replace(TINY, decoder_first=3), SPEC), random_batch()
+    state, step = spread_out(model.init(jax.random.key(1))), jax.jit(model.step)
+    for at, joined in ((2, False), (3, True)):
+        after, metrics = step(state.replace(step=jnp.int32(at)), batch, jax.random.key(2))
+        assert (float(metrics["loss"]) == float(metrics["distortion"])) is not joined
+        moved = {
+            k: any(map(np.any, jax.tree.leaves(g))) for k, g in after.opt["autoencoder"].items()
+        }
+        assert moved == {"enc": joined, "dec": True, "prior": joined}
+
+
+def test_sampled_rate_is_unbiased(recorded):
+    batch, many, found = random_batch(), 4000, {}
+    for kl in ("sample", "quadrature"):
+        config = dataclasses.replace(TINY, kl=kl, neighbours=1, nodes=64)
+        model = acn.make(config, SPEC)
+        state = spread_out(model.init(jax.random.key(1)))
+        one = lambda key: model.step(state, batch, key)[1]["rate"]
+        found[kl] = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(2), many))
+    assert np.ptp(found["quadrature"]) < 1e-5
+    error = np.std(found["sample"]) / np.sqrt(many)
+    assert error > 0
+    assert abs(np.mean(found["sample"]) - found["quadrature"][0]) < 5 * error
+
+
+# -- the memory -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ruler(recorded):
+    """`measure(state, codes, index)` -> the new state and the mean distance^2 to neighbours."""
+    model = acn.make(RULER, SPEC)
+    step = jax.jit(model.step)
+
+    def measure(state, codes, index):
+        state, metrics = step(state, showing(codes, index), jax.random.key(3))
+        return state, 2 * float(metrics["rate"])
+
+    return model, reading_codes(model.init(jax.random.key(0))), measure
+
+
+FAR = 100 + 10 * np.arange(2 * SIZE).reshape(SIZE, D)
+
+
+def test_never_itself_but_a_duplicate_elsewhere(ruler):
+    _, state, measure = ruler
+    memory = FAR.astype(float)
+    memory[7] = [0.0, 2.0]
+    _, distance = measure(with_memory(state, memory), [[0.0, 0.0]], [3])
+    assert distance == pytest.approx(4.0)  # row 7; the item's own row 3 is at distance 0 by now
+    memory[8] = [0.0, 0.0]
+    _, distance = measure(with_memory(state, memory), [[0.0, 0.0]], [3])
+    assert distance == 0.0
+
+
+def test_rows_are_written_by_index_before_the_search(ruler):
+    _, state, measure = ruler
+    after, distance = measure(with_memory(state, FAR), [[0.0, 1.0], [3.0, 1.0]], [9, 2])
+    assert distance == pytest.approx(9.0)  # the two have each other; all old rows are far
+    expected = FAR.astype(np.float32)
+    expected[9], expected[2] = [0.0, 1.0], [3.0, 1.0]
+    np.testing.assert_array_equal(after.extra["memory"], expected)
+    assert np.flatnonzero(after.extra["written"]).tolist() == [2, 9]
+
+
+def test_an_image_outside_the_training_set_is_not_written(ruler):
+    _, state, measure = ruler
+    after, distance = measure(with_memory(state, FAR), [[0.0, 1.0], [3.0, 1.0]], [-1, 4])
+    expected = FAR.astype(np.float32)
+    expected[4] = [3.0, 1.0]
+    np.testing.assert_array_equal(after.extra["memory"], expected)
+    assert np.flatnonzero(after.extra["written"]).tolist() == [4]
+    # -1 finds row 4 at 9; row 4 may not find itself and takes row 0, (100, 110).
+    assert distance == pytest.approx((9 + 97**2 + 109**2) / 2)
+
+
+def test_refresh_writes_and_drops(ruler):
+    model, state, _ = ruler
+    batch = showing([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [4, -1, 11])
+    after = jax.jit(model.refresh)(with_memory(state, FAR), batch, jax.random.key(0))
+    expected = FAR.astype(np.float32)
+    expected[4], expected[11] = [1.0, 0.0], [1.0, 1.0]
+    np.testing.assert_array_equal(after.extra["memory"], expected)
+    jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+
+
+@pytest.mark.parametrize(("already", "distance"), [((6, 8), 25.0), ((6,), 25.0), ((), 1.0)])
+def test_only_written_rows_where_there_are_enough(recorded, already, distance):
+    """Row 1 is nearest but never written, row 6 next. One row is the item's own: K + 1 are
+    enough, and with fewer any row will do."""
+    model = acn.make(dataclasses.replace(RULER, only_written=True), SPEC)
+    memory = FAR.astype(float)
+    memory[1], memory[6] = [1.0, 0.0], [5.0, 0.0]
+    state = reading_codes(model.init(jax.random.key(0)))
+    state = with_memory(state, memory, np.isin(np.arange(SIZE), already))
+    _, metrics = jax.jit(model.step)(state, showing([[0.0, 0.0]], [3]), jax.random.key(1))
+    assert 2 * float(metrics["rate"]) == pytest.approx(distance)
+
+
+def test_unique_neighbours_against_a_slow_reference(recorded):
+    k, batch, passes = 2, 4, 3
+    config = dataclasses.replace(RULER, unique_neighbours=True, neighbours=k)
+    model = acn.make(config, SPEC)
+    generator, step = np.random.default_rng(0), jax.jit(model.step)
+    state = reading_codes(model.init(jax.random.key(0)))
+    memory = np.array(state.extra["memory"])
+    for t in range(2 * passes):
+        if t % passes == 0:
+            order, used = generator.permutation(SIZE), set()
+        index = order[t % passes * batch :][:batch]
+        codes = generator.normal(size=(batch, D)).astype(np.float32)
+        memory[index] = codes
+        turn = jax.random.randint(jax.random.split(jax.random.key(t))[0], (batch,), 0, k)
+        distances = []
+        for b in np.argsort(index):
+            far = np.sum((memory - codes[b]) ** 2, axis=1)
+            ranked = [j for j in np.argsort(far, kind="stable") if j != index[b]]
+            free = [j for j in ranked if j not in used][:k]
+            row = free[int(turn[b]) % len(free)] if free else ranked[0]
+            used.add(row)
+            distances.append(far[row])
+        state, metrics = step(state, showing(codes, index), jax.random.key(t))
+        assert set(np.flatnonzero(state.extra["used"])) == used
+        assert 2 * float(metrics["rate"]) == pytest.approx(np.mean(distances), rel=1e-5)
+        if t % passes == 0:
+            assert len(used) == batch  # nobody was taken twice
+
+
+def test_mutations_are_noticed(recorded, monkeypatch):
+    """Without the exclusion an item finds itself; with a frozen memory nothing is fresh."""
+    search = nets.nearest
+    itself_too = lambda queries, rows, k, exclude=None, **options: search(queries, rows, k)
+    batch = showing([[0.0, 0.0], [1.0, 0.0]], [3, 5])
+
+    def rate_and_memory():
+        model = acn.make(RULER, SPEC)
+        state = with_memory(reading_codes(model.init(jax.random.key(0))), FAR)
+        after, metrics = jax.jit(model.step)(state, batch, jax.random.key(1))
+        return 2 * float(metrics["rate"]), np.array(after.extra["memory"])
+
+    assert rate_and_memory()[0] == pytest.approx(1.0)
+    with monkeypatch.context() as change:
+        change.setattr(nets, "nearest", itself_too)
+        assert rate_and_memory()[0] == 0.0
+    nobody = lambda tree, axis_name: (jnp.full_like(tree[0], -1), tree[1])
+    monkeypatch.setattr(acn, "gathered", nobody)
+    rate, memory = rate_and_memory()
+    assert rate > 1e4
+    np.testing.assert_array_equal(memory, FAR)
+
+
+# -- the prior network ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prior_network():
+    network = acn.PriorNetwork(latent=3, components=4, widths=(5, 5, 5))
+    return network, network.init(jax.random.key(0), jnp.zeros((1, 3)))["params"]
+
+
+def test_wiring_of_the_prior_network(prior_network):
+    """With every other hidden layer silenced, each still hears the code and reaches the output."""
+    network, params = prior_network
+    hidden = ["Dense_0", "Dense_1", "Dense_2"]
+    code = jnp.array([[0.3, -0.2, 0.5]])
+    for name in hidden:
+        silent = {k: jax.tree.map(jnp.zeros_like, params[k]) for k in hidden if k != name}
+        seen = lambda c, silent=silent: jnp.concatenate(
+            network.apply({"params": params | silent}, c), axis=-1
+        )
+        assert np.abs(jax.jacobian(seen)(code)).min(initial=np.inf, where=True) >= 0
+        slopes = np.abs(jax.jacobian(seen)(code)[0, :, :, 0])  # [d, 3M, d]
+        assert (slopes > 0).all()
+    # All of them feed forward too: the first bias reaches the last layer's input.
+    bent = jax.tree.map(lambda p: p, params)
+    bent["Dense_0"]["bias"] = bent["Dense_0"]["bias"] + 0.5
+    layers = lambda p: network.apply(
+        {"params": p}, code, capture_intermediates=lambda m, _: isinstance(m, nn.Dense)
+    )[1]["intermediates"]
+    before, after = layers(params), layers(bent)
+    for name in ("Dense_1", "Dense_2"):
+        assert (before[name]["__call__"][0] != after[name]["__call__"][0]).any()
+
+
+def test_the_prior_begins_broad_and_its_scales_are_bounded(prior_network):
+    network, params = prior_network
+    code = jax.random.normal(jax.random.key(1), (50, 3))
+    logits, means, log_scales = network.apply({"params": params}, code)
+    assert logits.shape == means.shape == log_scales.shape == (50, 3, 4)
+    spread = np.broadcast_to([-1.5, -0.5, 0.5, 1.5], means.shape)
+    for part, start in ((logits, 0.0), (means, spread), (log_scales, 0.0)):
+        assert np.abs(part - start).max() < 0.5
+    wild = jax.tree.map(lambda p: 1e3 * p + 1e3, params)
+    assert np.abs(network.apply({"params": wild}, code)[2]).max() <= 5.0
+
+
+# -- what is drawn ----------------------------------------------------------------------------
+
+
+def test_samples_come_from_rows_of_the_memory():
+    model, n = acn.make(RULER, SPEC), 600
+    state = spread_out(model.init(jax.random.key(0)))
+    narrow = state.params | {"prior": {"log_s": jnp.float32(-30.0)}}  # z is the row itself
+    state = state.replace(params=narrow)
+    found = jax.jit(model.sample, static_argnums=2)(state, jax.random.key(1), n)
+    of_rows = model.decode(state, state.extra["memory"], jax.random.key(2))
+    gap = np.abs(np.asarray(found)[:, None] - np.asarray(of_rows)[None]).max((2, 3, 4))
+    assert gap.min(1).max() < 1e-5
+    counts = np.bincount(gap.argmin(1), minlength=SIZE)
+    assert np.abs(counts - n / SIZE).max() < 5 * np.sqrt(n / SIZE)
+
+
+@pytest.mark.parametrize("decoder", ["mlp", "made"])
+def test_daydreams_by_means_repeat_and_by_samples_do_not(decoder):
+    x = random_batch()["image"]
+    for mode in ("mean", "sample"):
+        config = dataclasses.replace(TINY, decoder=decoder, daydream_mode=mode)
+        model = acn.make(config, SPEC)
+        state, dream = spread_out(model.init(jax.random.key(0))), jax.jit(model.daydream)
+        one, other = (np.asarray(dream(state, x, jax.random.key(i))) for i in (1, 2))
+        assert one.shape == x.shape
+        assert (one == other).all() == (mode == "mean")
+        if mode == "sample":
+            assert np.isin(one, (0, 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"), [("mlp", "made"), ("conv", "conv"), ("mlp", "pixelcnn")]
+)
+def test_every_network_trains(encoder, decoder):
+    shape = (8, 8, 1)
+    spec = Spec(shape, size=6, classes=0, levels=2, mean=np.full(shape, 0.5, np.float32))
+    config = dataclasses.replace(
+        TINY, encoder=encoder, decoder=decoder, widths=(8,), conv_width=2, conv_blocks=1,
+        pixelcnn_width=2, pixelcnn_layers=2,
+    )  # fmt: skip
+    model = acn.make(config, spec)
+    x = np.random.default_rng(0).integers(0, 2, (4, *shape))
+    batch = batch_of(x, [3, 0, 5, 1])
+
+    @jax.jit
+    def run(of_init, of_steps, of_samples):
+        start = model.init(of_init)
+        step = lambda state, key: model.step(state, batch, key)
+        state, metrics = jax.lax.scan(step, start, jax.random.split(of_steps, 3))
+        return start, state, metrics, model.sample(state, of_samples, 2)
+
+    start, state, metrics, drawn = run(*jax.random.split(jax.random.key(0), 3))
+    assert drawn.shape == (2, *shape)
+    for leaf in jax.tree.leaves((state.params, metrics, drawn)):
+        assert np.isfinite(leaf).all()
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), start.params, state.params)
+    assert all(any(jax.tree.leaves(net)) for net in moved.values())
+
+
+# -- what is refused --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        *(({name: 0}, f"{name}=0 must be at least 1")
+          for name in ("latent", "components", "neighbours", "mixtures", "pixelcnn_layers")),
+        ({"nodes": 1}, "nodes=1"),
+        ({"unique_neighbours": True, "variant": "vae"}, "variant=vae has none"),
+    ],
+)  # fmt: skip
+def test_contradictions_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        acn.Config(**fields)
+
+
+def test_more_neighbours_than_images_are_refused():
+    with pytest.raises(ValueError, match="neighbours=12, but 12 training images leave only 11"):
+        acn.make(dataclasses.replace(TINY, neighbours=SIZE), SPEC)

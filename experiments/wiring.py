@@ -38,6 +38,7 @@ def build(name: str, settings: Settings, data_dir: str | None) -> Run:
     data = load(settings.data, settings.options, data_dir)
     try:
         model = MODELS[name].make(settings.model, data.spec)
+        jax.eval_shape(model.init, jax.random.key(0))  # networks refuse a shape only here
     except ValueError as error:
         raise UsageError(f"model {name} on {settings.data}: {error}") from error
     return Run(name, settings, data, model)
@@ -89,8 +90,7 @@ def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[S
 
 def assess(run: Run, states: list[State]) -> dict[str, Any]:
     """The final numbers over all seeds, by the model's own capabilities."""
-    report, rng = run.settings.report, jax.random.key(EVALUATION_KEY)
-    results = []
+    report, results = run.settings.report, []
     for i, state in enumerate(states):
         untrained = jax.jit(run.model.init)(jax.random.key(run.settings.plan.seed + i))
         results.append(
@@ -99,7 +99,7 @@ def assess(run: Run, states: list[State]) -> dict[str, Any]:
                 state,
                 untrained,
                 run.data,
-                rng=rng,
+                rng=jax.random.key(EVALUATION_KEY),
                 batch_size=report.report_batch,
                 iwae_samples=report.iwae_samples,
                 probe_train_limit=report.probe_examples,

@@ -17,42 +17,39 @@ import optax
 import pytest
 import tiny
 
-from jaxae.data import Data
 from jaxae.models import MODELS
 from jaxae.training import Model, State
 from jaxae.training.checkpoint import Checkpoints
 from jaxae.training.parallel import Engine, Mode
 
 ONE = Mode("mesh", 1, "calls", "sequence")
-KEY = 7
+DATA = tiny.images()
 
 
 class Case(NamedTuple):
     variant: str
     module: Any
-    data: Data
     model: Model
-
-    def engine(self, mode: Mode = ONE, **changes) -> Engine:
-        return Engine(self.model, self.data.train, tiny.plan(**changes), mode)
+    engine: Engine  # single calls on one device
+    step: mock.Mock  # counts how often the engine's step was traced
 
 
 @functools.cache
 def case_of(variant: str) -> Case:
-    data = tiny.images()
-    return Case(variant, MODELS[tiny.VARIANTS[variant][0]], data, tiny.make(variant, data))
+    model = tiny.make(variant, DATA)
+    step = mock.Mock(side_effect=model.step)
+    engine = Engine(model._replace(step=step), DATA.train, tiny.plan(), ONE)
+    return Case(variant, MODELS[tiny.VARIANTS[variant][0]], model, engine, step)
 
 
 @functools.cache
-def trained(variant: str) -> tuple[State, State, int]:
-    """The states before and after four steps, and how often the step was traced."""
-    case = case_of(variant)
-    step = mock.Mock(side_effect=case.model.step)
-    engine = Engine(case.model._replace(step=step), case.data.train, tiny.plan(), ONE)
-    before = engine.part(jax.tree.map(jnp.copy, states := engine.init()))[0]
-    states, _ = engine.run(states, 0, 2)
+def trained(variant: str) -> tuple[State, State]:
+    """The states before and after four steps."""
+    engine = case_of(variant).engine
+    before = [jax.tree.map(jnp.copy, state) for state in engine.part(engine.init())]
+    states, _ = engine.run(engine.init(), 0, 2)
     states, _ = engine.run(states, 2, 2)
-    return before, engine.part(states)[0], step.call_count
+    return before[0], engine.part(states)[0]
 
 
 @pytest.fixture(params=tiny.VARIANTS)
@@ -61,9 +58,10 @@ def case(request) -> Case:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _forget_states():
+def _forget():
     yield
-    trained.cache_clear()
+    for kept in (case_of, trained, descended):
+        kept.cache_clear()
 
 
 def test_every_model_has_a_variant():
@@ -71,8 +69,8 @@ def test_every_model_has_a_variant():
 
 
 def test_is_traced_once_and_keeps_the_states_structure(case):
-    before, after, traces = trained(case.variant)
-    assert traces == 1
+    before, after = trained(case.variant)
+    assert case.step.call_count == 1
     chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
     assert after.step == 4
     weak = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(after)
@@ -89,21 +87,30 @@ def networks_that_differ(one: State, other: State) -> set[str]:
 
 
 def test_a_player_moves_the_networks_that_it_owns_and_no_others(case):
-    before, after, _ = trained(case.variant)
+    before, after = trained(case.variant)
     assert networks_that_differ(before, after) == set(before.params)
-    batch = case.data.train.batch(0, 0, tiny.BATCH)
-    true_descend, players = case.module.descend, len(before.opt)
-    for moving in range(players):
-        owned_by = []
+    batch, true_descend, owned_by = DATA.train.batch(0, 0, tiny.BATCH), case.module.descend, []
 
-        def descend(loss_fn, tx, owned, opt_state, axis_name=None, moving=moving, seen=owned_by):
-            seen.append(set(owned))
+    def step_of(moving: int):
+        """A step in which only one player moves, whatever the others compute."""
+
+        def descend(loss_fn, tx, owned, opt_state, axis_name=None):
+            owned_by.append(set(owned))
             new, opt_state, metrics = true_descend(loss_fn, tx, owned, opt_state, axis_name)
-            return (new if len(seen) == moving + 1 else owned), opt_state, metrics
+            return (new if len(owned_by) == moving + 1 else owned), opt_state, metrics
 
-        with mock.patch.object(case.module, "descend", descend):
-            after, _ = jax.jit(case.model.step)(before, batch, jax.random.key(0))
-        assert len(owned_by) == players
+        owned_by.clear()
+        return mock.patch.object(case.module, "descend", descend)
+
+    with step_of(0):
+        jax.eval_shape(case.model.step, before, batch, jax.random.key(0))
+    assert len(owned_by) == len(before.opt)
+    assert set().union(*owned_by) == set(before.params)
+    for moving in range(len(owned_by) if len(owned_by) > 1 else 0):
+        with step_of(moving):
+            after, _ = jax.jit(lambda *args: case.model.step(*args))(
+                before, batch, jax.random.key(0)
+            )
         assert networks_that_differ(before, after) == owned_by[moving]
 
 
@@ -121,79 +128,72 @@ def without_noise():
         yield
 
 
-def descended(case: Case, mode: Mode, steps: int = 3) -> tuple[State, dict[str, np.ndarray]]:
-    """State and metrics after steps without noise of plain descent, as Adam hides a wrong scale."""
-    states = case.engine().init()  # before the noise is gone
+def descend_as(case: Case, mode: Mode) -> tuple[list[State], dict[str, np.ndarray]]:
+    """States of two seeds and metrics after three steps of plain descent without noise.
+
+    Plain, because Adam hides a gradient that is wrong by a factor.
+    """
     with mock.patch.object(case.module, "adam", return_value=optax.sgd(1e-3)):
-        model = tiny.make(case.variant, case.data)
-    engine = Engine(model, case.data.train, tiny.plan(), mode)
-    start = states[0].replace(opt=jax.eval_shape(model.init, jax.random.key(0)).opt)
-    assert not jax.tree.leaves(start.opt), "the players' optimisers are not patched"
-    states = jax.device_put(engine.join([start]), engine.whole)
+        model = tiny.make(case.variant, DATA)
+    engine = Engine(model, DATA.train, tiny.plan(seed=4, seeds=2), mode)
+    states = engine.init()  # before the noise is gone
+    assert not jax.tree.leaves(engine.part(states)[0].opt), "adam is not patched"
     with without_noise():
-        states, metrics = engine.run(states, 0, steps)
-    return engine.part(states)[0], engine.fetch(metrics)
+        states, metrics = engine.run(states, 0, 3)
+    return engine.part(states), engine.fetch(metrics)
 
 
 @functools.cache
-def descended_on_one(variant: str):
-    return descended(case_of(variant), ONE)
+def descended(variant: str):
+    """The same on one device, one seed after the other."""
+    return descend_as(case_of(variant), ONE)
 
 
 @pytest.mark.parametrize(("parallel", "devices"), [("mesh", 8), ("pmap", 2)])
 def test_several_devices_descend_as_one(case, parallel, devices):
-    wanted, wanted_metrics = descended_on_one(case.variant)
-    found, metrics = descended(case, Mode(parallel, devices, "calls", "sequence"))
-    tiny.assert_close((found, metrics), (wanted, wanted_metrics))
-    for name, leaf in jax.tree_util.tree_leaves_with_path(found):
-        copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
-        assert len(copies) == devices, name
-        for copy in copies[1:]:
-            np.testing.assert_array_equal(copy, copies[0], err_msg=jax.tree_util.keystr(name))
+    found = descend_as(case, Mode(parallel, devices, "calls", "sequence"))
+    tiny.assert_close(found, descended(case.variant))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(found[0]):
+        copies = [np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards]
+        assert len(copies) == devices, path
+        assert len(set(copies)) == 1, f"{jax.tree_util.keystr(path)} differs between devices"
 
 
-def test_a_wrong_scale_of_the_gradient_does_not_pass(case):
+@pytest.mark.parametrize("variant", ["vae", "acn"])
+def test_a_wrong_scale_of_the_gradient_does_not_pass(variant):
     def summed(loss_fn, tx, owned, opt_state, axis_name=None):
         grads, metrics = jax.grad(loss_fn, has_aux=True)(owned)
         grads, metrics = jax.lax.psum(grads, axis_name), jax.lax.pmean(metrics, axis_name)
         updates, opt_state = tx.update(grads, opt_state, owned)
         return optax.apply_updates(owned, updates), opt_state, metrics
 
-    if case.variant not in ("vae", "acn"):
-        pytest.skip("shown for one variant of each model")
+    case = case_of(variant)
     with mock.patch.object(case.module, "descend", summed):
-        found, metrics = descended(case, Mode("pmap", 2, "calls", "sequence"))
+        found = descend_as(case, Mode("pmap", 2, "calls", "sequence"))
     with pytest.raises(AssertionError, match="params"):
-        tiny.assert_close((found, metrics), descended_on_one(case.variant))
+        tiny.assert_close(found, descended(variant))
 
 
 def test_seeds_in_one_program_are_the_seeds_in_turn(case):
-    def run(seeds_by: str, loop: str):
-        with mock.patch.object(case.module, "adam", return_value=optax.sgd(1e-3)):
-            model = tiny.make(case.variant, case.data)
-        mode = Mode("mesh", 1, loop, seeds_by)
-        engine = Engine(model, case.data.train, tiny.plan(seed=4, seeds=2), mode)
-        start = engine.init()
-        first = jax.tree.map(np.array, engine.part(start))
-        states, metrics = engine.run(start, 0, 2)
-        return first, engine.part(states), engine.fetch(metrics)
+    states, metrics = descend_as(case, Mode("mesh", 1, "calls", "vmap"))
+    tiny.assert_close((states, metrics), descended(case.variant))
+    assert networks_that_differ(*states) == set(states[0].params)
+    assert all(value.shape == (2, 3) for value in metrics.values())
 
-    start, wanted, wanted_metrics = run("sequence", "calls")
-    also, found, metrics = run("vmap", "calls")
-    single = case.engine(seed=5).init()[0]
-    tiny.assert_same_bits(start[1].params, single.params)
-    tiny.assert_same_bits(start[1].extra, single.extra)
-    tiny.assert_same_bits(also, start)
-    tiny.assert_close((found, metrics), (wanted, wanted_metrics))
-    assert networks_that_differ(found[0], found[1]) == set(found[0].params)
-    assert all(value.shape == (2, 2) for value in metrics.values())
+
+def test_a_seed_starts_alike_alone_and_among_others(case):
+    alone = Engine(case.model, DATA.train, tiny.plan(seed=5), ONE).init()[0]
+    for by in ("vmap", "sequence"):
+        mode = Mode("mesh", 1, "calls", by)
+        engine = Engine(case.model, DATA.train, tiny.plan(seed=4, seeds=2), mode)
+        tiny.assert_same_bits(engine.part(engine.init())[1], alone)
 
 
 # -- what was saved, learnt and evaluated ----------------------------------------------------------
 
 
 def test_a_checkpoint_continues_bit_for_bit(case, tmp_path):
-    engine = case.engine()
+    engine = case.engine
     states, _ = engine.run(engine.init(), 0, 3)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(3, states, meta={})
@@ -204,75 +204,78 @@ def test_a_checkpoint_continues_bit_for_bit(case, tmp_path):
 
 
 def test_ten_steps_on_one_batch_lower_the_loss(case):
-    model = tiny.make(case.variant, case.data, learning_rate=1e-2)
-    batch = case.data.train.batch(0, 0, tiny.BATCH)
-    step, state = jax.jit(model.step), jax.jit(model.init)(jax.random.key(0))
-    loss = lambda state: np.mean(model.evaluate(state, batch, jax.random.key(1))["loss"])
-    start = state
-    for i in range(10):
-        state, metrics = step(state, batch, jax.random.key(i))
-        assert np.isfinite(metrics["loss"])
+    engine, evaluate = case.engine, jax.jit(case.model.evaluate)
+    batch = DATA.train.batch(0, 0, tiny.BATCH)
+    start, states = engine.init()[0], engine.init()
+    for _ in range(10):
+        states, _ = engine.run(states, 0, 1)  # step 0's batch, with the noise of the state's step
     # The same memory before and after: what the parameters have learnt.
-    assert loss(state) < loss(start.replace(extra=state.extra))
+    before, after = (
+        np.mean(evaluate(state, batch, jax.random.key(1))["loss"])
+        for state in (start.replace(extra=states[0].extra), states[0])
+    )
+    assert after < before
 
 
 def test_evaluates_each_example_by_itself(case):
-    _, state, _ = trained(case.variant)
-    batch = next(case.data.train.examples(12))[0]
+    _, state = trained(case.variant)
+    batch = next(DATA.train.examples(12))[0]
     order = np.random.default_rng(0).permutation(12)
+    evaluate = jax.jit(lambda *args: case.model.evaluate(*args))
     with without_noise():
-        values = jax.jit(lambda *args: case.model.evaluate(*args))(state, batch, jax.random.key(1))
-        turned = jax.jit(lambda *args: case.model.evaluate(*args))(
-            state, jax.tree.map(lambda x: x[order], batch), jax.random.key(1)
-        )
+        values = evaluate(state, batch, jax.random.key(1))
+        turned = evaluate(state, jax.tree.map(lambda x: x[order], batch), jax.random.key(1))
     assert "loss" in values
     for name, value in values.items():
-        assert value.shape == (12,), name
-        assert value.dtype == jnp.float32, name
+        assert (value.shape, value.dtype) == ((12,), jnp.float32), name
         assert np.all(np.isfinite(value)), name
         np.testing.assert_allclose(turned[name], value[order], 1e-4, 1e-4, err_msg=name)
 
 
 def test_the_parts_fit_together(case):
     """Shapes, and the range of images; what a model lacks is not asked for."""
-    model, (_, state, _) = case.model, trained(case.variant)
-    x, keys = next(case.data.test.examples(5))[0]["image"], jax.random.split(jax.random.key(2), 6)
-    found = {}
-    if model.encode:
-        z = jax.jit(model.encode)(state, x, keys[0])
-        assert (z.ndim, len(z), z.dtype) == (2, 5, jnp.float32)
-        assert np.all(np.isfinite(z))
-        if model.decode:
-            found["decode"] = jax.jit(model.decode)(state, z, keys[1])
-    if model.prior:
-        drawn = model.prior(keys[2], 5)
-        assert drawn.shape == z.shape
-        assert np.all(np.isfinite(drawn))
-    if model.sample:
-        found["sample"] = jax.jit(model.sample, static_argnums=2)(state, keys[3], 5)
-    if model.daydream:
-        found["daydream"] = jax.jit(model.daydream)(state, x, keys[4])
-    if model.log_weight:
-        weights = jax.jit(model.log_weight)(state, x, keys[5])
-        assert weights.shape == (5,)
-        assert np.all(np.isfinite(weights))
+    model, state = case.model, trained(case.variant)[1]
+    x = next(DATA.test.examples(5))[0]["image"]
+
+    @jax.jit
+    def parts(state, x, rng):
+        keys, found = jax.random.split(rng, 6), {}
+        if model.encode:
+            found["encode"] = model.encode(state, x, keys[0])
+            if model.decode:
+                found["decode"] = model.decode(state, found["encode"], keys[1])
+        if model.prior:
+            found["prior"] = model.prior(keys[2], 5)
+        if model.sample:
+            found["sample"] = model.sample(state, keys[3], 5)
+        if model.daydream:
+            found["daydream"] = model.daydream(state, x, keys[4])
+        if model.log_weight:
+            found["log_weight"] = model.log_weight(state, x, keys[5])
+        return found
+
+    found = parts(state, x, jax.random.key(2))
     gaussian = "learned scale" in case.variant  # its means may lie outside of [0, 1]
-    for name, image in found.items():
-        assert (image.shape, image.dtype) == (x.shape, jnp.float32), name
-        assert np.all(np.isfinite(image)), name
-        assert gaussian or (np.min(image) >= 0 and np.max(image) <= 1), name
+    for name, value in found.items():
+        assert value.dtype == jnp.float32, name
+        assert np.all(np.isfinite(value)), name
+        if name in ("decode", "sample", "daydream"):
+            assert value.shape == x.shape, name
+            assert gaussian or (np.min(value) >= 0 and np.max(value) <= 1), name
+        elif name == "log_weight":
+            assert value.shape == (5,)
+        else:
+            assert (value.ndim, value.shape) == (2, found.get("encode", value).shape), name
 
 
 def test_refresh_writes_what_encode_gives_and_moves_no_parameter(case):
     if case.model.refresh is None:
         pytest.skip("the model has nothing to refresh")
-    _, state, _ = trained(case.variant)
-    engine = case.engine()
-    kept = jax.tree.map(jnp.copy, state)
-    refreshed = engine.refresh([jax.tree.map(jnp.copy, state)], 4)[0]
-    chex.assert_trees_all_equal_shapes_and_dtypes(refreshed, kept)
-    tiny.assert_same_bits(refreshed.replace(extra={}), kept.replace(extra={}))
+    _, state = trained(case.variant)
+    refreshed = case.engine.refresh([jax.tree.map(jnp.copy, state)], 4)[0]
+    chex.assert_trees_all_equal_shapes_and_dtypes(refreshed, state)
+    tiny.assert_same_bits(refreshed.replace(extra={}), state.replace(extra={}))
     if "memory" in refreshed.extra:
-        image = next(case.data.train.examples(48))[0]["image"]
-        codes = jax.jit(case.model.encode)(kept, image, jax.random.key(0))
+        image = next(DATA.train.examples(48))[0]["image"]
+        codes = jax.jit(case.model.encode)(state, image, jax.random.key(0))
         np.testing.assert_allclose(refreshed.extra["memory"], codes, 1e-4, 1e-5)

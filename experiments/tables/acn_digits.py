@@ -189,7 +189,12 @@ def main() -> None:
         "A4": lambda: collapse(data, few, args.steps),
         "A5": lambda: mutations(data, few, args.steps),
     }
-    publish("acn_digits", "ACN on digits", {name: sections[name] for name in args.only})
+    publish(
+        "acn_digits",
+        "ACN on digits",
+        {name: sections[name] for name in args.only},
+        len(args.only) == len(sections),
+    )
 
 
 if __name__ == "__main__":

@@ -120,12 +120,14 @@ def parser(doc: str, parts: Sequence[str], seeds: int, steps: int) -> argparse.A
     return found
 
 
-def publish(name: str, title: str, sections: dict[str, Callable[[], str]]) -> None:
+def publish(name: str, title: str, sections: dict[str, Callable[[], str]], whole: bool) -> None:
     """Runs the sections, prints them, and writes them to `results/<name>.md`.
 
     The file says by which command, versions and wall time; it is written after every section.
+    Where they are not the whole table it is `results/<name>-<section>....md`.
     """
     start, there = time.monotonic(), evaluation.environment()
+    file = RESULTS / ("-".join([name, *([] if whole else sections)]) + ".md")
     versions = ", ".join(f"{key} {there[key]}" for key in ("python", "jax", "flax", "optax"))
     done = []
     RESULTS.mkdir(exist_ok=True)
@@ -135,4 +137,4 @@ def publish(name: str, title: str, sections: dict[str, Callable[[], str]]) -> No
         command = " ".join(["python", f"experiments/tables/{name}.py", *sys.argv[1:]])
         seconds = time.monotonic() - start
         about = f"`{command}`\n\n{versions}; {there['backend']}; {seconds:.0f} s of wall time.\n"
-        (RESULTS / f"{name}.md").write_text("\n".join([f"# {title}\n", about, *done]))
+        file.write_text("\n".join([f"# {title}\n", about, *done]))

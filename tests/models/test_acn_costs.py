@@ -129,8 +129,8 @@ def test_mixture_of_conditionals_against_brute_force():
     shift = np.array([-1.0, 0.5])
 
     def prior(params, c):
-        means = c[..., None] * params + shift
-        return jnp.zeros_like(means) + jnp.array([0.0, 1.0]), means, 0.3 * means
+        means = c[..., None] * params + jnp.asarray(shift, jnp.float32)[None, None]
+        return jnp.broadcast_to(jnp.array([0.0, 1.0]), means.shape), means, 0.3 * means
 
     found = acn_costs.mixture_of_conditionals(
         prior, jnp.float32(0.7), jnp.float32(z), jnp.float32(codes)

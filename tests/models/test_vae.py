@@ -149,7 +149,10 @@ def test_reparameterised_estimators(recorded, gradient, k):
         model = recorded(dataclasses.replace(LINEAR, iwae_k=k, iwae_gradient=name))
         state = spread_out(model.init(jax.random.key(1)))
         one = lambda key: model.step(state, batch, key)[0].opt["autoencoder"]
-        gradients.append(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(2), many)))
+        keys = jax.random.split(jax.random.key(2), many)
+        if (name, k) == ("standard", 1):  # the plain bound draws its one sample with the key itself
+            keys = jax.vmap(lambda key: jax.random.split(key, 1)[0])(keys)
+        gradients.append(jax.jit(jax.vmap(one))(keys))
     close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
     jax.tree.map(close, gradients[0]["dec"], gradients[1]["dec"])
     ours, standard = (
@@ -184,7 +187,12 @@ def test_linear_vae_is_probabilistic_pca():
     @jax.jit
     def trained(of_init, of_steps):
         step = lambda state, key: (model.step(state, batch, key)[0], None)
-        return jax.lax.scan(step, model.init(of_init), jax.random.split(of_steps, 3000))[0]
+        # Far too large a decoder only shrinks slowly: its code is as good, but for the rate.
+        start = model.init(of_init)
+        small = 0.1 * start.params["dec"]["Dense_0"]["kernel"]
+        dec = {"Dense_0": start.params["dec"]["Dense_0"] | {"kernel": small}}
+        start = start.replace(params=start.params | {"dec": dec})
+        return jax.lax.scan(step, start, jax.random.split(of_steps, 3000))[0]
 
     state = trained(jax.random.key(0), jax.random.key(5))
     p = jax.tree.map(np.float64, state.params)

@@ -1,0 +1,216 @@
+"""`experiments/run.py` as a user meets it: one tiny run from end to end, and every mistake."""
+
+import json
+import pathlib
+import re
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
+
+import run as command
+
+TINY = ["--devices", "1", "--steps", "6", "--batch-size", "8", "--log-every", "2",
+        "--eval-every", "4", "--save-every", "4", "--widths", "8", "--latent", "2",
+        "--test-examples", "20", "--probe-examples", "60", "--report-batch", "20"]  # fmt: skip
+VAE = ["--model", "vae", *TINY, "--iwae-samples", "3"]
+ACN = ["--model", "acn", *TINY, "--prior-widths", "8"]
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs the command in this process: exit code, standard output, standard error."""
+
+    def run(*words):
+        try:
+            code = command.main([str(word) for word in words])
+        except SystemExit as left:
+            code = left.code
+        seen = capsys.readouterr()
+        return code, seen.out, seen.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A workdir in which a tiny VAE has been trained, evaluated and drawn."""
+    folder = tmp_path_factory.mktemp("vae")
+    assert command.main([*VAE, "--seeds", "2", "--workdir", str(folder)]) == 0
+    return folder
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    names = {str(f.relative_to(finished)) for f in finished.rglob("*") if f.is_file()}
+    assert {"config.json", "metrics.jsonl", "result.json", "report.html"} <= names
+    assert any(name.startswith("tensorboard/") for name in names)
+    result = json.loads((finished / "result.json").read_text())
+    for figure in result["figures"]:
+        with Image.open(finished / figure) as image:
+            assert np.asarray(image.convert("L")).std() > 0
+    assert result["seeds"] == [0, 1]
+    assert len(result["results"]["test"]["loss"]["values"]) == 2
+    both = result["results"]["likelihood"]
+    assert both["iwae_nats"]["mean"] >= both["elbo_nats"]["mean"]
+    config = json.loads((finished / "config.json").read_text())
+    assert config["plan"]["steps"] == 6
+    assert config["config"]["widths"] == [8]
+    assert (finished / "checkpoints" / "6" / "MANIFEST.json").exists()
+
+
+def test_the_workdir_alone_goes_on_and_finds_itself_finished(finished, call):
+    before = (finished / "metrics.jsonl").read_bytes()
+    first = json.loads((finished / "result.json").read_text())["results"]
+    code, out, err = call("--workdir", finished, "--test-examples", "20")
+    assert code == 1
+    assert "settings are fixed" in err
+    code, out, _ = call(*VAE, "--seeds", "2", "--workdir", finished)
+    assert code == 0
+    assert (finished / "metrics.jsonl").read_bytes() == before
+    assert json.loads((finished / "result.json").read_text())["results"] == first
+    assert "result.json" in out
+
+
+def test_sample_and_encode_without_training(finished, call, tmp_path):
+    assert call("sample", "--workdir", finished, "--out", tmp_path / "s", "--n", 3)[0] == 0
+    assert len(list((tmp_path / "s").glob("*.png"))) == 3
+    assert call("encode", "--workdir", finished, "--out", tmp_path / "c.npz")[0] == 0
+    with np.load(tmp_path / "c.npz") as codes:
+        assert codes["train"].shape == (1437, 2)
+        assert codes["test_labels"].shape == (360,)
+    assert call("sample", "--workdir", finished)[0] == 1  # no --out
+
+
+def test_evaluate_from_the_best_checkpoint(finished, call):
+    code, out, _ = call("evaluate", *VAE, "--seeds", "2", "--workdir", finished,
+                        "--checkpoint", "best")  # fmt: skip
+    assert code == 0
+    records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    losses = {r["step"]: np.mean(r["test/loss"]) for r in records if "test/loss" in r}
+    assert f"step {min(losses, key=losses.get)}" in out
+
+
+def test_acn_from_end_to_end(call, tmp_path):
+    code, out, _ = call(*ACN, "--workdir", tmp_path / "acn")
+    assert code == 0
+    for name in ("rate_neighbour", "rate_unordered", "rate_ordered", "order_credit"):
+        assert name in out
+    figures = {f.stem for f in (tmp_path / "acn" / "figures").glob("*.png")}
+    assert {"samples", "reconstructions", "interpolations", "daydream", "latent_scatter"} <= figures
+
+
+def test_list_and_print_config(call):
+    out = call("--list")[1]
+    for word in ("acn", "vae", "--preset digits", "--preset mnist", "--data tfds:"):
+        assert word in out
+    code, out, _ = call("--model", "acn", "--print-config", "--latent", "3")
+    assert code == 0
+    assert json.loads(out)["config"]["latent"] == 3
+
+
+def test_help_is_the_models_own(call):
+    acn, vae = (call("--model", name, "--help")[1] for name in ("acn", "vae"))
+    assert "--neighbours" in acn
+    assert "--neighbours" not in vae
+    assert "--iwae-k" in vae
+    for flag in ("--parallel", "--seeds", "--binarise", "--steps"):
+        assert flag in acn
+        assert flag in vae
+
+
+MISTAKES = {
+    "model": (["--model", "acm"], "unknown model 'acm'.*did you mean acn"),
+    "preset": (["--model", "acn", "--preset", "mnits"], "unknown preset 'mnits'.*mean mnist"),
+    "field": (["--model", "acn", "--latnt", "3"], "(?s)latnt.*--latent"),
+    "type": (["--model", "acn", "--latent", "x"], "(?s)--latent.*'x'"),
+    "value": (["--model", "acn", "--latent", "0"], "latent=0 must be at least 1"),
+    "contradiction": ([*VAE, "--iwae-k", "3", "--beta", "2"], "iwae_k.*beta"),
+    "data set": ([*VAE, "--data", "digitz"], "unknown data set 'digitz'.*digits"),
+    "batch": ([*VAE, "--batch-size", "100000"], "batch_size.*1437.*100000"),
+    "devices": ([*VAE, "--devices", "1000"], "devices=1000, but there are only"),
+    "share": ([*VAE, "--devices", "3"], "batch_size=8 is not divisible by the 3 devices"),
+    "neighbours": ([*ACN, "--neighbours", "2000"], "neighbours=2000.*leave only 1436"),
+    "likelihood": (
+        [*VAE, "--likelihood", "logistic_mixture", "--data", "lines", "--binarise", "none"],
+        "logistic_mixture needs data on a grid",
+    ),
+    "labels": ([*VAE, "--labels", "5000"], "labels"),
+    "options": ([*VAE, "--dequantise"], "binarise.*dequantise"),
+    "no run": (["evaluate", "--model", "vae"], "holds no run"),
+    "nothing": (["--workdir", "there/is/nothing"], "there/is/nothing holds no run"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_one_clear_message(name, call, tmp_path):
+    words, message = MISTAKES[name]
+    if "--workdir" not in words:
+        words = [*words, "--workdir", tmp_path / "w"]
+    code, out, err = call(*words)
+    assert code not in (0, None)
+    assert re.search(message, out + err), out + err
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "w" / "config.json").exists()
+
+
+def test_another_configuration_in_the_same_workdir(finished, call):
+    before = {f: f.read_bytes() for f in (finished / "checkpoints").rglob("*") if f.is_file()}
+    code, _, err = call(*VAE, "--seeds", "2", "--beta", "3", "--workdir", finished)
+    assert code == 1
+    assert "config.beta: 1.0 in" in err
+    assert "3.0 now" in err
+    assert all(f.read_bytes() == data for f, data in before.items())
+
+
+def test_images_the_networks_cannot_take_and_labels_that_are_not_there(call, tmp_path):
+    for i in range(12):
+        pixels = np.random.default_rng(i).integers(0, 256, (6, 6)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    data = ["--data", f"folder:{tmp_path}", "--workdir", tmp_path / "w", "--batch-size", "4"]
+    code, _, err = call(*VAE, *data, "--network", "conv")
+    assert code == 1
+    assert re.search(r"\(6, 6, 1\).*at least 8", err)
+    code, _, err = call(*VAE, *data, "--labels", "4")
+    assert code == 1
+    assert "labels" in err
+
+
+def test_a_corrupt_image_is_named(call, tmp_path):
+    for i in range(12):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"{i}.png")
+    whole = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(whole[: len(whole) // 2])
+    code, _, err = call(*VAE, "--data", f"folder:{tmp_path}", "--workdir", tmp_path / "w")
+    assert code == 1
+    assert "3.png" in err
+
+
+def test_a_loss_that_is_not_finite_and_another_try_in_the_same_folder(call, tmp_path):
+    code, _, err = call(*VAE, "--learning-rate", "1e30", "--workdir", tmp_path)
+    assert code == 1
+    assert re.search(r"step \d+.*learning rate", err)
+    # Nothing was there to lose, so other settings may take the folder over.
+    code, _, err = call(*VAE, "--learning-rate", "1e29", "--workdir", tmp_path)
+    assert code == 1
+    assert "another configuration" not in err
+
+
+def test_a_damaged_config_and_checkpoints(finished, call, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text("{")
+    code, _, err = call("--workdir", tmp_path)
+    assert code == 1
+    assert "config.json is not JSON" in err
+    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
+    code, _, err = call("sample", "--workdir", tmp_path, "--out", tmp_path / "s")
+    assert code == 1
+    assert "no checkpoint" in err
+
+
+def test_the_report_opens_without_a_network(finished):
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 5
+    assert not re.search(r"(src|href)=\"http", page)

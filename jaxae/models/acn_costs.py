@@ -148,7 +148,7 @@ def fitted_gmm(z: jax.Array, codes: jax.Array, gaussians: int = 50) -> np.ndarra
     variances raised by the posterior's 1."""
     from sklearn.mixture import GaussianMixture
 
-    few = min(gaussians, len(codes) // 2)
+    few = max(1, min(gaussians, len(np.unique(codes, axis=0)) // 2))  # duplicates are one
     found = GaussianMixture(few, covariance_type="diag", random_state=0).fit(np.asarray(codes))
     variances = found.covariances_ + 1
     squares = np.square(np.asarray(z)[:, None] - found.means_) / variances

@@ -100,7 +100,8 @@ def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
         raise UsageError(f"{path} holds no run: train first")
     run = wiring.build(name, settings, words.data_dir)
     with Workdir.open(path) as workdir:
-        wiring.claim(run, workdir)
+        if words.model:  # otherwise the settings are the folder's own
+            wiring.claim(run, workdir)
         if what == "train":
             fitted = wiring.train(run, workdir)
             step, states = settings.plan.steps, fitted.states

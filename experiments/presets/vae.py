@@ -23,7 +23,7 @@ def mnist() -> Settings:
     """Dense VAE on MNIST, binarised anew at each visit, the learning rate falling to zero.
 
     python experiments/run.py --model vae --preset mnist; within ten minutes. The setting is ours.
-    Expect what experiments/results/mnist.md shows.
+    Expect what experiments/tables/results/mnist_presets.md shows.
     """
     steps = 24_000
     config = Config(latent=64, widths=(512, 512), decay_steps=steps)

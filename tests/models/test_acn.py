@@ -10,7 +10,7 @@ from scipy.integrate import trapezoid
 from scipy.special import logsumexp
 
 from jaxae import nets
-from jaxae.models import acn
+from jaxae.models import acn, acn_networks
 from jaxae.training.state import Spec
 
 SHAPE, SIZE, D = (2, 2, 1), 12, 2
@@ -377,7 +377,7 @@ def test_mutations_are_noticed(recorded, monkeypatch):
 
 @pytest.fixture
 def prior_network():
-    network = acn.PriorNetwork(latent=3, components=4, widths=(5, 5, 5))
+    network = acn_networks.PriorNetwork(latent=3, components=4, widths=(5, 5, 5))
     return network, network.init(jax.random.key(0), jnp.zeros((1, 3)))["params"]
 
 
@@ -416,6 +416,72 @@ def test_the_prior_begins_broad_and_its_scales_are_bounded(prior_network):
     assert np.abs(network.apply({"params": wild}, code)[2]).max() <= 5.0
 
 
+# -- the decoder with a table -----------------------------------------------------------------
+
+
+@pytest.fixture
+def table_decoder():
+    """Its map reads z [B,4] as it is, one channel to each of 2x2 positions; rows 0, 1 and 5."""
+    network = acn_networks.VQDecoder((5, 6), 2, codes=3, width=1, conv_width=2, blocks=1)
+    params = network.init(jax.random.key(0), jnp.zeros((1, 4)))["params"]
+    identity = {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
+    table = jnp.array([[0.0], [1.0], [5.0]])
+    return network, params | {"hidden": identity, "to_table": identity, "table": table}
+
+
+POSITIVE = jnp.array([[0.25, 0.75, 2.0, 7.0]])  # nearest rows 0, 1, 1, 5
+GAPS = np.array([0.25, -0.25, 1.0, 2.0])
+
+
+def test_table_penalty_by_hand(table_decoder):
+    network, params = table_decoder
+    penalty = lambda p, z: network.apply({"params": p}, z, method="penalty")
+    np.testing.assert_allclose(penalty(params, POSITIVE), [1.25 * np.sum(GAPS**2)], rtol=1e-6)
+    of_params, of_z = jax.grad(lambda *a: penalty(*a).sum(), (0, 1))(params, POSITIVE)
+    # The table moves towards its inputs with weight 1, they towards it with 1/4, and nothing else.
+    rows = [-2 * 0.25, -2 * (-0.25 + 1.0), -2 * 2.0]
+    np.testing.assert_allclose(of_params["table"][:, 0], rows, rtol=1e-6)
+    np.testing.assert_allclose(of_z[0], 0.25 * 2 * GAPS, rtol=1e-6)
+    for name in ("from_table", "residual_0", "up", "out"):
+        assert not any(map(np.any, jax.tree.leaves(of_params[name])))
+
+
+def test_the_image_sees_rows_and_sends_its_gradient_past_them(table_decoder):
+    network, params = table_decoder
+    outputs = lambda p, z: network.apply({"params": p}, z)
+    rows = jnp.array([[0.0, 1.0, 1.0, 5.0]])
+    assert outputs(params, POSITIVE).shape == (1, 5, 6, 2)
+    np.testing.assert_array_equal(outputs(params, POSITIVE), outputs(params, rows))
+    likelihood = lambda *a: jnp.sum(jnp.sin(outputs(*a)))
+    of_params, of_z = jax.grad(likelihood, (0, 1))(params, POSITIVE)
+    assert not of_params["table"].any()
+    # At z = rows the quantiser is the identity, so this is the gradient that arrives behind it;
+    # rows of zero are left out, where the relu of the map has no slope.
+    unchanged = jax.grad(likelihood, 1)(params, rows)
+    assert unchanged[0, 1:].all()
+    np.testing.assert_allclose(of_z[0, 1:], unchanged[0, 1:], rtol=1e-5)
+
+
+def test_the_penalty_is_in_the_loss_and_nowhere_else(recorded):
+    shape = (8, 8, 1)
+    spec = Spec(shape, size=6, classes=0, levels=2, mean=np.full(shape, 0.5, np.float32))
+    config = dataclasses.replace(
+        TINY, decoder="vq", latent=8, vq_codes=5, vq_width=3, conv_width=2, conv_blocks=0
+    )
+    model, x = acn.make(config, spec), np.random.default_rng(0).integers(0, 2, (2, *shape))
+    state = model.init(jax.random.key(0))
+    _, seen = jax.jit(model.step)(state, batch_of(x, [3, 0]), jax.random.key(1))
+    assert seen["vq"] > 0
+    parts = seen["rate"] + seen["distortion"] + seen["vq"]
+    np.testing.assert_allclose(seen["loss"], parts, rtol=1e-6)
+    found = jax.jit(model.evaluate)(state, batch_of(x, [3, 0]), jax.random.key(1))
+    np.testing.assert_array_equal(found["loss"], found["rate"] + found["distortion"])
+    decode = jax.jit(model.decode)
+    one, other = (decode(state, jnp.ones((2, 8)), jax.random.key(i)) for i in (1, 2))
+    assert one.shape == (2, *shape)
+    np.testing.assert_array_equal(one, other)  # the mean image, not a draw
+
+
 # -- what is drawn ----------------------------------------------------------------------------
 
 
@@ -447,14 +513,15 @@ def test_daydreams_by_means_repeat_and_by_samples_do_not(decoder):
 
 
 @pytest.mark.parametrize(
-    ("encoder", "decoder"), [("mlp", "made"), ("conv", "conv"), ("mlp", "pixelcnn")]
+    ("encoder", "decoder"),
+    [("mlp", "made"), ("conv", "conv"), ("mlp", "pixelcnn"), ("mlp", "vq")],
 )
 def test_every_network_trains(encoder, decoder):
     shape = (8, 8, 1)
     spec = Spec(shape, size=6, classes=0, levels=2, mean=np.full(shape, 0.5, np.float32))
     config = dataclasses.replace(
         TINY, encoder=encoder, decoder=decoder, widths=(8,), conv_width=2, conv_blocks=1,
-        pixelcnn_width=2, pixelcnn_layers=2,
+        pixelcnn_width=2, pixelcnn_layers=2, latent=4, vq_codes=5, vq_width=3,
     )  # fmt: skip
     model = acn.make(config, spec)
     x = np.random.default_rng(0).integers(0, 2, (4, *shape))
@@ -482,7 +549,8 @@ def test_every_network_trains(encoder, decoder):
     ("fields", "message"),
     [
         *(({name: 0}, f"{name}=0 must be at least 1")
-          for name in ("latent", "components", "neighbours", "mixtures", "pixelcnn_layers")),
+          for name in ("latent", "components", "neighbours", "mixtures", "pixelcnn_layers",
+                       "vq_codes", "vq_width")),
         ({"nodes": 1}, "nodes=1"),
         ({"unique_neighbours": True, "variant": "vae"}, "variant=vae has none"),
     ],
@@ -495,3 +563,10 @@ def test_contradictions_are_refused(fields, message):
 def test_more_neighbours_than_images_are_refused():
     with pytest.raises(ValueError, match="neighbours=12, but 12 training images leave only 11"):
         acn.make(dataclasses.replace(TINY, neighbours=SIZE), SPEC)
+
+
+def test_a_code_that_makes_no_map_is_refused():
+    mean = np.full((28, 28, 1), 0.5, np.float32)
+    spec = Spec(mean.shape, size=SIZE, classes=0, levels=2, mean=mean)
+    with pytest.raises(ValueError, match=r"latent=64 must be a multiple of 49.*latent=98"):
+        acn.make(dataclasses.replace(TINY, decoder="vq", latent=64), spec)

@@ -1,0 +1,175 @@
+"""ACN's networks: encoder c = e(x), prior network p(z|c^), decoder r(x|z).
+
+x [B,H,W,C] image, c and z [B,d]. All but two are the library's own: the prior network, and an
+experimental decoder which passes z through a table of vectors.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxae import nets
+from jaxae.models.vae import output_start
+from jaxae.training.state import Spec
+
+if TYPE_CHECKING:
+    from jaxae.models.acn import Config
+
+LOG_SCALE_BOUND = 5.0
+COMMITMENT = 0.25
+
+
+def encoder(config: "Config", out: int) -> nn.Module:
+    """Images to vectors: x `[B,H,W,C]` -> `[B,out]`."""
+    if config.encoder == "mlp":
+        return nets.MLP(config.widths, out, config.activation)
+    return nets.ConvEncoder(config.conv_width, out, config.conv_blocks, config.activation)
+
+
+class PriorNetwork(nn.Module):
+    """p(z|c): c [B,d] -> logits, means, log_scales, each [B,d,M].
+
+    The code enters every hidden layer and every hidden layer enters the output
+    (johannah/ACN: acn_models.py). It begins broad: means spread over +-1.5, unit scales.
+    """
+
+    latent: int
+    components: int
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, code: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        hidden: list[jax.Array] = []
+        for width in self.widths:
+            seen = jnp.concatenate([*hidden[-1:], code], axis=-1)
+            hidden.append(jnp.tanh(nn.Dense(width)(seen)))
+        spread = np.linspace(-1.5, 1.5, self.components) if self.components > 1 else np.zeros(1)
+        start = np.zeros((3, self.latent, self.components), np.float32)
+        start[1] = spread
+        out = nn.Dense(
+            start.size,
+            kernel_init=nn.initializers.variance_scaling(0.01, "fan_in", "normal"),
+            bias_init=lambda key, shape, dtype=jnp.float32: jnp.asarray(start.reshape(-1), dtype),
+        )(jnp.concatenate(hidden or [code], axis=-1))
+        logits, means, raw = jnp.moveaxis(out.reshape(-1, *start.shape), 1, 0)
+        return logits, means, LOG_SCALE_BOUND * jnp.tanh(raw / LOG_SCALE_BOUND)
+
+
+def decoder(config: "Config", spec: Spec, channels: int) -> nn.Module:
+    """z `[B,d]`, and before it x where the decoder is autoregressive, -> `channels` per pixel.
+
+    Its output bias begins at the mean training image.
+
+    Raises:
+        ValueError: the network cannot take such images, or `latent` makes no map (vq).
+    """
+    height, width, _ = spec.image_shape
+    start = output_start(config.likelihood, spec, channels)
+    if config.decoder == "mlp":
+        features = config.widths[::-1]
+        return nets.MLP(features, height * width * channels, config.activation, start.reshape(-1))
+    if config.decoder == "conv":
+        return nets.ConvDecoder(
+            spec.image_shape,
+            channels,
+            config.conv_width,
+            config.conv_blocks,
+            config.activation,
+            start.mean((0, 1)),
+        )
+    if config.decoder == "vq":
+        rows, columns = halved(halved((height, width)))
+        if config.latent % (rows * columns):
+            raise ValueError(
+                f"latent={config.latent} must be a multiple of {rows * columns}: decoder=vq lays "
+                f"the code of a {height}x{width} image out as {rows}x{columns}; take for example "
+                f"latent={2 * rows * columns}"
+            )
+        return VQDecoder(
+            (height, width),
+            channels,
+            config.vq_codes,
+            config.vq_width,
+            config.conv_width,
+            config.conv_blocks,
+            config.activation,
+            start.mean((0, 1)),
+        )
+    if config.decoder == "made":
+        return nets.MaskedMLP(
+            spec.image_shape, channels, config.widths, config.activation, out_bias=start
+        )
+    return nets.GatedPixelCNN(
+        channels, config.pixelcnn_width, config.pixelcnn_layers, out_bias=start.mean((0, 1))
+    )
+
+
+class VQDecoder(nn.Module):
+    """z `[B,d]` -> `[B,H,W,channels]` by way of a table of `codes` vectors; experimental.
+
+    z is laid out as an [h,w,d/(hw)] map, h and w the image's sides halved twice, rounding up.
+    1x1 convolutions make it z_e [B,h,w,width], each position becomes the table's nearest row e
+    (its gradient goes to z_e as it is), residual blocks and two up-samplings make the image.
+
+    Source: johannah/ACN: acn_models.py (not in the paper as far as known); the table is that of
+    van den Oord, Vinyals & Kavukcuoglu 2017, arXiv:1711.00937. Deviation: sums, not means.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    """outputs per pixel, as the likelihood needs"""
+    codes: int
+    width: int
+    """length of a vector of the table"""
+    conv_width: int
+    """channels before the last up-sampling"""
+    blocks: int = 2
+    activation: str = "relu"
+    out_bias: Any = None
+
+    def setup(self):
+        self.hidden, self.to_table = nn.Dense(self.width), nn.Dense(self.width)
+        start = nn.initializers.variance_scaling(1.0, "fan_out", "normal")  # rows of length 1
+        self.table = self.param("table", start, (self.codes, self.width))
+        self.from_table = nn.Dense(2 * self.conv_width)
+        self.residual = [nets.Residual(self.activation) for _ in range(self.blocks)]
+        self.up = nets.Upsample(self.conv_width)
+        self.out = nets.Upsample(self.channels, out_bias=self.out_bias)
+
+    def before_table(self, z: jax.Array) -> jax.Array:
+        """z_e `[B,h,w,width]`."""
+        maps = z.reshape(z.shape[0], *halved(halved(self.image_size)), -1)
+        return self.to_table(nets.activation(self.activation)(self.hidden(maps)))
+
+    def look_up(self, z_e: jax.Array) -> jax.Array:
+        """e, the nearest row at each position; a gradient from here moves the table alone."""
+        points, rows = jax.lax.stop_gradient((z_e, self.table))
+        product = jnp.matmul(points, rows.T, precision=jax.lax.Precision.HIGHEST)
+        half_squares = 0.5 * jnp.sum(jnp.square(rows), axis=1)
+        return self.table[jnp.argmax(product - half_squares[None, None, None], axis=-1)]
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        act = nets.activation(self.activation)
+        z_e = self.before_table(z)
+        h = self.from_table(z_e + jax.lax.stop_gradient(self.look_up(z_e) - z_e))
+        for block in self.residual:
+            h = block(h)
+        rows, columns = halved(self.image_size)
+        h = self.up(act(h))[:, :rows, :columns]
+        rows, columns = self.image_size
+        return self.out(act(h))[:, :rows, :columns]
+
+    def penalty(self, z: jax.Array) -> jax.Array:
+        """|sg[z_e] - e|^2 + 0.25 |z_e - sg[e]|^2, `[B]`, summed over positions and channels."""
+        z_e = self.before_table(z)
+        e = self.look_up(z_e)
+        apart = lambda a, b: jnp.sum(jnp.square(a - jax.lax.stop_gradient(b)), axis=(1, 2, 3))
+        return apart(e, z_e) + COMMITMENT * apart(z_e, e)
+
+
+def halved(size: tuple[int, int]) -> tuple[int, int]:
+    """Both sides by two, rounded up."""
+    return -(-size[0] // 2), -(-size[1] // 2)

@@ -31,6 +31,8 @@ REPOSITORY = ""
 if importlib.util.find_spec("jaxae") is None:
     roots = [p for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents)
              if (p / "jaxae").is_dir()]
+    if not roots and not REPOSITORY:
+        raise SystemExit("set REPOSITORY, or start this notebook inside a clone")
     source = str(roots[0]) if roots else f"git+{REPOSITORY}"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
 

@@ -38,7 +38,7 @@ def mnist() -> Settings:
     With --variant vae the same networks are a VAE. Expect what
     experiments/tables/results/mnist_presets.md shows.
     """
-    steps = 2800
+    steps = 2400
     config = Config(
         latent=64,
         encoder="mlp",

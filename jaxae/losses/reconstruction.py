@@ -189,6 +189,8 @@ def logistic_mixture_sample(
 
 
 class Mixture(NamedTuple):
+    """The parts of a logistic mixture's parameters."""
+
     logits: jax.Array  # [..., K]
     centres: jax.Array  # [..., C, K]
     log_scales: jax.Array  # [..., C, K], within bounds

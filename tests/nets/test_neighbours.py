@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxae.nets import nearest, neighbours
 
+pytestmark = pytest.mark.usefixtures("optimised")
 find = jax.jit(nearest, static_argnames=("k", "block", "axis_name"))
 
 

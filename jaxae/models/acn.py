@@ -59,6 +59,9 @@ class Config:
     """channels of the gated PixelCNN"""
     pixelcnn_layers: int = 5
     """layers of the gated PixelCNN"""
+    pixelcnn_map: int = 0
+    """channels of the map of the image's size as which z is laid out for the PixelCNN's gates; 0: z
+    speaks to all places alike"""
     vq_codes: int = 512
     """vectors in the table of decoder vq"""
     vq_width: int = 256

@@ -18,7 +18,9 @@ from jaxae.training.state import Spec
 if TYPE_CHECKING:
     from jaxae.models.acn import Config
 
-LOG_SCALE_BOUND = 5.0
+# Scales of the prior's components: z carries unit noise, so that narrower ones than this are of no
+# use, but a quadrature could be deceived by what falls between its nodes, and training would.
+LOG_SCALE_BOUNDS = (-0.5, 5.0)
 COMMITMENT = 0.25
 
 
@@ -55,7 +57,8 @@ class PriorNetwork(nn.Module):
             bias_init=lambda key, shape, dtype=jnp.float32: jnp.asarray(start.reshape(-1), dtype),
         )(jnp.concatenate(hidden or [code], axis=-1))
         logits, means, raw = jnp.moveaxis(out.reshape(-1, *start.shape), 1, 0)
-        return logits, means, LOG_SCALE_BOUND * jnp.tanh(raw / LOG_SCALE_BOUND)
+        bound = jnp.where(raw < 0, *np.abs(LOG_SCALE_BOUNDS))
+        return logits, means, bound * jnp.tanh(raw / bound)
 
 
 def decoder(config: "Config", spec: Spec, channels: int) -> nn.Module:
@@ -103,7 +106,11 @@ def decoder(config: "Config", spec: Spec, channels: int) -> nn.Module:
             spec.image_shape, channels, config.widths, config.activation, out_bias=start
         )
     return nets.GatedPixelCNN(
-        channels, config.pixelcnn_width, config.pixelcnn_layers, out_bias=start.mean((0, 1))
+        channels,
+        config.pixelcnn_width,
+        config.pixelcnn_layers,
+        map_channels=config.pixelcnn_map,
+        out_bias=start.mean((0, 1)),
     )
 
 

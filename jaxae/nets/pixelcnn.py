@@ -10,7 +10,9 @@ further down. The horizontal one reads to the left, in the first layer without t
     v' = gate(K_v * v)     h' = h + W gate(K_h * h + L (K_v * v, one row down))
 
 The first layer, whose h is the image, has no residual. The unit of order is the pixel; what its
-channels owe to each other is left to the likelihood. Deviation: dropout as an option.
+channels owe to each other is left to the likelihood. V z is a bias of each channel or, where the
+code is laid out as a map first, differs from place to place; the paper has both, as we recall it.
+Deviation: dropout as an option.
 """
 
 from typing import Any, Literal
@@ -74,7 +76,10 @@ def _gate(pre: jax.Array) -> jax.Array:
 
 
 class GatedLayer(nn.Module):
-    """One layer of both stacks: v, h `[B,H,W,*]` -> v, h `[B,H,W,width]`; z `[B,Z]` or None."""
+    """One layer of both stacks: v, h `[B,H,W,*]` -> v, h `[B,H,W,width]`.
+
+    z is `[B,Z]`, a map `[B,H,W,Z]`, or None.
+    """
 
     width: int
     kernel: int
@@ -94,7 +99,8 @@ class GatedLayer(nn.Module):
         reach = half if self.first else half + 1
         pixels = CausalConv(gates, (1, reach), half, self.form, name="horizontal")(h) + link
         if z is not None:
-            code = lambda name: nn.Dense(gates, use_bias=False, name=name)(z)[:, None, None]
+            z = z if z.ndim == 4 else z[:, None, None]
+            code = lambda name: nn.Dense(gates, use_bias=False, name=name)(z)
             rows, pixels = rows + code("vertical_z"), pixels + code("horizontal_z")
         gated = nn.Dropout(self.dropout, deterministic=not train)(_gate(pixels))
         mixed = nn.Dense(self.width, name="mix")(gated)
@@ -121,6 +127,9 @@ class GatedPixelCNN(nn.Module):
     """share of gated features dropped where `train` is True (needs the `dropout` stream)"""
     form: Form = "lax"
     """how convolutions are computed, see `CausalConv`"""
+    map_channels: int = 0
+    """0: the code speaks to all places alike; otherwise it is first laid out, by a dense layer,
+    as a map of the image's size with so many channels, and the gates listen to their own place"""
     out_bias: Any = None
     """start of the output bias, `[channels]`; None: zeros"""
 
@@ -132,6 +141,9 @@ class GatedPixelCNN(nn.Module):
             ValueError: a kernel is even or under 3, or there is no layer.
         """
         v = h = x
+        if z is not None and self.map_channels:
+            z = nn.Dense(x.shape[1] * x.shape[2] * self.map_channels, name="map")(z)
+            z = z.reshape(*x.shape[:3], self.map_channels)
         for number, kernel in enumerate(self._kernels()):
             first = number == 0
             layer = GatedLayer(
@@ -181,21 +193,32 @@ class GatedPixelCNN(nn.Module):
         params, kernels = variables["params"], self._kernels()
         layers = [params[f"layer_{number}"] for number in range(self.layers)]
         inputs = [colours] + [self.width] * (self.layers - 1)
-        code = lambda layer, name: 0.0 if z is None else z @ layer[name]["kernel"]
-        row_code = [code(layer, "vertical_z") for layer in layers]
-        pixel_code = [code(layer, "horizontal_z") for layer in layers]
+        places = None
+        if z is not None and self.map_channels:
+            places = _dense(params["map"], z).reshape(n, height * width, -1)
+
+        def code(name: str, first: jax.Array, count: int) -> list:
+            """What the code adds to each layer's gates at places first..first+count-1."""
+            if z is None:
+                return [0.0] * self.layers
+            here = z[:, None]
+            if places is not None:
+                here = jax.lax.dynamic_slice_in_dim(places, first, count, axis=1)
+            return [here @ layer[name]["kernel"] for layer in layers]  # [n, count or 1, gates]
 
         def pixel(before: list, step: tuple) -> tuple[list, jax.Array]:
             """before: per layer the last inputs `[n, half, C]`; links: per layer `[n, gates]`."""
             position, links = step
-            h, after = None, []
+            h, after, pixel_code = None, [], code("horizontal_z", position, 1)
             for number, layer in enumerate(layers):
                 # The first layer's window ends before the pixel, which is not known yet.
                 window = before[number]
                 if number:
                     window = jnp.concatenate([window, h[:, None]], axis=1)
                     after.append(window[:, 1:])
-                pixels = _dense(layer["horizontal"], window) + links[number] + pixel_code[number]
+                pixels = _dense(layer["horizontal"], window) + links[number]
+                if z is not None:
+                    pixels = pixels + pixel_code[number][:, 0]
                 mixed = _dense(layer["mix"], _gate(pixels))
                 h = h + mixed if number else mixed
             outputs = _dense(params["out"], nn.relu(_dense(params["head"], nn.relu(h))))
@@ -210,13 +233,14 @@ class GatedPixelCNN(nn.Module):
             positions = number * width + jnp.arange(width)
             _, drawn = jax.lax.scan(pixel, start, (positions, links))
             v, below, links = drawn.swapaxes(0, 1)[:, None], [], []
+            row_code = code("vertical_z", number * width, width)
             for layer, rows, k, bias in zip(layers, above, kernels, row_code, strict=True):
                 rows = jnp.concatenate([rows, v], axis=1)
                 below.append(rows[:, 1:])
                 pre = _convolve_by_patches(rows, layer["vertical"]["kernel"], k // 2)
                 pre = pre + layer["vertical"]["bias"][None, None, None]
                 links.append((pre @ layer["link"]["kernel"])[:, 0].swapaxes(0, 1))
-                v = _gate(pre if z is None else pre + bias[:, None, None])
+                v = _gate(pre if z is None else pre + bias[:, None])
             return (below, links), drawn
 
         above = [jnp.zeros((n, k // 2, width, c)) for k, c in zip(kernels, inputs, strict=True)]

@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import trapezoid
 from scipy.special import logsumexp
 
-from jaxae import nets
+from jaxae import losses, nets
 from jaxae.models import acn, acn_networks
 from jaxae.training.state import Spec
 
@@ -570,3 +570,26 @@ def test_a_code_that_makes_no_map_is_refused():
     spec = Spec(mean.shape, size=SIZE, classes=0, levels=2, mean=mean)
     with pytest.raises(ValueError, match=r"latent=64 must be a multiple of 49.*latent=98"):
         acn.make(dataclasses.replace(TINY, decoder="vq", latent=64), spec)
+
+
+def test_the_quadrature_cannot_be_deceived_within_the_bounds_of_the_scales():
+    # Descend the quadrature's own error: what 16 nodes say minus what 100 say of the same mixture.
+    low, high = acn_networks.LOG_SCALE_BOUNDS
+    keys = jax.random.split(jax.random.key(0), 4)
+    code = jax.random.normal(keys[0], (200, 1))
+    raw = [jax.random.normal(key, (200, 1, 4)) for key in keys[1:]]
+    bounded = lambda p: (p[0], 2 * p[1], jnp.clip(p[2], low, high))
+    claimed = lambda p: losses.kl_unit_gaussian_to_mixture(code, *bounded(p), 16)
+
+    @jax.jit
+    def descend(p):
+        step = lambda p, _: (
+            jax.tree.map(lambda x, g: x - 0.1 * g, p, jax.grad(lambda p: claimed(p).sum())(p)), None
+        )  # fmt: skip
+        p = jax.lax.scan(step, p, length=300)[0]
+        return claimed(p), losses.kl_unit_gaussian_to_mixture(code, *bounded(p), 100)
+
+    found, true = descend(raw)
+    assert np.min(true) > -1e-4
+    assert np.min(found) > -2e-3
+    np.testing.assert_allclose(found, true, atol=5e-3)

@@ -87,9 +87,10 @@ def test_the_code_reaches_the_gates_of_every_layer():
         assert params[f"layer_{number}"][name]["kernel"].shape == (5, 8)
 
 
-def test_cached_samples_are_fixed_points_of_the_network():
+@pytest.mark.parametrize("map_channels", [0, 2])
+def test_cached_samples_are_fixed_points_of_the_network(map_channels):
     # A draw that returns a function of the outputs: the image must then satisfy x = tanh(net(x)).
-    net, shape = GatedPixelCNN(2, 4, 3, 5), (3, 6, 5, 2)
+    net, shape = GatedPixelCNN(2, 4, 3, 5, map_channels=map_channels), (3, 6, 5, 2)
     z = jax.random.normal(jax.random.key(1), (3, 4))
     variables = randomised(net, jnp.zeros(shape), z)
     sample = jax.jit(lambda v, z, key: net.sample(v, shape, z, key, lambda o, _: jnp.tanh(o)))

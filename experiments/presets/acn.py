@@ -38,7 +38,7 @@ def mnist() -> Settings:
     With --variant vae the same networks are a VAE. Expect what
     experiments/tables/results/mnist_presets.md shows.
     """
-    steps = 2400
+    steps = 1500
     config = Config(
         latent=64,
         encoder="mlp",
@@ -46,12 +46,13 @@ def mnist() -> Settings:
         decoder="pixelcnn",
         pixelcnn_width=16,
         pixelcnn_layers=5,
+        pixelcnn_map=4,
         prior_widths=(512, 512, 512),
         components=5,
         decay_steps=steps,
     )
     plan = Plan(
-        steps=steps, batch_size=64, log_every=25, eval_every=600, save_every=300, eval_examples=500
+        steps=steps, batch_size=64, log_every=25, eval_every=500, save_every=250, eval_examples=500
     )
     return Settings("mnist", config, plan, BITS, Report(test_examples=2000))
 
@@ -71,6 +72,7 @@ def mnist_large() -> Settings:
         decoder="pixelcnn",
         pixelcnn_width=128,
         pixelcnn_layers=16,
+        pixelcnn_map=16,
         prior_widths=(512, 512, 512),
         components=5,
         learning_rate=3e-4,
@@ -95,6 +97,7 @@ def cifar10() -> Settings:
         decoder="pixelcnn",
         pixelcnn_width=256,
         pixelcnn_layers=20,
+        pixelcnn_map=16,
         likelihood="logistic_mixture",
         mixtures=10,
         prior_widths=(512, 512, 512),

@@ -28,7 +28,11 @@ ROWS = {
 def row(name: str, result: dict) -> list[str]:
     """Command line, rate, distortion, bound, probe, time."""
     seen = result["results"]
-    number = lambda value, digits=2: "–" if value is None else f"{value:.{digits}f}"
+
+    def number(value, digits=2):
+        value = value["mean"] if isinstance(value, dict) else value
+        return "–" if value is None else f"{value:.{digits}f}"
+
     test, bound = seen["test"], seen.get("likelihood", {})
     total = seen.get("whole_set", {}).get("total_unordered")
     codes = seen["probes"]["codes"] or {}
@@ -51,9 +55,10 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words.add_argument("--data-dir")
     words.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
+    words.add_argument("--read", action="store_true", help="only read the finished runs")
     asked = words.parse_args()
     data = ["--data-dir", asked.data_dir] if asked.data_dir else []
-    for name in asked.only:
+    for name in asked.only if not asked.read else ():
         folder = pathlib.Path("runs") / f"mnist-{name}"
         if command.main([*ROWS[name], "--preset", "mnist", "--workdir", str(folder), *data]):
             sys.exit(f"{name} failed")

@@ -18,7 +18,7 @@ import pytest
 import tiny
 
 from jaxae.models import MODELS
-from jaxae.training import Model, State
+from jaxae.training import Model, State, parallel
 from jaxae.training.checkpoint import Checkpoints
 from jaxae.training.parallel import Engine, Mode
 
@@ -175,6 +175,11 @@ def test_a_wrong_scale_of_the_gradient_does_not_pass(variant):
 
 
 def test_seeds_in_one_program_are_the_seeds_in_turn(case):
+    convolves = Engine(case.model, DATA.train, tiny.plan(), ONE).convolves()
+    if convolves and not parallel.VMAPS_CONVOLUTIONS:
+        with pytest.raises(parallel.DeviceError, match="seeds_by=sequence"):
+            parallel.choose(tiny.plan(seeds=2, seeds_by="vmap"), convolves=True)
+        return
     states, metrics = descend_as(case, Mode("mesh", 1, "calls", "vmap"))
     tiny.assert_close((states, metrics), descended(case.variant))
     assert networks_that_differ(*states) == set(states[0].params)

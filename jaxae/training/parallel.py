@@ -19,6 +19,8 @@ from jaxae.training.plan import Plan
 from jaxae.training.state import Model, State
 
 AXIS = "data"
+# Before 0.8, jax has no rule for a vmapped convolution's gradient on a mesh.
+VMAPS_CONVOLUTIONS = jax.__version_info__ >= (0, 8)
 
 
 class DeviceError(ValueError):
@@ -64,7 +66,8 @@ def choose(plan: Plan, convolves: bool) -> Mode:
     vmapped over seeds about twice; everywhere else scan and vmap win.
 
     Raises:
-        DeviceError: more devices asked than there are, or a batch that they cannot share.
+        DeviceError: more devices asked than there are, a batch that they cannot share, or
+            seeds_by=vmap for convolutions on a jax that cannot do it.
     """
     there = jax.device_count()
     devices = plan.devices or there
@@ -79,7 +82,14 @@ def choose(plan: Plan, convolves: bool) -> Mode:
         raise DeviceError("parallel=pmap runs in one process; use parallel=mesh on several hosts")
     slow_inside = convolves and jax.default_backend() == "cpu"
     loop = plan.loop if plan.loop != "auto" else ("calls" if slow_inside else "scan")
-    by = plan.seeds_by if plan.seeds_by != "auto" else ("sequence" if slow_inside else "vmap")
+    cannot = convolves and plan.parallel == "mesh" and not VMAPS_CONVOLUTIONS
+    in_turn = slow_inside or cannot
+    by = plan.seeds_by if plan.seeds_by != "auto" else ("sequence" if in_turn else "vmap")
+    if by == "vmap" and cannot:
+        raise DeviceError(
+            f"seeds_by=vmap: jax {jax.__version__} cannot vmap a convolution's gradient over a "
+            "mesh; take seeds_by=sequence or jax 0.8 or later"
+        )
     return Mode(plan.parallel, devices, loop, by)
 
 
@@ -97,7 +107,7 @@ class Engine:
         self.model, self.split, self.plan = model, split, plan
         split.order(plan.seed, 0, plan.batch_size)  # refuses a batch larger than the data set
         self.arrays = split.arrays if split.resident else {}
-        self.mode = mode or choose(plan, self._convolves())
+        self.mode = mode or choose(plan, self.convolves())
         self.seeds = [plan.seed + i for i in range(plan.seeds)]
         self.mesh = data_mesh(self.mode.devices)
         self.whole = NamedSharding(self.mesh, P())
@@ -105,7 +115,8 @@ class Engine:
         self._run = self._compile()
         self._ahead = _Ahead(self._payload, plan.steps) if not split.resident else None
 
-    def _convolves(self) -> bool:
+    def convolves(self) -> bool:
+        """Whether a step computes a convolution anywhere."""
         payload = self.split.order(0, 0, self.plan.batch_size)
         rows = self.split.rows(self.arrays, payload) if self.arrays else self.split.gather(payload)
         shapes = jax.eval_shape(lambda rows: rows, rows)

@@ -30,10 +30,10 @@ def make(name: str, data: Data, **fields) -> Model:
     return module.make(module.Config(**fields), data.spec)
 
 
-def train(model: Model, data: Data, seeds: int, steps: int, seed: int = 0, batch_size: int = 64):
+def train(model: Model, data: Data, seeds: int, steps: int, **fields):
     """`(states, last)`: one state per seed, and each training metric's mean over the last 200
-    steps as `[seeds]`."""
-    plan = Plan(steps=steps, batch_size=batch_size, seed=seed, seeds=seeds, devices=1)
+    steps as `[seeds]`. `fields` are the plan's others."""
+    plan = Plan(steps=steps, seeds=seeds, devices=1, **fields)
     fitted = fit(model, data, plan, quiet=True)
     recent = [r for r in fitted.records if r["step"] > steps - 200]
     names = [name for name in fitted.records[0] if name.startswith("train/")]

@@ -4,6 +4,7 @@ Nothing here knows a model by name; a capability that a model lacks is left out,
 matplotlib and scikit-learn are imported by the functions that use them.
 """
 
+from jaxae.evaluation.canvas import image_grid, value_range
 from jaxae.evaluation.codes import encode_split, pixels_of
 from jaxae.evaluation.figures import (
     draw_all,
@@ -13,8 +14,6 @@ from jaxae.evaluation.figures import (
     draw_reconstructions,
     draw_samples,
     draw_training_curves,
-    image_grid,
-    value_range,
 )
 from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
 from jaxae.evaluation.passes import over_split

@@ -1,8 +1,4 @@
-"""Pictures of what a model does, as PNG files: the same key, the same bytes.
-
-Every grid is composed pixel by pixel, so that an image's pixels stay square and sharp. Images are
-shown in `value_range` (black to white) and clipped to it.
-"""
+"""Pictures of what a model does, as PNG files: the same key, the same bytes."""
 
 import math
 import pathlib
@@ -13,125 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxae.evaluation.canvas import (
+    DPI,
+    PALETTE,
+    PARTS,
+    heading,
+    image_grid,
+    value_range,
+    write_png,
+)
 from jaxae.evaluation.codes import encode_split, pixels_of
 from jaxae.training.state import Model, State
 
-INK, FAINT, LINE = "#1d2129", "#69707d", "#d9dde3"
-# Paul Tol's "muted" scheme, told apart in all common forms of colour blindness, and black.
-PALETTE = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933",
-           "#ddcc77", "#cc6677", "#882255", "#aa4499", "#000000")  # fmt: skip
-PARTS = {"train": PALETTE[0], "test": PALETTE[6]}
-DPI = 100
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": FAINT,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "lines.linewidth": 1.4,
-    "legend.frameon": False,
-}
 COUNT = 40  # images encoded and decoded at a time: one compilation serves several figures
 COLUMNS = 10
 MIXTURES = 8
 CHAINS, LINKS = 8, 10
 POINTS = 2000  # codes in the scatter plot
-
-
-def image_grid(
-    images: np.ndarray,
-    columns: int,
-    path: pathlib.Path,
-    *,
-    title: str,
-    note: str = "",
-    row_labels: Sequence[str] = (),
-    column_labels: Sequence[str] = (),
-    row_gap_every: int = 0,
-    column_gaps: Sequence[int] = (),
-    value_range: tuple[float, float] = (0.0, 1.0),
-) -> pathlib.Path:
-    """Writes images as a grid, enlarged by a whole number.
-
-    Args:
-        images: `[N,H,W,C]`, row by row; 3 channels are RGB, any other number is averaged to grey.
-        columns: images in a row; the last row may be short.
-        path: the PNG file.
-        title: what is seen; `note` stands below it, smaller.
-        row_labels: one per row, at the left.
-        column_labels: one per column, on top.
-        row_gap_every: a wider gap after every so many rows.
-        column_gaps: columns after which a wider gap follows.
-        value_range: pixel values shown as black and as white.
-    Returns:
-        `path`.
-    """
-    low, high = value_range
-    images = (np.asarray(images, np.float32) - low) / (high - low)
-    if images.shape[-1] != 3:
-        images = np.repeat(images.mean(-1, keepdims=True), 3, axis=-1)
-    images = np.rint(255 * np.clip(np.nan_to_num(images), 0, 1)).astype(np.uint8)
-    if value_range != (0.0, 1.0):
-        note = f"{note}{'; ' if note else ''}black to white is {low:.2f} to {high:.2f}"
-    count, height, width, _ = images.shape
-    scale = max(1, round(84 / max(height, width)))
-    height, width, rows = height * scale, width * scale, math.ceil(count / columns)
-    gap, wide, margin = 4, 16, 24
-
-    wider = [row_gap_every > 0 and r % row_gap_every == 0 for r in range(rows)]
-    top = margin + 30 + (24 if note else 0) + (24 if column_labels else 0)
-    left = margin + (max(len(label) for label in row_labels) * 8 + 10 if row_labels else 0)
-    tops = top + np.cumsum([0] + [height + (wide if w else gap) for w in wider[1:]])
-    lefts = left + np.cumsum(
-        [0] + [width + (wide if c in column_gaps else gap) for c in range(columns - 1)]
-    )
-    # Wide enough for the title and the note, whatever the number of columns.
-    least = 2 * margin + max(10 * len(title), 8 * len(note))
-    page = (int(tops[-1]) + height + margin, max(int(lefts[-1]) + width + margin, least))
-    canvas = np.full((*page, 3), 255, np.uint8)
-    edge = np.array([int(LINE[i : i + 2], 16) for i in (1, 3, 5)], np.uint8)
-    for number, image in enumerate(images):
-        y, x = tops[number // columns], lefts[number % columns]
-        canvas[y - 1 : y + height + 1, x - 1 : x + width + 1] = edge
-        canvas[y : y + height, x : x + width] = image.repeat(scale, 0).repeat(scale, 1)
-
-    def compose(figure):
-        figure.figimage(canvas, origin="upper")
-        write = lambda x, y, text, **how: figure.text(
-            x / page[1], 1 - y / page[0], text, va="center", **how
-        )
-        write(margin, margin + 5, title, fontsize=13, weight="bold")
-        if note:
-            write(margin, margin + 31, note, fontsize=10, color=FAINT)
-        for x, label in zip(lefts, column_labels, strict=False):
-            write(x + width / 2, top - 13, label, fontsize=9, color=FAINT, ha="center")
-        for y, label in zip(tops, row_labels, strict=False):
-            write(left - 10, y + height / 2, label, fontsize=9, color=FAINT, ha="right")
-
-    return _write(path, (page[1] / DPI, page[0] / DPI), compose)
-
-
-def _write(path: pathlib.Path, size: tuple[float, float], compose) -> pathlib.Path:
-    """A figure of `size` inches, filled by `compose(figure)`, as a PNG without a date in it."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size, dpi=DPI, facecolor="white")
-        FigureCanvasAgg(figure)
-        compose(figure)
-        figure.savefig(path, dpi=DPI, format="png", facecolor="white")
-    return path
 
 
 def draw_samples(
@@ -307,15 +201,9 @@ def draw_latent_scatter(
         axes.set(xlabel=names[0], ylabel=names[1])
         axes.set_aspect("equal", adjustable="datalim")
         shown = "numbers: the class, at its median" if told else "the data has no labels"
-        _head(figure, "Codes of test images", f"{len(points)} images; {shown}")
+        heading(figure, "Codes of test images", f"{len(points)} images; {shown}")
 
-    return _write(path, (7.2, 7.2), compose)
-
-
-def _head(figure, title: str, note: str) -> None:
-    width, height = figure.get_size_inches() * DPI
-    figure.text(24 / width, 1 - 29 / height, title, fontsize=13, weight="bold", va="center")
-    figure.text(24 / width, 1 - 55 / height, note, fontsize=10, color=FAINT, va="center")
+    return write_png(path, (7.2, 7.2), compose)
 
 
 def _principal(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -380,7 +268,7 @@ def draw_training_curves(
         notes = [means[part] for part in PARTS if any(part in by for by in curves.values())]
         notes += [f"a line for each of {seeds} seeds"] if seeds > 1 else []
         notes += ["the first steps leave the frame"] if cut else []
-        _head(figure, "Training", "; ".join(notes))
+        heading(figure, "Training", "; ".join(notes))
         lines = {line.get_label(): line for axes in grid.flat for line in axes.get_lines()}
         handles = [lines[part] for part in PARTS if part in lines]
         width, height = size[0] * DPI, size[1] * DPI
@@ -397,7 +285,7 @@ def draw_training_curves(
             hspace=0.42,
         )
 
-    return _write(path, size, compose)
+    return write_png(path, size, compose)
 
 
 def _panel(axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bool:
@@ -420,12 +308,6 @@ def _panel(axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bool:
         min(every.max(), later.max() + 0.5 * span) + 0.08 * span,
     )
     return True
-
-
-def value_range(images: np.ndarray) -> tuple[float, float]:
-    """The pixel values to show as black and as white: 0 and 1, or the extremes beyond them."""
-    inside = images.min() >= 0 and images.max() <= 1
-    return (0.0, 1.0) if inside else (float(images.min()), float(images.max()))
 
 
 def draw_all(

@@ -17,13 +17,13 @@ Deviations: the KL is integrated by quadrature (the paper most likely sampled it
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxae import losses, nets
-from jaxae.models import acn_costs, acn_networks
+from jaxae.models import acn_costs, acn_memory, acn_networks
 from jaxae.models.vae import LOG_VAR_BOUND
 from jaxae.training.state import Model, Spec, State, adam, descend, gathered
 
@@ -191,58 +191,6 @@ def make(config: Config, spec: Spec) -> Model:
             return jnp.zeros_like(mean)
         return mean + jnp.exp(0.5 * log_var) * jax.random.normal(rng, mean.shape)
 
-    # -- the memory ----------------------------------------------------------------------------
-
-    def write(extra, index, code):
-        """Rows `index` become `code`; rows of index -1 are nobody's. Also: how far codes moved."""
-        row = jnp.where(index < 0, size, index)  # one past the end is dropped
-        old = extra["memory"].at[row].get(mode="fill", fill_value=0.0)
-        drift = jnp.mean(jnp.square(code - old))
-        memory = extra["memory"].at[row].set(code, mode="drop")
-        written = extra["written"].at[row].set(True, mode="drop")
-        return extra | {"memory": memory, "written": written}, drift
-
-    def choose(extra, code, index, rng, axis_name):
-        """One of the K nearest rows for each code, by chance: [B] indices, and the new extra."""
-        valid = None
-        if config.only_written:
-            valid = extra["written"] | (jnp.sum(extra["written"]) <= k)
-        turn = jax.random.randint(rng, index.shape, 0, k)
-        if config.unique_neighbours:
-            return choose_unused(extra, code, index, turn, valid, axis_name)
-        found, _ = nets.nearest(code, extra["memory"], k, exclude=index, valid=valid)
-        return jnp.take_along_axis(found, turn[:, None], axis=1)[:, 0], extra
-
-    def choose_unused(extra, code, index, turn, valid, axis_name):
-        """As `choose`, among rows that have not served in this pass; clashes by lowest index.
-
-        With K + B - 1 candidates for each item there are K left however the others chose. An
-        item for which nothing is left takes the nearest row, used or not.
-        """
-        share = index.shape[0]
-        code, index, turn = gathered((code, index, turn), axis_name)
-        batch = index.shape[0]
-        free = ~extra["used"] if valid is None else valid & ~extra["used"]
-        found, _ = nets.nearest(
-            code, extra["memory"], min(k + batch - 1, size - 1), exclude=index, valid=free
-        )
-        nearest_any = nets.nearest(code, extra["memory"], 1, exclude=index, valid=valid)[0][:, 0]
-
-        def take(taken, b):
-            open_ = (found[b] >= 0) & ~taken[found[b]]
-            rank = jnp.cumsum(open_) - 1
-            among = jnp.minimum(k, jnp.sum(open_))
-            pick = open_ & (rank == turn[b] % jnp.maximum(among, 1))
-            row = jnp.where(among > 0, found[b][jnp.argmax(pick)], nearest_any[b])
-            return taken.at[row].set(True), row
-
-        order = jnp.argsort(index)
-        used, rows = jax.lax.scan(take, extra["used"], order)
-        rows = jnp.zeros_like(rows).at[order].set(rows)
-        if axis_name is not None:
-            rows = jax.lax.dynamic_slice_in_dim(rows, jax.lax.axis_index(axis_name) * share, share)
-        return rows, extra | {"used": used}
-
     # -- the contract --------------------------------------------------------------------------
 
     def init(rng):
@@ -256,12 +204,9 @@ def make(config: Config, spec: Spec) -> Model:
             params["prior"] = prior_network.init(of_prior, z)["params"]
         if config.variant == "gaussian_neighbour":
             params["prior"] = {"log_s": jnp.float32(0.0)}
-        extra: dict[str, Any] = {}
+        extra = {}
         if associative:
-            extra["memory"] = jax.random.normal(of_memory, (size, d))
-            extra["written"] = jnp.zeros((size,), bool)
-        if config.unique_neighbours:
-            extra["used"] = jnp.zeros((size,), bool)
+            extra = acn_memory.empty(of_memory, size, d, config.unique_neighbours)
         return State(jnp.int32(0), params, {"autoencoder": tx.init(params)}, extra)
 
     def step(state, batch, rng, axis_name=None):
@@ -272,10 +217,17 @@ def make(config: Config, spec: Spec) -> Model:
             code = jax.lax.stop_gradient(posterior(state.params, x)[0])
             everyone = gathered((index, code), axis_name)
             if config.unique_neighbours:
-                passes = size // everyone[0].shape[0]
-                extra = extra | {"used": extra["used"] & (state.step % passes != 0)}
-            extra, drift = write(extra, *everyone)
-            row, extra = choose(extra, code, index, of_choice, axis_name)
+                extra = acn_memory.begin_pass(extra, state.step, len(everyone[0]))
+            extra, drift = acn_memory.write(extra, *everyone)
+            row, extra = acn_memory.choose(
+                extra,
+                code,
+                index,
+                of_choice,
+                k=k,
+                only_written=config.only_written,
+                axis_name=axis_name,
+            )
             neighbour = jax.lax.stop_gradient(extra["memory"][row])
             seen = {"memory_drift": drift, "memory_written": jnp.mean(extra["written"])}
 
@@ -374,7 +326,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def refresh(state, batch, rng):
         code = posterior(state.params, batch["image"])[0]
-        return state.replace(extra=write(state.extra, batch["index"], code)[0])
+        return state.replace(extra=acn_memory.write(state.extra, batch["index"], code)[0])
 
     # -- what a whole set costs ----------------------------------------------------------------
 

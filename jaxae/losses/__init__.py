@@ -4,6 +4,14 @@ They need jax, optax and chex, know no parameters, and never average over a batc
 definition does (`free_bits`).
 """
 
+from jaxae.losses.adversarial import (
+    Game,
+    feature_matching,
+    game,
+    gradient_penalty,
+    r1_penalty,
+    squared_slopes,
+)
 from jaxae.losses.bounds import (
     BoundCarry,
     bits_per_dim,
@@ -45,17 +53,21 @@ from jaxae.losses.schedules import linear_warmup
 
 __all__ = [
     "BoundCarry",
+    "Game",
     "Likelihood",
     "bernoulli_nll",
     "bits_per_dim",
     "capacity_penalty",
     "empty_bound",
     "extend_bound",
+    "feature_matching",
     "finish_bound",
     "free_bits",
     "free_bits_per_example",
+    "game",
     "gaussian_log_prob",
     "gaussian_nll",
+    "gradient_penalty",
     "half_squared_error",
     "importance_weighted_bound",
     "kl_diagonal_gaussians",
@@ -75,4 +87,6 @@ __all__ = [
     "logistic_mixture_width",
     "mixture_log_prob",
     "order_credit",
+    "r1_penalty",
+    "squared_slopes",
 ]

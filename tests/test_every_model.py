@@ -19,11 +19,12 @@ import tiny
 
 from jaxae.models import MODELS
 from jaxae.training import Model, State, parallel
+from jaxae.training import state as contract
 from jaxae.training.checkpoint import Checkpoints
 from jaxae.training.parallel import Engine, Mode
 
 ONE = Mode("mesh", 1, "calls", "sequence")
-DATA = tiny.images()
+DATA = tiny.images(labels_batch=8)  # eight labelled examples beside each batch
 
 
 class Case(NamedTuple):
@@ -78,40 +79,62 @@ def test_is_traced_once_and_keeps_the_states_structure(case):
     assert not weak
 
 
-def networks_that_differ(one: State, other: State) -> set[str]:
+def differing(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    """The names under which two dicts of trees hold different numbers."""
     return {
-        name for name in one.params
+        name for name in one
         if any(np.any(a != b) for a, b in zip(
-            jax.tree.leaves(one.params[name]), jax.tree.leaves(other.params[name]), strict=True))
+            jax.tree.leaves(one[name]), jax.tree.leaves(other[name]), strict=True))
     }  # fmt: skip
+
+
+def networks_that_differ(one: State, other: State) -> set[str]:
+    return differing(one.params, other.params)
+
+
+@contextlib.contextmanager
+def only(moving: int, case: Case, owned_by: list[set[str]]):
+    """While this holds only one player of a step moves, whatever the others compute.
+
+    Notes in `owned_by` what each of them owns.
+    """
+    true_descend = contract.descend
+
+    def descend(loss_fn, tx, owned, opt_state, axis_name=None):
+        if len(owned_by) == len(trained(case.variant)[0].opt):
+            owned_by.clear()
+        owned_by.append(set(owned))
+        new, new_opt, metrics = true_descend(loss_fn, tx, owned, opt_state, axis_name)
+        moves = len(owned_by) == moving + 1
+        return new if moves else owned, new_opt if moves else opt_state, metrics
+
+    owned_by.clear()
+    with contextlib.ExitStack() as patches:
+        for module in (case.module, contract):
+            if hasattr(module, "descend"):
+                patches.enter_context(mock.patch.object(module, "descend", descend))
+        yield
 
 
 def test_a_player_moves_the_networks_that_it_owns_and_no_others(case):
     before, after = trained(case.variant)
     assert networks_that_differ(before, after) == set(before.params)
-    batch, true_descend, owned_by = DATA.train.batch(0, 0, tiny.BATCH), case.module.descend, []
-
-    def step_of(moving: int):
-        """A step in which only one player moves, whatever the others compute."""
-
-        def descend(loss_fn, tx, owned, opt_state, axis_name=None):
-            owned_by.append(set(owned))
-            new, opt_state, metrics = true_descend(loss_fn, tx, owned, opt_state, axis_name)
-            return (new if len(owned_by) == moving + 1 else owned), opt_state, metrics
-
-        owned_by.clear()
-        return mock.patch.object(case.module, "descend", descend)
-
-    with step_of(0):
+    batch, owned_by = DATA.train.batch(0, 0, tiny.BATCH), []
+    with only(0, case, owned_by):
         jax.eval_shape(case.model.step, before, batch, jax.random.key(0))
     assert len(owned_by) == len(before.opt)
     assert set().union(*owned_by) == set(before.params)
     for moving in range(len(owned_by) if len(owned_by) > 1 else 0):
-        with step_of(moving):
-            after, _ = jax.jit(lambda *args: case.model.step(*args))(
-                before, batch, jax.random.key(0)
-            )
+        with only(moving, case, owned_by):
+            step = jax.jit(lambda *args: case.model.step(*args))
+            after, _ = step(before, batch, jax.random.key(0))
+            now = after
+            for _ in range(9):  # of a player that moves alone, on one batch with one noise
+                now, metrics = step(now.replace(step=before.step), batch, jax.random.key(0))
+            _, first = step(before, batch, jax.random.key(0))
         assert networks_that_differ(before, after) == owned_by[moving]
+        (player,) = differing(before.opt, after.opt)
+        assert metrics[player] < first[player], player
 
 
 # -- devices and seeds -----------------------------------------------------------------------------
@@ -209,6 +232,8 @@ def test_a_checkpoint_continues_bit_for_bit(case, tmp_path):
 
 
 def test_ten_steps_on_one_batch_lower_the_loss(case):
+    if len(trained(case.variant)[0].opt) > 1:
+        return  # players against each other: each one alone is asked above
     engine, evaluate = case.engine, jax.jit(case.model.evaluate)
     batch = DATA.train.batch(0, 0, tiny.BATCH)
     start, states = engine.init()[0], engine.init()

@@ -50,6 +50,12 @@ VARIANTS = {
     ),
     "acn unique": ("acn", _ACN | {"unique_neighbours": True, "decoder": "mlp"}),
     "acn gaussian": ("acn", _ACN | {"variant": "gaussian_neighbour", "only_written": True}),
+    "gan": ("gan", _DENSE | {"r1": 0.1}),
+    "gan conv": (
+        "gan",
+        {"latent": 3, "conv_width": 4, "network": "conv", "batch_norm": True, "simultaneous": True},
+    ),
+    "gan wasserstein": ("gan", _DENSE | {"game": "wasserstein", "gradient_penalty": 10.0}),
 }  # fmt: skip
 
 

@@ -111,8 +111,10 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
     if labels is not None:
         seen = _balanced(name, labels, classes, options.labels)
         unseen = np.zeros(len(test_labels), bool)
-    elif options.labels:
-        raise DataError(f"{name}: labels={options.labels} was asked for, but there are no labels")
+    elif options.labels or options.labels_batch:
+        field = "labels" if options.labels else "labels_batch"
+        asked = getattr(options, field)
+        raise DataError(f"{name}: {field}={asked} was asked for, but there are no labels")
     spec = Spec(
         image_shape=tuple(train.shape[1:]),
         size=train.shape[0],
@@ -122,7 +124,7 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
     )
     return Data(
         name,
-        Split(train, labels, seen, pipeline, options.resident_mib),
+        Split(train, labels, seen, pipeline, options.resident_mib, options.labels_batch),
         Split(test, test_labels, unseen, held_out, options.resident_mib),
         spec,
         options,

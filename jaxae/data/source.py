@@ -28,6 +28,8 @@ class Options:
     """Subtract the training pixels' mean and divide by their standard deviation (two scalars)."""
     labels: int = 0
     """Labelled training examples a semi-supervised method may see, class-balanced; 0: all."""
+    labels_batch: int = 0
+    """Labelled examples drawn beside each batch, for models that learn from few labels; 0: none."""
     image_size: int = 0
     """folder: and tfds: only. Side of the resized and centre-cropped images; 0: as they are."""
     colour: Literal["auto", "grey", "rgb"] = "auto"
@@ -45,7 +47,7 @@ class Options:
                 raise DataError(
                     f"binarise={self.binarise!r} and {other} contradict each other: choose one"
                 )
-        for field in ("labels", "image_size", "resident_mib"):
+        for field in ("labels", "labels_batch", "image_size", "resident_mib"):
             if getattr(self, field) < 0:
                 raise DataError(f"{field} must not be negative, is {getattr(self, field)}")
 
@@ -92,6 +94,12 @@ def hold_out(size: int) -> tuple[np.ndarray, np.ndarray]:
 def permuted(size: int, *key: int) -> np.ndarray:
     """A permutation of 0..size-1, a pure function of two integers."""
     return np.argsort(random_bits(size, *key), kind="stable")
+
+
+def drawn(count: int, size: int, *key: int) -> np.ndarray:
+    """`count` numbers of 0..size-1 with replacement, a pure function of two integers."""
+    first, second = key
+    return (random_bits(count, first, 2**63 + second) % np.uint64(size)).astype(np.int64)
 
 
 def random_bits(size: int, *key: int) -> np.ndarray:

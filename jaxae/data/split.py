@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxae.data.source import DataError, Images, permuted
+from jaxae.data.source import DataError, Images, drawn, permuted
 
 # Keys of the noise that is the same in every run, by whether it is the training split's.
 _BINARISED = {True: 11, False: 12}
 _EVALUATED = {True: 21, False: 22}
+_SUPERVISED = 2**31 - 1  # folded in where no position can be
 
 
 class Pipeline(NamedTuple):
@@ -53,6 +54,7 @@ class Split:
         labelled: np.ndarray | None,
         pipeline: Pipeline,
         resident_mib: int,
+        labels_batch: int = 0,
     ) -> None:
         self.size = images.shape[0]
         self.labels = labels
@@ -60,6 +62,7 @@ class Split:
         self.resident = isinstance(images, np.ndarray) and images.nbytes <= resident_mib * 2**20
         self._images = images
         self._pipeline = pipeline
+        self._labels_batch = labels_batch
         self._permutation = functools.lru_cache(maxsize=16)(self._shuffled)
 
     @property
@@ -69,11 +72,12 @@ class Split:
         other._pipeline = self._pipeline._replace(binarise="none")
         return other
 
-    def order(self, seed: int, step: int, batch_size: int) -> np.ndarray:
+    def order(self, seed: int, step: int, batch_size: int) -> Any:
         """Positions `[B]` int32 of the images of a step. Pure in its arguments; runs on the host.
 
         An epoch is `size // batch_size` steps in an order of its own. Its remainder is dropped, so
-        no batch holds an image twice.
+        no batch holds an image twice. With `Options.labels_batch` a pair: these positions, and
+        `[labels_batch]` of labelled images, drawn with replacement.
 
         Raises:
             DataError: batch_size exceeds the number of images, or is not positive.
@@ -82,7 +86,11 @@ class Split:
             raise DataError(f"batch_size must be in 1..{self.size} (the images), is {batch_size}")
         epoch, part = divmod(step, self.size // batch_size)
         start = part * batch_size
-        return self._permutation(seed, epoch)[start : start + batch_size]
+        positions = self._permutation(seed, epoch)[start : start + batch_size]
+        if not self._labels_batch:
+            return positions
+        draws = drawn(self._labels_batch, int(self.labelled.sum()), seed, step)
+        return positions, np.flatnonzero(self.labelled)[draws].astype(np.int32)
 
     def _shuffled(self, seed: int, epoch: int) -> np.ndarray:
         permutation = permuted(self.size, seed, epoch).astype(np.int32)
@@ -101,11 +109,20 @@ class Split:
         return {"image": self._images} | self._label_columns()
 
     def rows(self, arrays: dict[str, Any], indices: Any) -> dict[str, Any]:
-        """The rows of `arrays` at `indices` `[B]`, and their `position`; numpy, jax or traced."""
+        """The rows of `arrays` at `indices` `[B]`, and their `position`; numpy, jax or traced.
+
+        Where `order` gives a pair, the second one's rows stand under `supervised`.
+        """
+        if isinstance(indices, tuple):
+            main, few = indices
+            return self.rows(arrays, main) | {"supervised": self.rows(arrays, few)}
         return {name: column[indices] for name, column in arrays.items()} | {"position": indices}
 
     def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """What `rows(arrays, indices)` gives, read on the host: for streamed splits."""
+        if isinstance(indices, tuple):
+            main, few = indices
+            return self.gather(main) | {"supervised": self.gather(few)}
         indices = np.asarray(indices, np.int32)
         return {"image": self._images[indices]} | self.rows(self._label_columns(), indices)
 
@@ -122,7 +139,8 @@ class Split:
             rng: a typed key; each image folds in its position.
         Returns:
             `image` float32 `[B,H,W,C]`; `index` int32 `[B]`, the position for training images and
-            -1 for others; where there are labels `label` int32 `[B]` and `labelled` bool `[B]`.
+            -1 for others; where there are labels `label` int32 `[B]` and `labelled` bool `[B]`;
+            with `Options.labels_batch` a second such batch under `supervised`.
         """
         return _finished(self._pipeline, rows, rng)
 
@@ -148,7 +166,11 @@ class Split:
             yield _compiled_finish(self._pipeline, rows, rng), mask
 
 
-def _finished(pipeline: Pipeline, rows: dict[str, Any], rng: jax.Array) -> dict[str, jax.Array]:
+def _finished(pipeline: Pipeline, rows: dict[str, Any], rng: jax.Array) -> dict[str, Any]:
+    if "supervised" in rows:
+        few = _finished(pipeline, rows["supervised"], jax.random.fold_in(rng, _SUPERVISED))
+        main = {name: column for name, column in rows.items() if name != "supervised"}
+        return _finished(pipeline, main, rng) | {"supervised": few}
     position = jnp.asarray(rows["position"], jnp.int32)
     raw = jnp.asarray(rows["image"])
     if pipeline.binarise == "fixed":

@@ -1,13 +1,15 @@
 """Networks that more than one paper uses, as flax.linen modules, and the exact neighbour search."""
 
+from jaxae.nets.bundle import Bundle
 from jaxae.nets.conv import ConvDecoder, ConvEncoder, Residual, Upsample
 from jaxae.nets.made import MaskedMLP
-from jaxae.nets.mlp import MLP, activation, bias_init
+from jaxae.nets.mlp import MLP, activation, batch_norm, bias_init, kernel_init
 from jaxae.nets.neighbours import nearest
 from jaxae.nets.pixelcnn import GatedPixelCNN
 
 __all__ = [
     "MLP",
+    "Bundle",
     "ConvDecoder",
     "ConvEncoder",
     "GatedPixelCNN",
@@ -15,6 +17,8 @@ __all__ = [
     "Residual",
     "Upsample",
     "activation",
+    "batch_norm",
     "bias_init",
+    "kernel_init",
     "nearest",
 ]

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxae.nets.mlp import activation, bias_init
+from jaxae.nets.mlp import activation, batch_norm, bias_init
 
 
 def pyramid(image_shape: Sequence[int]) -> list[tuple[int, int]]:
@@ -58,12 +58,18 @@ class ConvEncoder(nn.Module):
     blocks: int = 2
     """residual blocks at the smallest size"""
     activation: str = "relu"
+    batch_norm: bool = False
+    """normalise what each convolution of stride 2 gives, but for the first"""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
         act = activation(self.activation)
         for level in range(len(pyramid(x.shape[1:])) - 1):
             x = nn.Conv(self.width * 2**level, (4, 4), strides=(2, 2))(x if level == 0 else act(x))
+            if self.batch_norm and level:
+                x = batch_norm(train, axis_name)(x)
         for _ in range(self.blocks):
             x = Residual(self.activation)(x)
         return nn.Dense(self.out)(act(x).reshape(x.shape[0], -1))
@@ -81,18 +87,23 @@ class ConvDecoder(nn.Module):
     activation: str = "relu"
     out_bias: Any = None
     """start of the output bias, `[channels]`; None: zeros"""
+    batch_norm: bool = False
+    """normalise what the dense layer and each up-sampling but the last gives"""
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(
+        self, z: jax.Array, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
         act = activation(self.activation)
+        norm = (lambda x: batch_norm(train, axis_name)(x)) if self.batch_norm else (lambda x: x)
         *sizes, (height, width) = pyramid(self.image_shape)
         features = self.width * 2 ** (len(sizes) - 1)
-        x = nn.Dense(height * width * features)(z).reshape(-1, height, width, features)
+        x = norm(nn.Dense(height * width * features)(z).reshape(-1, height, width, features))
         for _ in range(self.blocks):
             x = Residual(self.activation)(x)
         for level, (height, width) in reversed(list(enumerate(sizes))):
             if level:
-                x = Upsample(self.width * 2 ** (level - 1))(act(x))
+                x = norm(Upsample(self.width * 2 ** (level - 1))(act(x)))
             else:
                 x = Upsample(self.channels, out_bias=self.out_bias)(act(x))
             x = x[:, :height, :width]

@@ -17,6 +17,7 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": nn.silu,
     "elu": nn.elu,
     "leaky_relu": nn.leaky_relu,
+    "leaky_relu_0.2": lambda x: nn.leaky_relu(x, 0.2),
     "sigmoid": nn.sigmoid,
 }
 
@@ -25,7 +26,7 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     """The elementwise function called `name`.
 
     Args:
-        name: relu, tanh, gelu, silu, elu, leaky_relu (slope 0.01) or sigmoid.
+        name: relu, tanh, gelu, silu, elu, leaky_relu (slope 0.01), leaky_relu_0.2 or sigmoid.
     Raises:
         ValueError: another name; the message lists the choices.
     """
@@ -72,11 +73,33 @@ class MLP(nn.Module):
     activation: str = "relu"
     out_bias: Any = None
     """start of the last layer's bias, `[out]`; None: zeros"""
+    batch_norm: bool = False
+    """normalise the hidden layers before their activation"""
+    deviation: float = 0.0
+    """of the normal distribution from which all weights start; 0: LeCun's choice"""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        act = activation(self.activation)
+    def __call__(
+        self, x: jax.Array, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
+        act, start = activation(self.activation), kernel_init(self.deviation)
         x = x.reshape(x.shape[0], -1)
         for width in self.features:
-            x = act(nn.Dense(width)(x))
-        return nn.Dense(self.out, bias_init=bias_init(self.out_bias))(x)
+            x = nn.Dense(width, use_bias=not self.batch_norm, kernel_init=start)(x)
+            x = act(batch_norm(train, axis_name)(x) if self.batch_norm else x)
+        return nn.Dense(self.out, kernel_init=start, bias_init=bias_init(self.out_bias))(x)
+
+
+def kernel_init(deviation: float) -> Callable[..., jax.Array]:
+    """Initialiser of weights: N(0, deviation^2), or LeCun's where `deviation` is 0."""
+    return nn.initializers.normal(deviation) if deviation else nn.initializers.lecun_normal()
+
+
+def batch_norm(train: bool, axis_name: str | None) -> nn.Module:
+    """Batch normalisation with gain and shift; moving averages keep 0.9 of themselves.
+
+    Args:
+        train: normalise by this batch, and move the averages; else normalise by the averages.
+        axis_name: mapped axis over which the batch is spread, if any.
+    """
+    return nn.BatchNorm(not train, momentum=0.9, axis_name=axis_name if train else None)

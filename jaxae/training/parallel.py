@@ -105,9 +105,15 @@ class Engine:
 
     def __init__(self, model: Model, split, plan: Plan, mode: Mode | None = None):
         self.model, self.split, self.plan = model, split, plan
-        split.order(plan.seed, 0, plan.batch_size)  # refuses a batch larger than the data set
+        positions = split.order(plan.seed, 0, plan.batch_size)  # refuses too large a batch
         self.arrays = split.arrays if split.resident else {}
         self.mode = mode or choose(plan, self.convolves())
+        for part in jax.tree.leaves(positions):
+            if len(part) % self.mode.devices:
+                raise DeviceError(
+                    f"{len(part)} labelled examples beside each batch (labels_batch) are not "
+                    f"divisible by the {self.mode.devices} devices"
+                )
         self.seeds = [plan.seed + i for i in range(plan.seeds)]
         self.mesh = data_mesh(self.mode.devices)
         self.whole = NamedSharding(self.mesh, P())

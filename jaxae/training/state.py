@@ -89,16 +89,62 @@ def descend(loss_fn, tx, owned, opt_state, axis_name=None):
     return optax.apply_updates(owned, updates), opt_state, metrics
 
 
-def adam(learning_rate: float, decay_steps: int = 0) -> optax.GradientTransformation:
+class Player(NamedTuple):
+    """Who moves what, and how."""
+
+    owns: tuple[str, ...]  # networks
+    tx: optax.GradientTransformation
+
+
+def play(
+    players: dict[str, Player],
+    losses: dict[str, Callable],
+    params: dict[str, Any],
+    opt: dict[str, Any],
+    stats: Any,
+    axis_name: str | None = None,
+    simultaneous: bool = False,
+):
+    """Every player descends its own loss over what it owns, in the order of `losses`.
+
+    Two players may own the same network if they move in turn (an encoder that reconstructs, then
+    fools); each has its own optimiser state.
+
+    Args:
+        players: by name.
+        losses: by player, `loss(params, stats) -> scalar, (metrics, stats)`: of all networks, of
+            which only the player's own have a gradient. `stats` is what a forward pass leaves
+            behind (batch statistics); the losses pass it on to one another.
+        params: by network.
+        opt: by player.
+        simultaneous: all move from `params`; else each from where the ones before it have moved.
+    Returns:
+        params, opt, stats, all metrics.
+    """
+    start, opt, metrics = params, dict(opt), {}
+    for name, loss in losses.items():
+        seen_by = start if simultaneous else params
+        own = split_names(seen_by, players[name].owns)
+        moved, opt[name], (seen, stats) = descend(
+            lambda own: loss(seen_by | own, stats), players[name].tx, own, opt[name], axis_name
+        )
+        params, metrics = params | moved, metrics | seen
+    return params, opt, stats, metrics
+
+
+def adam(
+    learning_rate: float, decay_steps: int = 0, beta1: float = 0.9
+) -> optax.GradientTransformation:
     """Adam at a constant rate, or with the rate falling to zero along a cosine.
 
     Args:
         learning_rate: the rate at the first step.
         decay_steps: steps after which the rate is zero; 0 keeps it constant.
+        beta1: decay of the first moment.
     """
     if decay_steps:
-        return optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps))
-    return optax.adam(learning_rate)
+        return optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps), beta1)
+    return optax.adam(learning_rate, beta1)
 
 
 def gathered(tree: Any, axis_name: str | None) -> Any:

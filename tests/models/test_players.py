@@ -1,0 +1,152 @@
+"""Every player of an adversarial model applies exactly the gradient of its own loss.
+
+One test over all of them. The oracle is `oracles.LOSSES`: the losses of each paper written
+down once more, from the cards and not from the models, as plain sums over one batch. What the model
+draws is recorded and handed to the oracle. The descent is plain, so that what a player applies is
+its gradient times a constant; what it does not own must keep its bits.
+"""
+
+import contextlib
+from unittest import mock
+
+import jax
+import numpy as np
+import optax
+import oracles
+import pytest
+import tiny
+
+from jaxae.models import MODELS
+from jaxae.training import state as contract
+
+RATE = 0.05
+DATA = tiny.images(labels_batch=8)
+DRAWN = ("normal", "uniform", "randint", "categorical", "bernoulli", "permutation")
+TRUE_DESCEND, TRUE_PLAY = contract.descend, contract.play
+
+
+@contextlib.contextmanager
+def recorded_draws():
+    """The arrays that `jax.random` gives while this holds, in order."""
+    draws = []
+
+    def noted(true):
+        def draw(*args, **kwargs):
+            found = true(*args, **kwargs)
+            draws.append(found)
+            return found
+
+        return draw
+
+    with contextlib.ExitStack() as patches:
+        for name in DRAWN:
+            true = getattr(jax.random, name)
+            patches.enter_context(mock.patch.object(jax.random, name, noted(true)))
+        yield draws
+
+
+def one_step(variant: str, play=TRUE_PLAY):
+    """State before, batch, draws, and (owned before, owned after) of every move of one step."""
+    moves = []
+
+    def descend(loss_fn, tx, owned, opt_state, axis_name=None):
+        moved, opt_state, metrics = TRUE_DESCEND(loss_fn, tx, owned, opt_state, axis_name)
+        moves.append((owned, moved))
+        return moved, opt_state, metrics
+
+    module = MODELS[tiny.VARIANTS[variant][0]]
+    with mock.patch.object(module, "adam", side_effect=lambda *_, **__: optax.sgd(RATE)):
+        model = tiny.make(variant, DATA)
+    before = model.init(jax.random.key(3))
+    batch = DATA.train.batch(1, 0, tiny.BATCH)
+    with (
+        mock.patch.object(contract, "descend", descend),
+        mock.patch.object(module, "play", play),
+        recorded_draws() as draws,
+    ):
+        after, _ = model.step(before, batch, jax.random.key(4))
+    return before, after, batch, draws, moves
+
+
+def check(variant: str, play=TRUE_PLAY) -> None:
+    """Asserts that the moves of one step are those of the oracle, in its order."""
+    before, after, batch, draws, moves = one_step(variant, play)
+    oracle = oracles.LOSSES[variant](DATA.spec, before, batch, draws)
+    assert len(moves) == len(oracle.losses)
+    params = before.params
+    for (name, loss), (owned, moved) in zip(oracle.losses.items(), moves, strict=True):
+        assert set(owned) == set(oracle.owns[name]), name
+        seen_by = before.params if oracle.simultaneous else params
+        tiny.assert_same_bits(owned, {net: seen_by[net] for net in owned})
+        wanted = jax.grad(lambda own, all_=seen_by, loss=loss: loss(all_ | own))(owned)
+        found = jax.tree.map(lambda old, new: (old - new) / RATE, owned, moved)
+        for key, gradient in tiny.leaves(wanted).items():
+            scale = max(1.0, np.abs(gradient).max())
+            # float32: a parameter of size 1 moves in steps of 6e-8, which are divided by the rate.
+            np.testing.assert_allclose(
+                tiny.leaves(found)[key] / scale, gradient / scale, rtol=0, atol=5e-6,
+                err_msg=f"{variant}, {name}{key}",
+            )  # fmt: skip
+        params = params | moved
+    tiny.assert_same_bits(after.params, params)
+
+
+@pytest.fixture(params=sorted(oracles.LOSSES))
+def variant(request):
+    return request.param
+
+
+def test_every_adversarial_model_has_an_oracle():
+    with_players = {name for name, module in MODELS.items() if hasattr(module, "play")}
+    assert {tiny.VARIANTS[name][0] for name in oracles.LOSSES} == with_players
+
+
+def test_each_move_is_the_gradient_of_the_players_own_loss(variant):
+    check(variant)
+
+
+def test_a_loss_that_leaks_into_another_is_noticed(variant):
+    """A broken copy: the last player's loss has a hundredth of the first one's in it."""
+
+    def leaking(players, losses, params, opt, stats, *args):
+        first, *_, last = losses
+
+        def sum_of(p, stats):
+            cost, aux = losses[last](p, stats)
+            return cost + 0.01 * losses[first](p, stats)[0], aux
+
+        return TRUE_PLAY(players, losses | {last: sum_of}, params, opt, stats, *args)
+
+    with pytest.raises(AssertionError):
+        check(variant, leaking)
+
+
+def test_a_player_that_moves_anothers_network_is_noticed(variant):
+    """A broken copy: the last player owns what the first one owns as well."""
+
+    def greedy(players, losses, params, opt, stats, *args):
+        first, *_, last = losses
+        owns = tuple(sorted({*players[first].owns, *players[last].owns, *params}))
+        tx = players[last].tx
+        players = players | {last: contract.Player(owns, tx)}
+        opt = opt | {last: tx.init({name: params[name] for name in owns})}
+        return TRUE_PLAY(players, losses, params, opt, stats, *args)
+
+    with pytest.raises(AssertionError):
+        check(variant, greedy)
+
+
+def test_a_flipped_sign_is_noticed(variant):
+    """A broken copy: the first player climbs its loss."""
+
+    def climbing(players, losses, params, opt, stats, *args):
+        first = next(iter(losses))
+
+        def flipped(p, stats):
+            cost, aux = losses[first](p, stats)
+            return -cost, aux
+
+        return TRUE_PLAY(players, losses | {first: flipped}, params, opt, stats, *args)
+
+    with pytest.raises(AssertionError):
+        check(variant, climbing)

@@ -38,9 +38,11 @@ def costs(data, grey, seeds: int, steps: int) -> str:
     """A3: what every row of the table costs, and what must hold between them."""
     rows, found = [], {}
 
-    def report(row, number, values, card, tolerance=NATS):
+    def report(row, number, values, reference, tolerance=NATS):
         found[row, number] = float(np.mean(values))
-        rows.append((row, number, *against(values, card, tolerance, 2 if tolerance > 0.1 else 3)))
+        rows.append(
+            (row, number, *against(values, reference, tolerance, 2 if tolerance > 0.1 else 3))
+        )
 
     def probed(row, model, states, logistic, nearest):
         seen = probes(model, states, grey)
@@ -117,14 +119,14 @@ def costs(data, grey, seeds: int, steps: int) -> str:
               found["ACN trained with K = 20, leave-one-out K = 5", "R"], found[nearest, "R"]),
     ]  # fmt: skip
     title = f"A3. Costs on the test set, nats per image, mean ± deviation of {seeds} seeds"
-    head = ("row", "number", "ours", "card", "")
+    head = ("row", "number", "ours", "reference", "")
     return table(title, head, rows) + "\n" + table("A3. What must hold", ("", "", ""), musts)
 
 
 def collapse(data, seeds: int, steps: int) -> str:
     """A4: the decoder learns alone for 1.5 x `steps`; then encoder and code join for `steps`."""
     alone, rows, rates = steps * 3 // 2, [], {}
-    for variant, card in (("vae", "1.7 / 22.7"), ("acn", "3.6 / 19.2")):
+    for variant, reference in (("vae", "1.7 / 22.7"), ("acn", "3.6 / 19.2")):
         model = make("acn", data, variant=variant, decoder_first=alone)
         states, last = train(model, data, seeds, alone + steps)
         if variant == "acn":
@@ -135,12 +137,12 @@ def collapse(data, seeds: int, steps: int) -> str:
             rate, total = seen["rate"], seen["loss"]
         rates[variant] = float(np.mean(rate)), float(np.mean(last["rate"]))
         numbers = (last["rate"], last["loss"], rate, total)
-        rows.append((variant, *map(shown, numbers), card))
+        rows.append((variant, *map(shown, numbers), reference))
     musts = [
         holds(f"1.6 R(VAE) ≤ R(ACN), {which}", 1.6 * rates["vae"][i], rates["acn"][i])
         for i, which in enumerate(("test", "training"))
     ]
-    head = ("", "training R", "training total", "test R", "test total", "card, R / total")
+    head = ("", "training R", "training total", "test R", "test total", "reference, R / total")
     title = f"A4. Decoder first for {alone} steps, then {steps} with a code; {seeds} seeds"
     return table(title, head, rows) + "\n" + table("A4. What must hold", ("", "", ""), musts)
 
@@ -148,7 +150,7 @@ def collapse(data, seeds: int, steps: int) -> str:
 def mutations(data, seeds: int, steps: int) -> str:
     """A5: ACN with its own row not excluded, and with a memory that no step writes.
 
-    The card does not say what its frozen memory held, which matters: rows of noise of the codes'
+    The reference does not say what its frozen memory held, which matters: rows of noise of the codes'
     own scale are found again as a hash of the image, rows of zeros tell nothing.
     """
     search = nets.nearest
@@ -190,7 +192,9 @@ def mutations(data, seeds: int, steps: int) -> str:
         if "frozen" in name
     ]  # fmt: skip
     head = ("", "training R", "training total", "leave-one-out test R", "gap")
-    title = f"A5. Mutations (card: gap 1.2 and above 2; totals 19.17, 18.56, 21.56); {seeds} seeds"
+    title = (
+        f"A5. Mutations (reference: gap 1.2 and above 2; totals 19.17, 18.56, 21.56); {seeds} seeds"
+    )
     return table(title, head, rows) + "\n" + table("A5. What must hold", ("", "", ""), musts)
 
 

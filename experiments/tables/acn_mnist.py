@@ -14,7 +14,7 @@ from jaxae import evaluation
 from jaxae.data import Options, load
 
 # decoder -> VAE's R, D; ACN's leave-one-out R, D; its ordered total; the probes.
-CARD = {
+REFERENCE = {
     "mlp": ((22.2, 81.0), (18.2, 75.0), 93.2, (0.909, 0.932)),
     "made": ((28.6, 74.2), (23.9, 70.2), 94.2, (0.884, 0.919)),
 }
@@ -25,16 +25,18 @@ NATS, ACCURACY, PROBED = 1.5, 0.03, 20_000
 def both(decoder: str, data, grey, seeds: int, steps: int) -> str:
     """The VAE and the ACN with one decoder."""
     rows = []
-    (rate, distortion), (near, nearer), ordered, accuracies = CARD[decoder]
+    (rate, distortion), (near, nearer), ordered, accuracies = REFERENCE[decoder]
 
-    def report(row, number, values, card, tolerance=NATS):
-        rows.append((row, number, *against(values, card, tolerance, 2 if tolerance > 0.1 else 3)))
+    def report(row, number, values, reference, tolerance=NATS):
+        rows.append(
+            (row, number, *against(values, reference, tolerance, 2 if tolerance > 0.1 else 3))
+        )
 
-    def probed(row, model, state, card):
+    def probed(row, model, state, reference):
         arrays = []
         for split, limit in ((grey.train, PROBED), (grey.test, None)):
             arrays += evaluation.encode_split(model, state, split, 1000, jax.random.key(KEY), limit)
-        report(row, "logistic probe", evaluation.linear_probe(*arrays), card, ACCURACY)
+        report(row, "logistic probe", evaluation.linear_probe(*arrays), reference, ACCURACY)
 
     model = make("acn", data, variant="vae", decoder=decoder, **SIZES)
     states, _ = train(model, data, seeds, steps, batch_size=128)
@@ -59,11 +61,11 @@ def both(decoder: str, data, grey, seeds: int, steps: int) -> str:
     report("ACN, unordered (mixture of conditionals)", "total", test["total_unordered"], None)
     probed("ACN", model, states[0], accuracies[1])
     title = {"mlp": "MLP decoder 512-512", "made": "masked MLP decoder 512-512"}[decoder]
-    return table(f"{title}, {steps} steps", ("row", "number", "ours", "card", ""), rows)
+    return table(f"{title}, {steps} steps", ("row", "number", "ours", "reference", ""), rows)
 
 
 def main() -> None:
-    flags = parser(__doc__, tuple(CARD), seeds=1, steps=3000)
+    flags = parser(__doc__, tuple(REFERENCE), seeds=1, steps=3000)
     flags.add_argument("--data-dir", help="folder that holds mnist/ (default: $JAXAE_DATA_DIR)")
     args = flags.parse_args()
     data = load("mnist", Options(binarise="dynamic"), args.data_dir)
@@ -71,7 +73,7 @@ def main() -> None:
     publish("acn_mnist", "VAE and ACN on MNIST", {
         name: lambda name=name: both(name, data, grey, args.seeds, args.steps)
         for name in args.only
-    }, len(args.only) == len(CARD))  # fmt: skip
+    }, len(args.only) == len(REFERENCE))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -90,12 +90,14 @@ def shown(values, digits: int = 2) -> str:
     return text if len(values) == 1 else f"{text} ± {values.std(ddof=1):.{digits}f}"
 
 
-def against(values, card: float | None, tolerance: float, digits: int = 2) -> tuple[str, str, str]:
-    """Our number, the card's, and whether ours lies within the tolerance."""
-    if card is None:
+def against(
+    values, reference: float | None, tolerance: float, digits: int = 2
+) -> tuple[str, str, str]:
+    """Our number, the reference's, and whether ours lies within the tolerance."""
+    if reference is None:
         return shown(values, digits), "", ""
-    fits = abs(np.mean(values) - card) <= tolerance + 1e-9
-    return shown(values, digits), f"{card:g} ± {tolerance:g}", "pass" if fits else "**off**"
+    fits = abs(np.mean(values) - reference) <= tolerance + 1e-9
+    return shown(values, digits), f"{reference:g} ± {tolerance:g}", "pass" if fits else "**off**"
 
 
 def holds(text: str, left: float, right: float, digits: int = 2) -> tuple[str, str, str]:

@@ -55,13 +55,18 @@ def linear(seeds: int, steps: int) -> str:
     data, rows = digits("none"), []
     x, unseen = flat(data.train), flat(data.test)
     batch = {"image": jnp.asarray(x.reshape(-1, 8, 8, 1), jnp.float32)}
-    for d, (card_noise, card_train, card_test) in PPCA.items():
+    for d, (reference_noise, reference_train, reference_test) in PPCA.items():
         mean, covariance, noise = ppca(x, d)
         best = multivariate_normal(mean, covariance)
-        rows.append((f"d={d}, closed form", "σ²", *against(noise, card_noise, 1e-5, 5)))
-        for name, rows_of, card in (("train", x, card_train), ("test", unseen, card_test)):
+        rows.append((f"d={d}, closed form", "σ²", *against(noise, reference_noise, 1e-5, 5)))
+        for name, rows_of, reference in (
+            ("train", x, reference_train),
+            ("test", unseen, reference_test),
+        ):
             value = best.logpdf(rows_of).mean()
-            rows.append((f"d={d}, closed form", f"{name} log p", *against(value, card, 1e-3, 3)))
+            rows.append(
+                (f"d={d}, closed form", f"{name} log p", *against(value, reference, 1e-3, 3))
+            )
         model = make("vae", data, latent=d, widths=(), likelihood="gaussian_learned",
                      scale=0.3, learning_rate=1e-2, decay_steps=steps)  # fmt: skip
 
@@ -149,25 +154,25 @@ def importance(seeds: int, steps: int) -> str:
 def plain(seeds: int, steps: int) -> str:
     """The digits VAE: bounds, probes, and the baselines."""
     data, grey, rows = digits(), digits("none"), []
-    report = lambda row, number, values, card, tolerance: rows.append(
-        (row, number, *against(values, card, tolerance, 2 if tolerance > 0.1 else 3))
+    report = lambda row, number, values, reference, tolerance: rows.append(
+        (row, number, *against(values, reference, tolerance, 2 if tolerance > 0.1 else 3))
     )
     model = make("vae", data)
     states, _ = train(model, data, seeds, steps)
     test = on_test(model, states, data)
-    for number, name, card in (
+    for number, name, reference in (
         ("R", "rate", 4.6),
         ("D", "distortion", 18.9),
         ("-ELBO", "loss", 23.2),
     ):
-        report("VAE, test", number, test[name], card, 0.3)
-    for k, card in IWAE.items():
+        report("VAE, test", number, test[name], reference, 0.3)
+    for k, reference in IWAE.items():
         bound = lambda state, k=k: evaluation.bounds(
             model, state, data.test, samples=k, batch_size=360, rng=jax.random.key(KEY), chunk=50,
             measured={},  # rate and distortion are known already
         )  # fmt: skip
         found = gather(states, lambda state: {"iwae": bound(state)["iwae_nats"]})
-        report("VAE, test", f"IWAE-{k}", found["iwae"], card, 0.3)
+        report("VAE, test", f"IWAE-{k}", found["iwae"], reference, 0.3)
     seen = probes(model, states, grey)
     report("VAE", "logistic probe", seen["logistic"], 0.95, 0.02)
     report("VAE", "5-NN", seen["5-NN"], 0.97, 0.02)
@@ -182,7 +187,7 @@ def plain(seeds: int, steps: int) -> str:
     )
     report("PCA-16", "logistic probe", accuracy, 0.953, 0.02)
     title = f"4. VAE, mean ± deviation of {seeds} seeds"
-    return table(title, ("row", "number", "ours", "card", ""), rows)
+    return table(title, ("row", "number", "ours", "reference", ""), rows)
 
 
 def options(seeds: int, steps: int) -> str:

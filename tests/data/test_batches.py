@@ -269,6 +269,62 @@ def test_labels_that_cannot_be_had_are_refused(labels, wanted, match):
         from_arrays(IMAGES, labels, IMAGES[:10], tests, Options(labels=wanted))
 
 
+# --- labelled examples beside each batch ---
+
+
+def test_labelled_examples_come_beside_the_same_batch():
+    alone, both = small(labels=6).train, small(labels=6, labels_batch=20).train
+    for step in (0, 7):
+        batch = both.batch(3, step, 10)
+        few = batch.pop("supervised")
+        equal(batch, alone.batch(3, step, 10))
+        seen = np.asarray(few["index"])
+        assert seen.shape == (20,)
+        assert both.labelled[seen].all()
+        assert few["labelled"].all()
+        np.testing.assert_array_equal(few["label"], LABELS[seen])
+        np.testing.assert_allclose(few["image"], IMAGES[seen] / np.float32(255), rtol=1e-6)
+
+
+def test_labelled_examples_are_pure_in_seed_and_step_and_evenly_drawn():
+    train = small(labels=6, labels_batch=20).train
+    draws = np.stack([train.order(1, step, 10)[1] for step in range(300)])
+    np.testing.assert_array_equal(train.order(1, 7, 10)[1], draws[7])
+    assert len({row.tobytes() for row in draws}) == 300
+    assert (train.order(2, 7, 10)[1] != draws[7]).any()
+    counts = np.bincount(draws.ravel(), minlength=50)[train.labelled]
+    # 6000 draws of 6: each is 1000 with a deviation of 29.
+    assert np.abs(counts - 1000).max() < 5 * 29
+
+
+def test_labelled_examples_of_a_streamed_split_are_the_same():
+    resident = small(labels=6, labels_batch=4, binarise="dynamic").train
+    streamed = small(labels=6, labels_batch=4, binarise="dynamic", resident_mib=0).train
+    assert not streamed.resident
+    rows = resident.rows(resident.arrays, resident.order(0, 2, 10))
+    for got in (streamed.batch(0, 2, 10), resident.batch(0, 2, 10)):
+        few = got.pop("supervised")
+        np.testing.assert_array_equal(few["index"], rows["supervised"]["position"])
+        equal(few, resident.batch(0, 2, 10)["supervised"])
+
+
+def test_an_image_in_both_has_noise_of_its_own_in_each():
+    images = np.full((4, 20, 20, 1), 128, np.uint8)
+    data = from_arrays(images, np.zeros(4, int), images, np.zeros(4, int),
+                       Options(binarise="dynamic", labels_batch=4))  # fmt: skip
+    batch = data.train.batch(0, 0, 4)
+    for image, index in zip(
+        batch["supervised"]["image"], batch["supervised"]["index"], strict=True
+    ):
+        (main,) = batch["image"][batch["index"] == index]
+        assert 0.3 < np.mean(image == main) < 0.7
+
+
+def test_labelled_examples_without_labels_are_refused():
+    with pytest.raises(DataError, match="labels_batch=5 was asked for"):
+        from_arrays(IMAGES, options=Options(labels_batch=5))
+
+
 # --- arrays ---
 
 

@@ -125,6 +125,12 @@ def test_a_plan_that_does_not_fit_the_devices_is_refused(changes, words):
     assert all(word in str(error.value) for word in words)
 
 
+def test_labelled_examples_that_the_devices_cannot_share_are_refused():
+    data = tiny.images(labels_batch=6)
+    with pytest.raises(DeviceError, match=r"6 labelled examples .* 4 devices"):
+        Engine(MODEL, data.train, tiny.plan(devices=4))
+
+
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(DataError, match=r"1\.\.48"):
         Engine(MODEL, DATA.train, tiny.plan(batch_size=49))

@@ -150,8 +150,8 @@ def collapse(data, seeds: int, steps: int) -> str:
 def mutations(data, seeds: int, steps: int) -> str:
     """A5: ACN with its own row not excluded, and with a memory that no step writes.
 
-    The reference does not say what its frozen memory held, which matters: rows of noise of the codes'
-    own scale are found again as a hash of the image, rows of zeros tell nothing.
+    The reference does not say what its frozen memory held, which matters: rows of noise of the
+    codes' own scale are found again as a hash of the image, rows of zeros tell nothing.
     """
     search = nets.nearest
 

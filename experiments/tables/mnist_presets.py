@@ -22,7 +22,10 @@ ROWS = {
     "acn-pixelcnn": ["--model", "acn"],
     "acn-pixelcnn-as-vae": ["--model", "acn", "--variant", "vae"],
     "acn-pixelcnn-decoder-alone": ["--model", "acn", "--variant", "decoder"],
+    "acn-pixelcnn-bias": ["--model", "acn", "--pixelcnn-map", "0"],
+    "acn-pixelcnn-bias-as-vae": ["--model", "acn", "--pixelcnn-map", "0", "--variant", "vae"],
 }
+PRESETS = ("vae", "acn-pixelcnn")  # whose time is stated: the others are variants
 
 
 def row(name: str, result: dict) -> list[str]:
@@ -33,20 +36,21 @@ def row(name: str, result: dict) -> list[str]:
         value = value["mean"] if isinstance(value, dict) else value
         return "–" if value is None else f"{value:.{digits}f}"
 
-    test, bound = seen["test"], seen.get("likelihood", {})
-    total = seen.get("whole_set", {}).get("total_unordered")
-    codes = seen["probes"]["codes"] or {}
+    test, bound, whole = seen["test"], seen.get("likelihood", {}), seen.get("whole_set", {})
+    codes, untrained = (seen["probes"][key] or {} for key in ("codes", "untrained_encoder"))
     minutes = (result["seconds_training"] + result["seconds_evaluating"]) / 60
     return [
         f"`{' '.join(ROWS[name])} --preset mnist`",
         number(test["rate"]),
         number(test["distortion"]),
         number(test["loss"]),
-        number(total),
+        number(whole.get("rate_unordered", test["rate"])),
+        number(whole.get("total_unordered", test["loss"])),
         number(bound.get("iwae_nats")),
         number(codes.get("linear_accuracy"), 4),
+        number(untrained.get("linear_accuracy"), 4),
         number(codes.get("knn_accuracy"), 4),
-        number(minutes, 1),
+        number(minutes if name in PRESETS else None, 1),
     ]
 
 
@@ -62,8 +66,8 @@ def main() -> None:
         folder = pathlib.Path("runs") / f"mnist-{name}"
         if command.main([*ROWS[name], "--preset", "mnist", "--workdir", str(folder), *data]):
             sys.exit(f"{name} failed")
-    heads = ["run.py", "R", "D", "R + D", "unordered total", "IWAE-100", "linear probe", "5-NN",
-             "minutes"]  # fmt: skip
+    heads = ["run.py", "R", "D", "R + D", "unordered R", "unordered total", "IWAE-100",
+             "linear probe", "untrained", "5-NN", "minutes"]  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     environment = None
     for name in ROWS:
@@ -79,8 +83,13 @@ def main() -> None:
 {chr(10).join(lines)}
 
 R is the KL that training charges: to N(0, I) for a VAE, to the priors of the K nearest training
-codes for ACN, whose R + D is therefore no bound on -log p(x); its unordered total is. Probes read
-the codes of grey images; minutes are training and evaluation, compilation included.
+codes for ACN, whose R + D is therefore no bound on -log p(x). Unordered R charges every image by
+one prior (for a VAE that is R), so that these and their totals can be compared. Probes read the
+codes of grey images; `untrained` is the linear probe on the same encoder before training. Minutes
+are training and evaluation, compilation included.
+
+`--pixelcnn-map 0` adds the code to all places of the PixelCNN alike; the preset lays it out as a
+map of the image's size.
 
 Environment: {json.dumps(environment)}
 """

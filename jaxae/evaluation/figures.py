@@ -263,7 +263,7 @@ def draw_training_curves(
         seeds = max(v.shape[1] for by in curves.values() for _, v in by.values())
         means = {
             "train": "train: mean of the steps since the last point",
-            "test": "test: whole set",
+            "test": "test: held-out images",
         }
         notes = [means[part] for part in PARTS if any(part in by for by in curves.values())]
         notes += [f"a line for each of {seeds} seeds"] if seeds > 1 else []

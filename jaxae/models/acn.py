@@ -67,6 +67,9 @@ class Config:
     vq_width: int = 256
     """length of a vector of the table; latent must be a multiple of the positions of a map with
     the image's sides divided by four, such as 98 for 28x28 and 8 for 8x8"""
+    vq_weight: float = 0.1
+    """weight of the squared distances, summed, that hold the table and its inputs together: at 1
+    the code withers, at 0.01 both run away from each other"""
     likelihood: Literal["bernoulli", "gaussian", "logistic_mixture"] = "bernoulli"
     """distribution of a pixel"""
     scale: float = 0.1
@@ -241,7 +244,7 @@ def make(config: Config, spec: Spec) -> Model:
             metrics = {"rate": rate, "distortion": distortion} | seen
             if config.decoder == "vq":
                 metrics["vq"] = jnp.mean(table_penalty(p, joined * z))
-                total += metrics["vq"]
+                total += config.vq_weight * metrics["vq"]
             return total, {"loss": total} | metrics
 
         opt = state.opt["autoencoder"]

@@ -122,7 +122,7 @@ class VQDecoder(nn.Module):
     (its gradient goes to z_e as it is), residual blocks and two up-samplings make the image.
 
     Source: johannah/ACN: acn_models.py (not in the paper as far as known); the table is that of
-    van den Oord, Vinyals & Kavukcuoglu 2017, arXiv:1711.00937. Deviation: sums, not means.
+    van den Oord, Vinyals & Kavukcuoglu 2017, arXiv:1711.00937. Deviation: weighted sums, not means.
     """
 
     image_size: tuple[int, int]

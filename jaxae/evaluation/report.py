@@ -175,7 +175,10 @@ def flat_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         if name.endswith("_se") and name.removesuffix("_se") in result:
             continue
         if isinstance(value, Mapping) and set(value) == {"mean", "se", "values"}:
-            rows.append((name, _with_error(value["mean"], value["se"])))
+            error = value["se"]
+            if error is None:  # one seed: over images
+                error = result.get(f"{name}_se", {}).get("mean")
+            rows.append((name, _with_error(value["mean"], error)))
         elif isinstance(value, Mapping):
             rows += [(f"{name}.{inner}", text) for inner, text in flat_rows(value)]
         else:

@@ -84,6 +84,7 @@ def test_rows_of_a_table():
     result = {"part": {"x": 104.2345, "x_se": 0.3123, "n": 5, "none": None, "done": True}}
     rows = [("part.x", "104.2 ± 0.31"), ("part.n", "5"), ("part.none", "–"), ("part.done", "yes")]
     assert flat_rows(result) == rows
+    assert flat_rows(combine_seeds([result])) == rows  # one seed: the error is over images
     two = combine_seeds([result, {"part": {**result["part"], "x": 106.2345}}])
     assert flat_rows(two)[0] == ("part.x", "105.2 ± 1")
 

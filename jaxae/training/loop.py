@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxae.training.checkpoint import Checkpoints
 from jaxae.training.logs import Events, Progress, plain
-from jaxae.training.parallel import Engine, Mode
+from jaxae.training.parallel import DeviceError, Engine, Mode
 from jaxae.training.plan import Plan
 from jaxae.training.state import Model, State
 from jaxae.training.workdir import MetricsFile
@@ -71,6 +71,11 @@ def fit(
         Stopped: after SIGTERM or Ctrl-C, once the state is on disk.
         DeviceError, DataError, CheckpointError: before the first step.
     """
+    if workdir is not None and jax.process_count() > 1:
+        raise DeviceError(
+            f"workdir={workdir}: a run folder is written by one process, and there are "
+            f"{jax.process_count()}; on several hosts train with workdir=None"
+        )
     with contextlib.ExitStack() as closing:
         checkpoints = metrics_file = events = None
         mode = None

@@ -17,7 +17,7 @@ import tiny
 from jaxae.training import Plan
 from jaxae.training.checkpoint import Checkpoints
 from jaxae.training.loop import NonFiniteLoss, Stopped, fit
-from jaxae.training.parallel import Engine, Mode
+from jaxae.training.parallel import DeviceError, Engine, Mode
 
 DATA = tiny.images()
 MODEL = tiny.toy(DATA)
@@ -270,6 +270,13 @@ def test_trains_in_another_thread(tmp_path):
     thread.start()
     thread.join()
     assert done[0].states[0].step == 12
+
+
+def test_several_hosts_with_one_folder_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(DeviceError, match="workdir=None"):
+        fit(MODEL, DATA, tiny.plan(), tmp_path, quiet=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_resumed_run_keeps_the_mode_it_began_with(tmp_path):

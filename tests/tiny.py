@@ -50,6 +50,15 @@ VARIANTS = {
     ),
     "acn unique": ("acn", _ACN | {"unique_neighbours": True, "decoder": "mlp"}),
     "acn gaussian": ("acn", _ACN | {"variant": "gaussian_neighbour", "only_written": True}),
+    "aae": ("aae", _DENSE | {"posterior": "gaussian", "image_noise": 0.1, "critic_noise": 0.1}),
+    "aae conditioned": (
+        "aae", _DENSE | {"latent": 2, "task": "conditioned", "prior": "mixture",
+                         "batch_norm": True},
+    ),
+    "aae semisupervised": ("aae", _DENSE | {"task": "semisupervised", "posterior": "universal"}),
+    "aae reduction": (
+        "aae", _DENSE | {"latent": 2, "task": "reduction", "clusters": 5, "image_dropout": 0.2},
+    ),
     "gan": ("gan", _DENSE | {"r1": 0.1}),
     "gan conv": (
         "gan",

@@ -1,5 +1,5 @@
 """Presets by model: `PRESETS[model][preset]()` gives the settings. Its docstring is its account."""
 
-from presets import acn, gan, vae
+from presets import aae, acn, gan, vae
 
-PRESETS = {"acn": acn.PRESETS, "gan": gan.PRESETS, "vae": vae.PRESETS}
+PRESETS = {"aae": aae.PRESETS, "acn": acn.PRESETS, "gan": gan.PRESETS, "vae": vae.PRESETS}

@@ -1,0 +1,129 @@
+"""Presets of the AAE. Times are of two CPU cores, compilation and evaluation included."""
+
+import dataclasses
+
+from settings import Settings
+
+from jaxae.data import Options
+from jaxae.models.aae import Config
+from jaxae.training import Plan
+
+MNIST_STEPS = 12_000
+
+
+def digits() -> Settings:
+    """AAE with a Gaussian prior on the embedded 8x8 digits; within a minute.
+
+    python experiments/run.py --model aae. The setting is ours.
+    """
+    steps = 3000
+    config = Config(latent=8, decay_steps=steps)
+    return Settings("digits", config, Plan(steps=steps, log_every=100, eval_every=1000))
+
+
+def digits_petals() -> Settings:
+    """Codes in the plane, a petal of a flower for each class, which the discriminator is told.
+
+    python experiments/run.py --model aae --preset digits-petals; a minute. The setting is ours.
+    """
+    steps = 6000
+    config = Config(task="conditioned", latent=2, prior="mixture", decay_steps=steps)
+    return Settings("digits", config, Plan(steps=steps, log_every=100, eval_every=2000))
+
+
+def mnist() -> Settings:
+    """AAE with eight Gaussian code dimensions on MNIST; within ten minutes.
+
+    python experiments/run.py --model aae --preset mnist. The setting is ours; the prior's deviation
+    of 5 and the size of the code are second-hand reports of the paper's.
+    """
+    config = Config(
+        latent=8, prior_scale=5.0, widths=(512, 512), image_noise=0.0, decay_steps=MNIST_STEPS
+    )
+    plan = Plan(steps=MNIST_STEPS, batch_size=100, log_every=200, eval_every=3000, save_every=3000)
+    return Settings("mnist", config, plan)
+
+
+def mnist_petals() -> Settings:
+    """As digits-petals on MNIST, with 10,000 labels; within ten minutes.
+
+    python experiments/run.py --model aae --preset mnist-petals. The setting is ours.
+    """
+    config = Config(
+        task="conditioned", latent=2, prior="mixture", widths=(512, 512), decay_steps=MNIST_STEPS
+    )
+    plan = Plan(steps=MNIST_STEPS, batch_size=100, log_every=200, eval_every=3000, save_every=3000)
+    return Settings("mnist", config, plan, Options(labels=10_000))
+
+
+def mnist_100() -> Settings:
+    """Semi-supervised with 100 labels on MNIST, two adversaries; within ten minutes.
+
+    python experiments/run.py --model aae --preset mnist-100; --labels 1000 for ten times as many.
+    The setting is ours but for the noise on the image, a second-hand report of the paper's.
+    """
+    config = Config(
+        task="semisupervised",
+        latent=10,
+        widths=(512, 512),
+        image_noise=0.3,
+        critic_noise=0.3,
+        learning_rate=5e-4,
+        critic_rate=2e-4,
+        fool_rate=2e-4,
+        decay_steps=MNIST_STEPS,
+    )
+    plan = Plan(steps=MNIST_STEPS, batch_size=100, log_every=200, eval_every=3000, save_every=3000)
+    return Settings("mnist", config, plan, Options(labels=100, labels_batch=100))
+
+
+def _published(config: Config, epochs: int, options: Options) -> Settings:
+    """Batches of 100, SGD with momentum; the rates fall at epochs 50 and 1000."""
+    config = dataclasses.replace(
+        config,
+        deviation=0.01,
+        optimiser="sgd",
+        drops=(50 * 600, 1000 * 600),
+        learning_rate=0.01,
+        critic_rate=0.1,
+        fool_rate=0.1,
+        supervised_rate=0.1,
+    )
+    plan = Plan(steps=epochs * 600, batch_size=100, log_every=600, eval_every=30_000,
+                save_every=30_000)  # fmt: skip
+    return Settings("mnist", config, plan, options)
+
+
+def paper_semisupervised() -> Settings:
+    """The published semi-supervised schedule, 5,000 epochs; for a GPU or TPU, not run by us.
+
+    python experiments/run.py --model aae --preset paper-semisupervised. Every figure of the setting
+    is recalled and repeated by reimplementations, none was read in the paper. It reports (recalled)
+    a test error of 1.90 % +- 0.10 with 100 labels; reimplementations stall near 5 %.
+    """
+    config = Config(task="semisupervised", latent=10, widths=(1000, 1000), image_noise=0.3)
+    return _published(config, 5000, Options(labels=100, labels_batch=100))
+
+
+def paper_clustering() -> Settings:
+    """The published clustering schedule, 1,500 epochs; for a GPU or TPU, not run by us.
+
+    python experiments/run.py --model aae --preset paper-clustering; --clusters 30 for the other
+    row. Recalled, as above: errors of 9.55 % +- 2.05 with 16 clusters and 4.10 % +- 1.13 with 30.
+    """
+    config = Config(
+        task="clustering", latent=5, clusters=16, widths=(3000, 3000), batch_norm=True,
+        image_dropout=0.2,
+    )  # fmt: skip
+    return _published(config, 1500, Options())
+
+
+PRESETS = {
+    "digits": digits,
+    "digits-petals": digits_petals,
+    "mnist": mnist,
+    "mnist-petals": mnist_petals,
+    "mnist-100": mnist_100,
+    "paper-semisupervised": paper_semisupervised,
+    "paper-clustering": paper_clustering,
+}

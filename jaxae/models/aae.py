@@ -1,0 +1,390 @@
+"""AAE: an autoencoder whose codes a discriminator cannot tell from draws of a chosen prior.
+
+Makhzani, Shlens, Jaitly, Goodfellow & Frey 2016, arXiv:1511.05644. No code of the authors is
+public, and the paper's body was not at hand: sizes, rates and priors follow reimplementations and
+memory, and are so marked in the presets.
+
+x [B,H,W,C] image; z [B,Z] code; y [B,K] class probabilities; T a discriminator's logit, positive
+where it believes in the prior. A step in turn, each phase from where the one before it ended:
+
+    reconstruction   half the squared error of x, summed over pixels; moves encoder and decoder
+    critic_z         log-loss of z ~ p(z) against the encoder's; moves the discriminator
+    critic_y         the same for one-hot y ~ Cat(1/K), where the task has classes
+    fool             -log D of the encoder's; moves the encoder, with an optimiser of its own
+    supervised       cross-entropy of y on labelled images (semi-supervised); trunk and label head
+    heads            pushes cluster heads apart (reduction)
+
+Tasks: plain; conditioned, where the discriminator is told the class of labelled images and prior
+draws; supervised, where the decoder is told the class; semisupervised and clustering, where the
+encoder infers y beside z; reduction, where the decoder sees W^T y + z. The matching is of the
+aggregated posterior with the prior: no bound on log p(x).
+"""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxae import losses, nets
+from jaxae.models import aae_priors
+from jaxae.models.aae_networks import Heads, Trunk, head_repulsion
+from jaxae.models.vae import LOG_VAR_BOUND, output_start
+from jaxae.training.state import Model, Player, Spec, State, adam, play
+
+CLASSED = ("semisupervised", "clustering", "reduction")
+LABELLED = ("conditioned", "supervised", "semisupervised")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every field is a flag of the command line; the line below a field is its help text."""
+
+    task: Literal[
+        "plain", "conditioned", "supervised", "semisupervised", "clustering", "reduction"
+    ] = "plain"
+    """what the labels are used for, and what the code consists of"""
+    latent: int = 8
+    """size Z of the continuous code"""
+    posterior: Literal["deterministic", "gaussian", "universal"] = "deterministic"
+    """z = f(x), z ~ N(m(x), s(x)^2), or z = f(x, noise)"""
+    noise: int = 16
+    """size of the universal posterior's noise"""
+    prior: Literal["gaussian", "mixture", "swiss_roll", "uniform"] = "gaussian"
+    """distribution that the codes shall have"""
+    prior_scale: float = 1.0
+    """deviation (gaussian), half width (uniform), factor on the others"""
+    clusters: int = 16
+    """classes K of y (clustering, reduction without labels)"""
+    margin: float = 1.0
+    """distance under which two cluster heads repel each other (reduction)"""
+    reduction_labels: bool = False
+    """reduction learns from labelled examples too, with a head for each class"""
+    fixed_heads: float = 0.0
+    """cluster heads fixed at so many times the unit vectors (reduction, latent = K); 0: learned"""
+    heads_reconstruct: bool = True
+    """the reconstruction moves the cluster heads too (reduction)"""
+    widths: tuple[int, ...] = (256, 256)
+    """hidden layers of encoder, decoder and discriminators"""
+    batch_norm: bool = False
+    """normalise the encoder's hidden layers over the batch"""
+    output: Literal["sigmoid", "linear"] = "sigmoid"
+    """what the decoder's last layer passes through: sigmoid for pixels in [0, 1]"""
+    deviation: float = 0.0
+    """of the normal distribution from which all weights start; 0: LeCun's choice"""
+    image_noise: float = 0.0
+    """deviation of noise on the encoder's input in training; what is reconstructed stays clean"""
+    image_dropout: float = 0.0
+    """share of the encoder's input pixels that are zeroed in training"""
+    critic_noise: float = 0.0
+    """deviation of noise on whatever a discriminator sees in training"""
+    game: Literal["non_saturating", "saturating", "least_squares"] = "non_saturating"
+    """the adversaries' costs"""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """sgd: momentum 0.9 (reconstruction, supervised) and 0.1 (adversaries), rates divided by ten
+    at the steps of `drops`"""
+    drops: tuple[int, ...] = ()
+    """steps at which sgd divides its rates by ten"""
+    learning_rate: float = 1e-3
+    """rate of the reconstruction"""
+    critic_rate: float = 5e-4
+    """rate of the discriminators"""
+    fool_rate: float = 5e-4
+    """rate of the encoder against the discriminators"""
+    supervised_rate: float = 1e-3
+    """rate of the supervised phase, and of the heads'"""
+    beta1: float = 0.5
+    """decay of Adam's first moment in the adversarial phases"""
+    decay_steps: int = 0
+    """steps in which all of Adam's rates fall to zero along a cosine (0: constant)"""
+
+    def __post_init__(self):
+        for field in ("latent", "noise", "clusters"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        if not self.widths:
+            raise ValueError("widths must name at least one hidden layer")
+        if not 0 <= self.image_dropout < 1:
+            raise ValueError(f"image_dropout={self.image_dropout} must lie in [0, 1)")
+        if self.drops and self.optimiser != "sgd":
+            raise ValueError("drops belong to optimiser=sgd; adam has decay_steps")
+        for field in ("fixed_heads", "reduction_labels"):
+            if getattr(self, field) and self.task != "reduction":
+                raise ValueError(f"{field} needs task=reduction, task is {self.task}")
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether training reads labels."""
+        return self.task in LABELLED or self.reduction_labels
+
+    @property
+    def has_supervised_phase(self) -> bool:
+        """Whether labelled examples beside each batch are classified."""
+        return self.task == "semisupervised" or self.reduction_labels
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The AAE for images of `spec`.
+
+    Raises:
+        ValueError: a task that needs labels on data without, a prior that does not fit `latent`.
+    """
+    task, d, shape = config.task, config.latent, (-1, *spec.image_shape)
+    if config.needs_labels and not spec.classes:
+        raise ValueError(f"task={task} needs labels, and this data has none")
+    k = spec.classes if config.needs_labels else config.clusters
+    pieces = spec.classes or 10  # of a prior that comes in pieces
+    if config.fixed_heads and d != k:
+        raise ValueError(f"fixed_heads need latent={d} to be the number of classes, {k}")
+    prior_of_z = aae_priors.prior(config.prior, d, config.prior_scale, pieces)
+    network, game = _networks(config, spec), losses.game(config.game)
+    squash = jax.nn.sigmoid if config.output == "sigmoid" else lambda x: x
+    players = _players(config)
+    noise_size = config.noise if config.posterior == "universal" else d
+
+    # -- the parts -----------------------------------------------------------------------------
+
+    def encoded(run, p, stats, x, noise):
+        """Label logits [B,K] (None in tasks without classes), z [B,Z], and the statistics."""
+        x = x.reshape(x.shape[0], -1)
+        if config.posterior == "universal":
+            x = jnp.concatenate([x, noise], axis=-1)
+        h, stats = run(p, stats, "trunk", x)
+        z, _ = run(p, stats, "code", h)
+        if config.posterior == "gaussian":
+            mean, raw = jnp.split(z, 2, axis=-1)
+            log_var = LOG_VAR_BOUND * jnp.tanh(raw / LOG_VAR_BOUND)
+            z = mean + jnp.exp(0.5 * log_var) * noise
+        logits = run(p, stats, "label", h)[0] if task in CLASSED else None
+        return logits, z, stats
+
+    def joined(p, y, z):
+        """What the decoder sees of a class y [B,K] and a code z [B,Z]."""
+        if task == "reduction":
+            if config.fixed_heads:
+                return config.fixed_heads * y + z
+            return y @ p["heads"]["rows"] + z
+        return z if y is None else jnp.concatenate([y, z], axis=-1)
+
+    def rendered(run, p, stats, code):
+        out, stats = run(p, stats, "dec", code)
+        return squash(out).reshape(shape), stats
+
+    def asked(run, p, stats, name, code, condition):
+        """A discriminator's logits; it forms no statistics."""
+        if condition is not None:
+            code = jnp.concatenate([code, condition], axis=-1)
+        return run(p, stats, name, code)[0]
+
+    # -- the contract --------------------------------------------------------------------------
+
+    def init(rng):
+        pixels = spec.image_shape[0] * spec.image_shape[1] * spec.image_shape[2]
+        seen = pixels + (config.noise if config.posterior == "universal" else 0)
+        h, z, y = jnp.zeros((1, config.widths[-1])), jnp.zeros((1, d)), jnp.zeros((1, k))
+        with_class = {"supervised", "semisupervised", "clustering"}
+        examples = {
+            "trunk": jnp.zeros((1, seen)),
+            "code": h,
+            "dec": jnp.zeros((1, d + k)) if task in with_class else z,
+            "critic_z": jnp.zeros((1, d + k + 1)) if task == "conditioned" else z,
+            "label": h,
+            "critic_y": y,
+            "heads": (),
+        }
+        params, stats = network.init(rng, **examples)
+        opt = {
+            name: player.tx.init({net: params[net] for net in player.owns})
+            for name, player in players.items()
+        }
+        return State(jnp.int32(0), params, opt, {"stats": stats})
+
+    def step(state, batch, rng, axis_name=None):
+        x, keys = batch["image"], jax.random.split(rng, 9)
+        n = x.shape[0]
+        known = jnp.where(batch["labelled"], batch["label"], k) if task == "conditioned" else None
+        eps = jax.random.normal(keys[0], (n, noise_size))
+        labels = jax.random.randint(keys[1], (n,), 0, pieces)
+        drawn = prior_of_z.sample_given_label(
+            keys[2], labels if known is None else jnp.where(known == k, labels, known)
+        )
+        one_hot = jax.nn.one_hot(jax.random.randint(keys[3], (n,), 0, k), k)
+        seen = _spoiled(config, x, keys[4])
+        blur_z = config.critic_noise * jax.random.normal(keys[5], (2, n, d))
+        blur_y = config.critic_noise * jax.random.normal(keys[6], (2, n, k))
+        condition = None if known is None else jax.nn.one_hot(known, k + 1)
+        if config.has_supervised_phase:
+            if "supervised" not in batch:
+                raise ValueError(
+                    f"task={task} needs labelled examples beside each batch: set labels_batch "
+                    "(and labels, how many there are)"
+                )
+            few = batch["supervised"]
+            few_seen = _spoiled(config, few["image"], keys[7])
+            few_eps = jax.random.normal(keys[8], (few["image"].shape[0], noise_size))
+        run = lambda *args: network.train(*args, axis_name=axis_name)
+
+        def reconstruction(p, stats):
+            logits, z, stats = encoded(run, p, stats, seen, eps)
+            y = None if logits is None else jax.nn.softmax(logits)
+            if task == "supervised":
+                y = jax.nn.one_hot(batch["label"], k)
+            back, stats = rendered(run, p, stats, joined(p, y, z))
+            cost = jnp.mean(losses.half_squared_error(back, x))
+            return cost, ({"loss": cost, "reconstruction": cost}, stats)
+
+        def critic_z(p, stats):
+            z = encoded(run, p, stats, seen, eps)[1]
+            real = asked(run, p, stats, "critic_z", drawn + blur_z[0], condition)
+            fake = asked(run, p, stats, "critic_z", z + blur_z[1], condition)
+            cost = jnp.mean(game.real(real)) + jnp.mean(game.fake(fake))
+            return cost, ({"critic_z": cost}, stats)
+
+        def critic_y(p, stats):
+            y = jax.nn.softmax(encoded(run, p, stats, seen, eps)[0])
+            real = asked(run, p, stats, "critic_y", one_hot + blur_y[0], None)
+            fake = asked(run, p, stats, "critic_y", y + blur_y[1], None)
+            cost = jnp.mean(game.real(real)) + jnp.mean(game.fake(fake))
+            return cost, ({"critic_y": cost}, stats)
+
+        def fool(p, stats):
+            logits, z, _ = encoded(run, p, stats, seen, eps)
+            judged = asked(run, p, stats, "critic_z", z + blur_z[1], condition)
+            cost = jnp.mean(game.fool(judged))
+            if logits is not None:
+                y = jax.nn.softmax(logits)
+                cost += jnp.mean(game.fool(asked(run, p, stats, "critic_y", y + blur_y[1], None)))
+            return cost, ({"fool": cost}, stats)
+
+        def supervised(p, stats):
+            logits = encoded(run, p, stats, few_seen, few_eps)[0]
+            cost = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, few["label"]))
+            return cost, ({"supervised": cost}, stats)
+
+        def heads(p, stats):
+            cost = head_repulsion(p["heads"]["rows"], config.margin)
+            return cost, ({"heads": cost}, stats)
+
+        turns = {"reconstruction": reconstruction, "critic_z": critic_z, "critic_y": critic_y,
+                 "fool": fool, "supervised": supervised, "heads": heads}  # fmt: skip
+        turns = {name: loss for name, loss in turns.items() if name in players}
+        params, opt, stats, metrics = play(
+            players, turns, state.params, state.opt, state.extra["stats"], axis_name
+        )
+        state = state.replace(step=state.step + 1, params=params, opt=opt, extra={"stats": stats})
+        return state, metrics
+
+    def as_is(p, stats, name, *args):
+        return network(p, stats, name, *args), stats
+
+    def read(state, x, rng):
+        """Label logits and z of images, with the statistics that have been learnt."""
+        eps = jax.random.normal(rng, (x.shape[0], noise_size))
+        return encoded(as_is, state.params, state.extra["stats"], x, eps)[:2]
+
+    def encode(state, x, rng):
+        logits, z = read(state, x, rng)
+        return z if logits is None else joined(state.params, jax.nn.softmax(logits), z)
+
+    def decode(state, code, rng):
+        return rendered(as_is, state.params, state.extra["stats"], code)[0]
+
+    def evaluate(state, batch, rng):
+        x = batch["image"]
+        code = encode(state, x, rng)
+        if task == "supervised":
+            code = joined(state.params, jax.nn.one_hot(batch["label"], k), code)
+        error = losses.half_squared_error(decode(state, code, rng), x)
+        return {"loss": error, "mse": 2 * error / (x[0].size)}
+
+    def prior(rng, n):
+        """Draws of what `encode` gives."""
+        of_y, of_z = jax.random.split(rng)
+        z = prior_of_z.sample(of_z, n)
+        return z if task not in CLASSED else joined(None, classes(of_y, n), z)
+
+    def classes(rng, n):
+        return jax.nn.one_hot(jax.random.randint(rng, (n,), 0, k), k)
+
+    def sample(state, rng, n):
+        of_y, of_z, of_x = jax.random.split(rng, 3)
+        y = classes(of_y, n) if task in (*CLASSED, "supervised") else None
+        code = joined(state.params, y, prior_of_z.sample(of_z, n))
+        return decode(state, code, of_x)
+
+    def predict(state, x, rng):
+        return read(state, x, rng)[0]
+
+    return Model(
+        init,
+        step,
+        evaluate,
+        encode=encode,
+        decode=None if task == "supervised" else decode,
+        sample=sample,
+        prior=None if task == "reduction" else prior,  # its heads are parameters
+        predict=predict if task in CLASSED else None,
+    )
+
+
+def _networks(config: Config, spec: Spec) -> nets.Bundle:
+    """The networks that the task has, by name."""
+    height, width, colours = spec.image_shape
+    start = output_start("bernoulli" if config.output == "sigmoid" else "gaussian", spec, colours)
+    k = spec.classes if config.needs_labels else config.clusters
+    dense = lambda out: nn.Dense(out, kernel_init=nets.kernel_init(config.deviation))
+    mlp = lambda widths, out, bias=None: nets.MLP(
+        widths, out, "relu", bias, deviation=config.deviation
+    )
+    networks = {
+        "trunk": Trunk(config.widths, config.batch_norm, config.deviation),
+        "code": dense(config.latent * (2 if config.posterior == "gaussian" else 1)),
+        "dec": mlp(config.widths[::-1], height * width * colours, start.reshape(-1)),
+        "critic_z": mlp(config.widths, 1),
+    }
+    if config.task in CLASSED:
+        networks |= {"label": dense(k), "critic_y": mlp(config.widths, 1)}
+    if config.task == "reduction" and not config.fixed_heads:
+        networks["heads"] = Heads(k, config.latent)
+    return nets.Bundle(**networks)
+
+
+def _players(config: Config) -> dict[str, Player]:
+    """Who moves what in which phase."""
+    encoder = ("trunk", "code", "label") if config.task in CLASSED else ("trunk", "code")
+    learns_heads = config.task == "reduction" and not config.fixed_heads
+    moved_too = ("heads",) if learns_heads and config.heads_reconstruct else ()
+    main = lambda rate: _descent(config, rate, 0.9)
+    against = lambda rate: _descent(config, rate, 0.1)
+    players = {
+        "reconstruction": Player((*encoder, "dec", *moved_too), main(config.learning_rate)),
+        "critic_z": Player(("critic_z",), against(config.critic_rate)),
+        "fool": Player(encoder, against(config.fool_rate)),
+    }
+    if config.task in CLASSED:
+        players["critic_y"] = Player(("critic_y",), against(config.critic_rate))
+    if config.has_supervised_phase:
+        players["supervised"] = Player(("trunk", "label"), main(config.supervised_rate))
+    if learns_heads:
+        players["heads"] = Player(("heads",), main(config.supervised_rate))
+    return players
+
+
+def _descent(config: Config, rate: float, momentum: float) -> optax.GradientTransformation:
+    """A phase's optimiser: momentum is that of sgd, where adam takes `beta1` for adversaries."""
+    if config.optimiser == "adam":
+        return adam(rate, config.decay_steps, 0.9 if momentum == 0.9 else config.beta1)
+    falls = dict.fromkeys(config.drops, 0.1)
+    return optax.sgd(optax.piecewise_constant_schedule(rate, falls), momentum)
+
+
+def _spoiled(config: Config, x: jax.Array, rng: jax.Array) -> jax.Array:
+    """The encoder's input in training."""
+    of_noise, of_mask = jax.random.split(rng)
+    x = x + config.image_noise * jax.random.normal(of_noise, x.shape)
+    if config.image_dropout:
+        kept = jax.random.uniform(of_mask, x.shape) >= config.image_dropout
+        x = jnp.where(kept, x / (1 - config.image_dropout), 0.0)
+    return x

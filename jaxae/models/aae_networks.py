@@ -1,0 +1,53 @@
+"""The AAE's networks: an encoder in three parts, so that players can own them apart.
+
+x [B,D] flattened image (with noise beside it) -> trunk h [B,W] -> code [B,Z or 2Z], label [B,K].
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxae import nets
+
+
+class Trunk(nn.Module):
+    """Hidden layers, each normalised where asked, with relu: `[B, D] -> [B, widths[-1]]`."""
+
+    widths: tuple[int, ...]
+    batch_norm: bool = False
+    deviation: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
+        start = nets.kernel_init(self.deviation)
+        for width in self.widths:
+            x = nn.Dense(width, use_bias=not self.batch_norm, kernel_init=start)(x)
+            x = nn.relu(nets.batch_norm(train, axis_name)(x) if self.batch_norm else x)
+        return x
+
+
+class Heads(nn.Module):
+    """Points of the plane (or of more dimensions), one for each cluster: `rows [K, n]`."""
+
+    clusters: int
+    size: int
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        return self.param("rows", nn.initializers.normal(1.0), (self.clusters, self.size))
+
+
+def head_repulsion(rows: jax.Array, margin: float) -> jax.Array:
+    """sum over pairs of heads of max(0, margin - distance), a scalar.
+
+    Args:
+        rows: `[K, n]` the heads.
+        margin: the distance from which on two heads leave each other alone.
+    """
+    first, second = jnp.triu_indices(rows.shape[0], 1)
+    squares = jnp.sum(jnp.square(rows[first] - rows[second]), axis=-1)
+    # sqrt has no slope at zero: heads that coincide feel no direction to part in.
+    apart = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+    return jnp.sum(jnp.maximum(0.0, margin - apart))

@@ -1,0 +1,139 @@
+"""The three networks of VAE/GAN, dense and convolutional.
+
+Larsen et al. 2016; andersbll/autoencoding_beyond_pixels: architectures.py. The convolutional ones
+are those of the 64x64 and 32x32 scripts for any image: 5x5 kernels throughout, one halving of the
+sides (rounding up) for each of the encoder's channels, and the way back with transposed
+convolutions, which cut off the last row or column where a side was odd. With `batch_norm` and the
+default channels their parameters are as many as the original's. Deviations: weights start from
+LeCun's normal distribution, where theirs is uniform; batch normalisation has eps 1e-5, theirs 1e-6.
+
+x [B,H,W,C] image; y [B,K] attributes, or None. Attributes join the input of the last hidden dense
+layer: "the top fully connected layer" of the paper, recalled.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxae.nets.mlp import activation, batch_norm, bias_init
+
+KERNEL = (5, 5)
+
+
+class DenseLayers(nn.Module):
+    """Encoder or discriminator: `x, y -> [B, out]`, and what its hidden layers compute.
+
+    These are the layers' outputs before normalisation and activation, `[B, width]` each.
+    """
+
+    widths: tuple[int, ...]
+    out: int
+    activation: str = "relu"
+    batch_norm: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        y: jax.Array | None = None,
+        train: bool = False,
+        axis_name: str | None = None,
+    ) -> tuple[jax.Array, list[jax.Array]]:
+        h, shown = x.reshape(x.shape[0], -1), []
+        top = max(len(self.widths) - 1, 0)
+        for level, width in enumerate(self.widths):
+            h = _joined(h, y) if level == top else h
+            h = nn.Dense(width, use_bias=not self.batch_norm)(h)
+            shown.append(h)
+            h = _rest(h, self, train, axis_name)
+        return nn.Dense(self.out)(h if self.widths else _joined(h, y)), shown
+
+
+class ConvLayers(nn.Module):
+    """Encoder or discriminator: `x, y -> [B, out]`, and what its convolutions compute.
+
+    These are the convolutions' outputs before normalisation and activation, `[B,h,w,c]` each.
+    """
+
+    channels: tuple[int, ...]
+    dense: int
+    """width of the hidden layer between the convolutions and the output"""
+    out: int
+    activation: str = "relu"
+    batch_norm: bool = False
+    full_size: bool = False
+    """the first convolution has stride 1 and is not normalised (discriminator)"""
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        y: jax.Array | None = None,
+        train: bool = False,
+        axis_name: str | None = None,
+    ) -> tuple[jax.Array, list[jax.Array]]:
+        shown = []
+        for level, channels in enumerate(self.channels):
+            plain = self.full_size and level == 0
+            normalised = self.batch_norm and not plain
+            stride = (1, 1) if plain else (2, 2)
+            x = nn.Conv(channels, KERNEL, stride, use_bias=not normalised)(x)
+            shown.append(x)
+            x = activation(self.activation)(x) if plain else _rest(x, self, train, axis_name)
+        h = _joined(x.reshape(x.shape[0], -1), y)
+        h = nn.Dense(self.dense, use_bias=not self.batch_norm)(h)
+        return nn.Dense(self.out)(_rest(h, self, train, axis_name)), shown
+
+
+class ConvImage(nn.Module):
+    """Decoder: `z [B, Z] -> [B, H, W, C]`."""
+
+    image_shape: tuple[int, int, int]
+    channels: tuple[int, ...]
+    """after each up-sampling"""
+    base: int
+    """channels of the smallest map, which the dense layer makes"""
+    activation: str = "relu"
+    out_bias: float | Sequence[float] | None = None
+    """start of the output bias, `[C]`; None: zeros"""
+    batch_norm: bool = False
+
+    @nn.compact
+    def __call__(
+        self, z: jax.Array, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
+        (height, width), *larger = halvings(self.image_shape, len(self.channels))[::-1]
+        h = nn.Dense(height * width * self.base, use_bias=not self.batch_norm)(z)
+        x = _rest(h, self, train, axis_name).reshape(-1, height, width, self.base)
+        for channels, (height, width) in zip(self.channels, larger, strict=True):
+            x = nn.ConvTranspose(channels, KERNEL, (2, 2), use_bias=not self.batch_norm)(x)
+            x = _rest(x[:, :height, :width], self, train, axis_name)
+        return nn.Conv(self.image_shape[-1], KERNEL, bias_init=bias_init(self.out_bias))(x)
+
+
+def halvings(image_shape: Sequence[int], times: int) -> list[tuple[int, int]]:
+    """The (height, width) pairs from the image through so many halvings, rounding up.
+
+    Raises:
+        ValueError: a side has shrunk to one pixel before the last halving.
+    """
+    sizes = [tuple(image_shape[:2])]
+    for _ in range(times):
+        if min(sizes[-1]) < 2:
+            raise ValueError(
+                f"image shape {tuple(image_shape)} cannot be halved {times} times: shorten "
+                "enc_channels, dec_channels and dis_channels, or take network=mlp"
+            )
+        sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
+    return sizes
+
+
+def _joined(h: jax.Array, y: jax.Array | None) -> jax.Array:
+    return h if y is None else jnp.concatenate([h, y], axis=-1)
+
+
+def _rest(h: jax.Array, of: nn.Module, train: bool, axis_name: str | None) -> jax.Array:
+    """What follows a layer's linear map."""
+    return activation(of.activation)(batch_norm(train, axis_name)(h) if of.batch_norm else h)

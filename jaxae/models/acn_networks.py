@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxae import nets
-from jaxae.models.vae import output_start
+from jaxae.models.vae import DENSE_FLOOR, output_start
 from jaxae.training.state import Spec
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def decoder(config: "Config", spec: Spec, channels: int) -> nn.Module:
         ValueError: the network cannot take such images, or `latent` makes no map (vq).
     """
     height, width, _ = spec.image_shape
-    start = output_start(config.likelihood, spec, channels)
+    dense = config.decoder in ("mlp", "made")
+    start = output_start(config.likelihood, spec, channels, DENSE_FLOOR if dense else 0.001)
     if config.decoder == "mlp":
         features = config.widths[::-1]
         return nets.MLP(features, height * width * channels, config.activation, start.reshape(-1))

@@ -350,3 +350,17 @@ def test_contradictions_are_refused(fields, message):
 def test_what_the_data_cannot_take_is_refused(fields, levels, message):
     with pytest.raises(ValueError, match=message):
         vae.make(vae.Config(**fields), SPEC._replace(levels=levels)).init(jax.random.key(0))
+
+
+def test_a_decoder_starts_at_the_mean_image_but_not_too_sure_of_it():
+    mean = np.float32([[[0.0], [0.3]], [[0.97], [1.0]]])
+    spec = Spec((2, 2, 1), size=4, classes=0, levels=2, mean=mean)
+    logit = lambda p: np.log(p / (1 - p))
+    for fields, floor in (
+        ({}, 0.05),
+        ({"optimiser": "iwae-2015", "decay_steps": 10}, 0.001),
+    ):
+        state = vae.make(vae.Config(widths=(3,), **fields), spec).init(jax.random.key(0))
+        wanted = logit(np.clip(np.float64(mean), floor, 1 - floor))
+        found = state.params["dec"]["Dense_1"]["bias"].reshape(2, 2, 1)
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)

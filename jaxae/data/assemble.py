@@ -109,7 +109,7 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
     held_out = pipeline._replace(is_train=False)
     labels, test_labels, seen, unseen = raw.train_labels, raw.test_labels, None, None
     if labels is not None:
-        seen = _balanced(name, labels, classes, options.labels)
+        seen = _balanced(name, labels, classes, options.labels, options.label_draw)
         unseen = np.zeros(len(test_labels), bool)
     elif options.labels or options.labels_batch:
         field = "labels" if options.labels else "labels_batch"
@@ -220,11 +220,11 @@ def _seen_levels(levels: int, options: Options) -> int:
     return 0 if options.dequantise or options.standardise else levels
 
 
-def _balanced(name: str, labels: np.ndarray, classes: int, wanted: int) -> np.ndarray:
+def _balanced(name: str, labels: np.ndarray, classes: int, wanted: int, draw: int) -> np.ndarray:
     """bool `[N]`: `wanted` labelled examples, every class alike.
 
     Where `wanted` is not a multiple of the classes, the first classes get one more. A larger
-    choice contains every smaller one. 0: all.
+    choice of the same draw contains every smaller one. 0: all.
     """
     if not wanted:
         return np.ones(len(labels), bool)
@@ -235,7 +235,7 @@ def _balanced(name: str, labels: np.ndarray, classes: int, wanted: int) -> np.nd
     if wanted > len(labels):
         raise DataError(f"{name}: labels={wanted} asks for more labels than the {len(labels)}")
     seen = np.zeros(len(labels), bool)
-    order = permuted(len(labels), _LABELLED, 0)
+    order = permuted(len(labels), _LABELLED, draw)
     for which in range(classes):
         share = wanted // classes + (which < wanted % classes)
         members = order[labels[order] == which]

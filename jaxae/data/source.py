@@ -28,6 +28,8 @@ class Options:
     """Subtract the training pixels' mean and divide by their standard deviation (two scalars)."""
     labels: int = 0
     """Labelled training examples a semi-supervised method may see, class-balanced; 0: all."""
+    label_draw: int = 0
+    """Which of the balanced choices of `labels` examples: 0, 1, 2, ..."""
     labels_batch: int = 0
     """Labelled examples drawn beside each batch, for models that learn from few labels; 0: none."""
     image_size: int = 0
@@ -47,7 +49,7 @@ class Options:
                 raise DataError(
                     f"binarise={self.binarise!r} and {other} contradict each other: choose one"
                 )
-        for field in ("labels", "labels_batch", "image_size", "resident_mib"):
+        for field in ("labels", "label_draw", "labels_batch", "image_size", "resident_mib"):
             if getattr(self, field) < 0:
                 raise DataError(f"{field} must not be negative, is {getattr(self, field)}")
 

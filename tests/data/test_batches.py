@@ -250,6 +250,13 @@ def test_labelled_examples_are_balanced_and_fixed(wanted):
     assert (more | ~seen).all()
 
 
+def test_another_draw_labels_other_examples_as_evenly():
+    one, other = (small(labels=30, label_draw=draw).train.labelled for draw in (0, 1))
+    assert (one != other).any()
+    np.testing.assert_array_equal(np.bincount(LABELS[other]), [10, 10, 10])
+    np.testing.assert_array_equal(one, small(labels=30).train.labelled)
+
+
 def test_every_label_is_seen_by_default():
     assert small().train.labelled.all()
 

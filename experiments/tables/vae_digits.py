@@ -201,7 +201,7 @@ def options(seeds: int, steps: int) -> str:
         "beta=0": {"beta": 0.0},
         "beta=100": {"beta": 100.0},
         "free_bits=0.5": {"free_bits": 0.5},
-        "capacity=10": {"capacity": 10.0, "capacity_steps": steps // 2},
+        "capacity=10": {"capacity": 10.0, "capacity_steps": steps // 2, "decay_steps": steps},
         "warm-up": {"warmup_steps": steps // 2},
         "iwae_k=5": {"iwae_k": 5},
         "iwae_k=5, dreg": {"iwae_k": 5, "iwae_gradient": "dreg"},
@@ -229,7 +229,7 @@ def options(seeds: int, steps: int) -> str:
 def main() -> None:
     parts = {"linear": linear, "importance": importance, "plain": plain, "options": options}
     args = parser(__doc__, tuple(parts), seeds=3, steps=2000).parse_args()
-    steps = {"linear": 2 * args.steps}
+    steps = {"linear": 8 * args.steps}
     publish("vae_digits", "VAE on digits", {
         name: lambda name=name: parts[name](args.seeds, steps.get(name, args.steps))
         for name in args.only

@@ -26,7 +26,7 @@ def mnist() -> Settings:
     Expect what experiments/tables/results/mnist_presets.md shows.
     """
     steps = 20_000
-    # Without the warm-up the rate falls to zero in the first fifty steps and stays there.
+    # The warm-up lets codes come into use before they are charged for.
     config = Config(latent=64, widths=(512, 512), warmup_steps=2000, decay_steps=steps)
     plan = Plan(steps=steps, batch_size=128, log_every=200, eval_every=4000, save_every=4000)
     return Settings("mnist", config, plan, BITS)

@@ -136,7 +136,8 @@ def publish(name: str, title: str, sections: dict[str, Callable[[], str]], whole
     for section in sections.values():
         done.append(section())
         print(done[-1], flush=True)
-        command = " ".join(["python", f"experiments/tables/{name}.py", *sys.argv[1:]])
+        script = pathlib.Path(sys.argv[0]).name
+        command = " ".join(["python", f"experiments/tables/{script}", *sys.argv[1:]])
         seconds = time.monotonic() - start
         about = f"`{command}`\n\n{versions}; {there['backend']}; {seconds:.0f} s of wall time.\n"
         file.write_text("\n".join([f"# {title}\n", about, *done]))

@@ -5,6 +5,8 @@ matplotlib and scikit-learn are imported by the functions that use them.
 """
 
 from jaxae.evaluation.canvas import image_grid, value_range
+from jaxae.evaluation.classifier import Classifier, train_classifier
+from jaxae.evaluation.clusters import cluster_errors, max_confidence_label_map
 from jaxae.evaluation.codes import encode_split, pixels_of
 from jaxae.evaluation.figures import (
     draw_all,
@@ -15,6 +17,7 @@ from jaxae.evaluation.figures import (
     draw_samples,
     draw_training_curves,
 )
+from jaxae.evaluation.frechet import frechet_distance, parzen_log_likelihood
 from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
 from jaxae.evaluation.passes import over_split
 from jaxae.evaluation.probes import fit_linear_probe, knn_probe, linear_probe, probe_table
@@ -25,11 +28,14 @@ from jaxae.evaluation.report import (
     flat_rows,
     write_html,
 )
+from jaxae.evaluation.two_sample import two_sample_test
 
 __all__ = [
+    "Classifier",
     "active_units",
     "assess_run",
     "bounds",
+    "cluster_errors",
     "combine_seeds",
     "draw_all",
     "draw_daydream",
@@ -42,14 +48,19 @@ __all__ = [
     "environment",
     "fit_linear_probe",
     "flat_rows",
+    "frechet_distance",
     "image_grid",
     "knn_probe",
     "linear_probe",
+    "max_confidence_label_map",
     "mean_over",
     "over_split",
+    "parzen_log_likelihood",
     "pixels_of",
     "probe_table",
     "summary",
+    "train_classifier",
+    "two_sample_test",
     "value_range",
     "write_html",
 ]

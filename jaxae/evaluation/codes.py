@@ -12,7 +12,7 @@ from jaxae.training.state import Model, State
 
 
 @functools.lru_cache(maxsize=16)
-def _of_image(encode: Callable) -> Callable:
+def of_image(encode: Callable) -> Callable:
     """`encode` on a batch dict; one object per `encode`, so that it compiles once."""
     return lambda state, batch, rng: encode(state, batch["image"], rng)
 
@@ -41,7 +41,7 @@ def encode_split(
     """
     if model.encode is None:
         raise ValueError("this model has no encode, so there are no codes to read")
-    codes = over_split(_of_image(model.encode), state, split, batch_size, rng, limit)
+    codes = over_split(of_image(model.encode), state, split, batch_size, rng, limit)
     if not np.isfinite(codes).all():
         raise ValueError("the codes hold NaN or infinity: the run has diverged before this state")
     labels = None if split.labels is None else np.asarray(split.labels)

@@ -12,10 +12,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxae.evaluation.codes import encode_split
-from jaxae.evaluation.likelihood import active_units, bounds, mean_over
+from jaxae.evaluation.clusters import cluster_errors
+from jaxae.evaluation.codes import encode_split, of_image
+from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
+from jaxae.evaluation.passes import over_split, spread
 from jaxae.evaluation.probes import probe_table
+from jaxae.evaluation.two_sample import two_sample_test
 from jaxae.training.state import Model, State
+
+VALIDATION = 10_000  # training images on which clusters get their labels, at most
+CODES = 2000  # test codes compared with the prior, at most
 
 
 def assess_run(
@@ -52,9 +58,16 @@ def assess_run(
         different ones cannot be compared);
         `test`: means and standard errors of the model's `evaluate` (nats, or squared error where
         the model has no likelihood); `likelihood`: `bounds` and `active_units`, for models with
-        `log_weight`; `probes`: `probe_table`; `whole_set`: the model's own `assess`.
+        `log_weight`; `probes`: `probe_table`; `prediction`, for models with `predict` on labelled
+        data: `error` (share of test images whose argmax is not the label) and `error_se` where
+        there are as many logits as classes, else `cluster_errors`, with clusters named on
+        `VALIDATION` training images; `codes_vs_prior`, for models with `prior` and `encode`:
+        `two_sample_test` of test codes, as `encode` gives them, against as many of the prior
+        (where `encode` gives posterior means these are not the aggregated posterior);
+        `whole_set`: the model's own `assess`.
     """
-    of_means, of_bounds, of_codes, of_probes, of_set = jax.random.split(rng, 5)
+    keys = jax.random.split(rng, 7)
+    of_means, of_bounds, of_codes, of_probes, of_set, of_labels, of_prior = keys
     means = mean_over(model.evaluate, state, data.test, batch_size, of_means, limit, apart)
     result = {"data": _described(data), "test": means}
     if model.log_weight is not None:
@@ -84,9 +97,35 @@ def assess_run(
     )
     if probe_data:
         result["probes"]["data"] = _described(probe_data)
+    if model.predict is not None and data.test.labels is not None:
+        result["prediction"] = _prediction(model, state, data, batch_size, of_labels, limit)
+    if model.prior is not None and model.encode is not None:
+        count = min(CODES, limit or CODES)
+        for_codes, for_prior, for_test = jax.random.split(of_prior, 3)
+        codes, _ = encode_split(model, state, data.test, batch_size, for_codes, count)
+        drawn = np.asarray(model.prior(for_prior, len(codes)))
+        if len(codes) > 1:
+            result["codes_vs_prior"] = two_sample_test(codes, drawn, for_test)
     if model.assess is not None:
         result["whole_set"] = model.assess(state, data, of_set)
     return jsonable(result)
+
+
+def _prediction(
+    model: Model, state: State, data: Any, batch_size: int, rng: jax.Array, limit: int | None
+) -> dict[str, Any]:
+    of_test, of_train = jax.random.split(rng)
+
+    def read(split: Any, key: jax.Array, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+        logits = over_split(of_image(model.predict), state, split, batch_size, key, count)
+        if not np.isfinite(logits).all():
+            raise ValueError("predict gives NaN or infinity: the run has diverged")
+        return logits, np.asarray(split.labels)[spread(split.size, count)]
+
+    logits, labels = read(data.test, of_test, limit)
+    if logits.shape[1] == data.spec.classes:
+        return summary("error", logits.argmax(1) != labels)
+    return cluster_errors(*read(data.train, of_train, VALIDATION), logits, labels)
 
 
 def _described(data: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.distance import cdist
 
 from jaxae.data import Options, from_arrays
 from jaxae.evaluation import assess_run, combine_seeds, environment, flat_rows, write_html
@@ -27,7 +28,8 @@ def assess(linear, model, **options):
 def test_a_run_is_assessed_by_all_it_can_do(linear):
     found = assess(linear, linear.model)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert list(found) == ["data", "test", "likelihood", "probes", "whole_set"]
+    names = ["data", "test", "likelihood", "probes", "codes_vs_prior", "whole_set"]
+    assert list(found) == names
     assert found["data"]["binarise"] == "none"
     assert found["likelihood"]["rate_nats"] == found["test"]["rate"]
     assert found["likelihood"]["images"] == 23
@@ -44,6 +46,56 @@ def test_what_a_model_lacks_is_left_out(linear):
     assert found["probes"]["codes"] is None
     assert found["probes"]["test_examples"] == 9
     assert found["probes"]["data"]["name"] == "arrays"
+
+
+def test_error_of_a_model_that_predicts_labels(linear):
+    """It says that the first pixel decides; its error is counted by hand."""
+    first = lambda state, x, rng: jax.numpy.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], 1)
+    found = assess(linear, linear.model._replace(predict=first))["prediction"]
+    wrong = (linear.data.test.arrays["image"][:, 0, 0, 0] > 0.5) != linear.data.test.labels
+    assert 0 < wrong.sum() < 23
+    assert found["error"] == pytest.approx(wrong.mean())
+    assert found["error_se"] == pytest.approx(math.sqrt(wrong.var() / 22))
+
+
+def test_error_of_a_model_that_finds_clusters(linear):
+    """Three clusters of two classes, of which the third is never used."""
+    first = lambda state, x, rng: jax.numpy.stack(
+        [0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5, jax.numpy.full(len(x), -9.0)], 1
+    )
+    found = assess(linear, linear.model._replace(predict=first))["prediction"]
+    reads = [
+        (split.arrays["image"][:, 0, 0, 0].astype(np.float64), np.asarray(split.labels))
+        for split in (linear.data.train, linear.data.test)
+    ]
+    (pixels, labels), (test_pixels, test_labels) = reads
+    names = np.array([labels[pixels.argmin()], labels[pixels.argmax()]])
+    above = (test_pixels > 0.5).astype(int)
+    assert found["max_confidence_error"] == pytest.approx(np.mean(names[above] != test_labels))
+    votes = np.array([np.bincount(labels[(pixels > 0.5) == side]).argmax() for side in (0, 1)])
+    assert found["majority_error"] == pytest.approx(np.mean(votes[above] != test_labels))
+    assert found["clusters_used"] == 2
+
+
+def test_prediction_needs_labels(linear):
+    images = linear.data.test.arrays["image"]
+    bare = linear._replace(data=from_arrays(images, None, images, None))
+    zero = lambda state, x, rng: jax.numpy.zeros((len(x), 2))
+    assert "prediction" not in assess(bare, linear.model._replace(predict=zero))
+
+
+def test_codes_that_follow_the_prior_and_codes_that_do_not(linear):
+    """One prior is made of the test codes themselves, the other of codes that stand elsewhere."""
+    images = linear.data.test.arrays["image"]
+    codes = np.asarray(linear.model.encode(linear.poor, images, jax.random.key(0)))
+    passing = linear.model._replace(prior=lambda rng, n: codes[::-1][:n])
+    moved = linear.model._replace(prior=lambda rng, n: codes[:n] + 3)
+    assert assess(linear, passing)["codes_vs_prior"] == {"statistic": 0.0, "p_value": 1.0}
+    found = assess(linear, moved)["codes_vs_prior"]
+    assert found["p_value"] == pytest.approx(1 / 201)
+    assert found["statistic"] == pytest.approx(
+        2 * cdist(codes, codes + 3).mean() - 2 * cdist(codes, codes).mean(), rel=1e-4
+    )
 
 
 def test_density_of_dequantised_pixels_in_bits_of_the_discrete_ones():

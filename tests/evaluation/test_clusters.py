@@ -1,0 +1,78 @@
+"""Errors of named clusters, by hand."""
+
+import numpy as np
+import pytest
+
+from jaxae.evaluation import cluster_errors, max_confidence_label_map
+
+K = 30
+
+
+def perfect(labels, rng, draws=None):
+    """Logits of a head with three clusters for each of ten labels, all of them right."""
+    clusters = labels + 10 * (rng.integers(3, size=len(labels)) if draws is None else draws)
+    return 40 * np.eye(K)[clusters] + rng.normal(size=(len(labels), K))
+
+
+def test_a_perfect_head_has_no_error():
+    rng = np.random.default_rng(0)
+    valid, test = np.arange(600) % 10, np.arange(300) % 10
+    draws = np.arange(300) // 10 % 3  # ten test examples in each cluster
+    found = cluster_errors(perfect(valid, rng), valid, perfect(test, rng, draws), test)
+    assert found["max_confidence_error"] == found["majority_error"] == 0
+    assert found["usage_entropy"] == pytest.approx(np.log(30))
+    assert found["clusters_used"] == 30
+
+
+def test_a_cluster_that_is_empty_on_validation_is_always_wrong():
+    rng = np.random.default_rng(1)
+    valid, test = np.arange(600) % 10, np.arange(300) % 10
+    logits = perfect(valid, rng)
+    kept = logits.argmax(1) != 17
+    found = cluster_errors(
+        logits[kept], valid[kept], perfect(test, rng, np.arange(300) // 10 % 3), test
+    )
+    assert max_confidence_label_map(logits[kept], valid[kept])[17] == -1
+    assert found["max_confidence_error"] == found["majority_error"] == pytest.approx(10 / 300)
+    assert found["clusters_used"] == 30
+
+
+def test_two_ways_to_name_a_cluster():
+    """Cluster 0 holds labels 5, 5, 7 and is surest of the 7; cluster 1 holds a 2 and a 3."""
+    probabilities = [[0.6, 0.3, 0.1], [0.7, 0.2, 0.1], [0.8, 0.1, 0.1], [0.3, 0.6, 0.1],
+                     [0.2, 0.7, 0.1]]  # fmt: skip
+    logits, labels = np.log(probabilities), np.array([5, 5, 7, 3, 2])
+    assert max_confidence_label_map(logits, labels).tolist() == [7, 2, -1]
+    test = np.array([[3.0, 0, 0], [2, 0, 0], [0, 1, 0], [0, 0, 1]])
+    found = cluster_errors(logits, labels, test, np.array([5, 7, 2, 7]))
+    # Named 7 and 2: 5 and the last are wrong. By majority 5 and (of equals) 2: 7 and the last.
+    assert found["max_confidence_error"] == 0.5
+    assert found["majority_error"] == 0.5
+    assert found["usage_entropy"] == pytest.approx(1.5 * np.log(2))  # 1/2, 1/4, 1/4
+    assert found["clusters_used"] == 3
+    other = cluster_errors(logits, labels, test, np.array([5, 5, 2, 7]))
+    assert (other["max_confidence_error"], other["majority_error"]) == (0.75, 0.25)
+
+
+def test_the_surest_example_need_not_belong_to_the_cluster():
+    """q(y=1|x) is largest, 0.45, for an example of cluster 0."""
+    logits = np.log([[0.5, 0.45, 0.05], [0.3, 0.4, 0.3]])
+    assert max_confidence_label_map(logits, np.array([4, 6])).tolist() == [4, 4, -1]
+
+
+def test_probabilities_that_round_to_one_are_told_apart():
+    logits = np.array([[50.0, 0], [60, 0], [55, 0], [0, 800], [0, 900]])
+    assert max_confidence_label_map(logits, np.array([1, 2, 3, 4, 5])).tolist() == [2, 5]
+    assert max_confidence_label_map(logits[:, :1], np.array([1, 2, 3, 4, 5])).tolist() == [1]
+
+
+def test_mistakes_are_named():
+    logits, labels = np.zeros((4, 3)), np.zeros(4, int)
+    with pytest.raises(ValueError, match=r"must be \[N, K\] and \[N\]"):
+        max_confidence_label_map(logits, labels[:2])
+    with pytest.raises(ValueError, match="N and K >= 1"):
+        max_confidence_label_map(logits[:0], labels[:0])
+    with pytest.raises(ValueError, match="diverged"):
+        max_confidence_label_map(logits * np.nan, labels)
+    with pytest.raises(ValueError, match="3 clusters and logits_test 2"):
+        cluster_errors(logits, labels, logits[:, :2], labels)

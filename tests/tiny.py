@@ -59,12 +59,37 @@ VARIANTS = {
     "aae reduction": (
         "aae", _DENSE | {"latent": 2, "task": "reduction", "clusters": 5, "image_dropout": 0.2},
     ),
+    "ali": (
+        "ali",
+        {"latent": 3, "widths": (16, 8), "network": "plane", "prior": "gaussian",
+         "posterior": "gaussian", "task": "conditional", "deviation": 0.2, "together": True},
+    ),
+    "ali semisupervised": (
+        "ali",
+        {"latent": 3, "widths": (16, 8), "posterior": "universal", "task": "semisupervised",
+         "deviation": 0.2, "simultaneous": False},
+    ),
+    "ali joint regressor": (
+        "ali",
+        {"latent": 3, "widths": (16, 8), "method": "joint_regressor", "deviation": 0.2,
+         "halved": True},
+    ),
     "gan": ("gan", _DENSE | {"r1": 0.1}),
     "gan conv": (
         "gan",
         {"latent": 3, "conv_width": 4, "network": "conv", "batch_norm": True, "simultaneous": True},
     ),
     "gan wasserstein": ("gan", _DENSE | {"game": "wasserstein", "gradient_penalty": 10.0}),
+    "vaegan": ("vaegan", _DENSE | {"batch_norm": False, "gamma": 0.1, "scale": 0.5}),
+    "vaegan conv": (
+        "vaegan",
+        {"latent": 3, "network": "conv", "enc_channels": (4, 8), "dec_channels": (8, 4),
+         "dis_channels": (4, 4, 8), "enc_dense": 8, "dis_dense": 8, "fakes": "prior",
+         "game": "non_saturating", "real_weight": 0.33, "simultaneous": False},
+    ),
+    "vaegan separate": (
+        "vaegan", _DENSE | {"variant": "vae_dis_l", "conditional": True, "batch_norm": False},
+    ),
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from jaxae.data.assemble import Data, assemble, from_arrays
 from jaxae.data.binary import cifar10, svhn_cropped
 from jaxae.data.digits import digits
 from jaxae.data.folder import folder
+from jaxae.data.grid25 import grid25
 from jaxae.data.idx import idx_set
 from jaxae.data.lines import line_angles, line_labels, lines, render_lines
 from jaxae.data.source import DataError, Options, refuse_resizing
@@ -39,6 +40,10 @@ _NAMED: dict[str, tuple[Callable, str]] = {
     "lines": (
         lambda name, data_dir: lines(),
         "25,000 radial lines 32x32, generated; continuous pixels (ACAI)",
+    ),
+    "grid25": (
+        lambda name, data_dir: grid25(),
+        "110,000 points of 25 Gaussians on a grid in the plane, generated (ALI)",
     ),
     "mnist": (idx_set, "70,000 handwritten digits 28x28"),
     "fashion_mnist": (idx_set, "70,000 pieces of clothing 28x28"),

@@ -12,14 +12,41 @@ layer: "the top fully connected layer" of the paper, recalled.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxae import nets
+from jaxae.models.vae import output_start
 from jaxae.nets.mlp import activation, batch_norm, bias_init
+from jaxae.training.state import Spec
 
 KERNEL = (5, 5)
+
+
+def networks(config: Any, spec: Spec) -> nets.Bundle:
+    """enc, dis: x, y -> [B, out] and hidden layers; dec, gen: z (and y) -> [B, ...]."""
+    start = output_start(
+        "bernoulli" if config.output == "sigmoid" else "gaussian", spec, spec.image_shape[2]
+    )
+    act, norm = config.activation, config.batch_norm
+    if config.network == "mlp":
+        enc, dis = (DenseLayers(config.widths, n, act, norm) for n in (2 * config.latent, 1))
+        dec = nets.MLP(config.widths[::-1], start.size, act, start.reshape(-1), batch_norm=norm)
+    else:
+        halvings(spec.image_shape, len(config.enc_channels))  # refuses what is too small
+        enc = ConvLayers(config.enc_channels, config.enc_dense, 2 * config.latent, act, norm)
+        dis = ConvLayers(config.dis_channels, config.dis_dense, 1, act, norm, full_size=True)
+        dec = ConvImage(
+            spec.image_shape, config.dec_channels, config.enc_channels[-1], act,
+            start.mean((0, 1)), norm,
+        )  # fmt: skip
+    found = {"enc": enc, "dec": dec, "gen": dec, "dis": dis}
+    there = {"vaegan": ("enc", "dec", "dis"), "vae": ("enc", "dec"), "gan": ("dec", "dis"),
+             "vae_dis_l": tuple(found)}[config.variant]  # fmt: skip
+    return nets.Bundle(**{name: found[name] for name in there})
 
 
 class DenseLayers(nn.Module):
@@ -44,11 +71,11 @@ class DenseLayers(nn.Module):
         h, shown = x.reshape(x.shape[0], -1), []
         top = max(len(self.widths) - 1, 0)
         for level, width in enumerate(self.widths):
-            h = _joined(h, y) if level == top else h
+            h = joined([h, y], axis=-1) if level == top else h
             h = nn.Dense(width, use_bias=not self.batch_norm)(h)
             shown.append(h)
             h = _rest(h, self, train, axis_name)
-        return nn.Dense(self.out)(h if self.widths else _joined(h, y)), shown
+        return nn.Dense(self.out)(h if self.widths else joined([h, y], axis=-1)), shown
 
 
 class ConvLayers(nn.Module):
@@ -82,7 +109,7 @@ class ConvLayers(nn.Module):
             x = nn.Conv(channels, KERNEL, stride, use_bias=not normalised)(x)
             shown.append(x)
             x = activation(self.activation)(x) if plain else _rest(x, self, train, axis_name)
-        h = _joined(x.reshape(x.shape[0], -1), y)
+        h = joined([x.reshape(x.shape[0], -1), y], axis=-1)
         h = nn.Dense(self.dense, use_bias=not self.batch_norm)(h)
         return nn.Dense(self.out)(_rest(h, self, train, axis_name)), shown
 
@@ -130,8 +157,11 @@ def halvings(image_shape: Sequence[int], times: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def _joined(h: jax.Array, y: jax.Array | None) -> jax.Array:
-    return h if y is None else jnp.concatenate([h, y], axis=-1)
+def joined(parts: Sequence[jax.Array | None], axis: int = 0) -> jax.Array | None:
+    """The parts that are there as one array; None where the first is None."""
+    if parts[0] is None:
+        return None
+    return jnp.concatenate([part for part in parts if part is not None], axis=axis)
 
 
 def _rest(h: jax.Array, of: nn.Module, train: bool, axis_name: str | None) -> jax.Array:

@@ -4,6 +4,6 @@ Written from the papers and not from the models. Networks are called through the
 of a model's `_networks`, whose own tests are elsewhere; everything between them is written out.
 """
 
-from oracles import aae, gan
+from oracles import aae, ali, gan, vaegan
 
-LOSSES = {**aae.LOSSES, **gan.LOSSES}
+LOSSES = {**aae.LOSSES, **ali.LOSSES, **gan.LOSSES, **vaegan.LOSSES}

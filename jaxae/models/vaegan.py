@@ -1,0 +1,385 @@
+"""VAE/GAN: a VAE whose decoder is a GAN's generator, and whose error the discriminator measures.
+
+Larsen, Sonderby, Larochelle & Winther 2016, arXiv:1512.09300; andersbll/
+autoencoding_beyond_pixels: aegan.py, architectures.py, model/aegan.py.
+
+x [B,H,W,C] image; z [B,Z] code; x~ = Dec(z) reconstruction; x_p = Dec(z_p) with z_p ~ N(0, I);
+Dis_l(x) the discriminator's layer l before normalisation and activation (l = 0: the pixels);
+T the discriminator's logit, positive where it believes in data; y [B,K] attributes (one-hot label).
+
+    encoder        KL(q(z|x) || N(0, I)) + L,   L = |Dis_l(x) - Dis_l(x~)|^2 / (2 scale^2)
+    decoder        gamma L + (1 - gamma) (cost of not fooling T with x~ and with x_p)
+    discriminator  cross-entropy of data against x~ and x_p
+
+L and the KL are sums for each image. What a player does not own is a constant to it: nothing of
+the game reaches the encoder, and L passes through the discriminator without moving it. As in the
+official code all three move from the same parameters, L has a forward pass of its own (x~ and x as
+one batch), and the game another (data and fakes as one batch), which alone moves the
+discriminator's batch statistics.
+
+Deviations: pixels in [0, 1] and a sigmoid, where the official images are in [-1, 1] with a tanh;
+the posterior's log-variance is bounded softly to (-10, 10). The official library's adversarial
+prior on z is not built (`aae` is that model).
+"""
+
+import dataclasses
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxae import losses
+from jaxae.models.gan import TWO_LOG_TWO
+from jaxae.models.vae import LOG_VAR_BOUND
+from jaxae.models.vaegan_game import adversarial_game, balance_gate
+from jaxae.models.vaegan_networks import joined
+from jaxae.models.vaegan_networks import networks as _networks
+from jaxae.training.state import Model, Player, Spec, State, adam, play
+
+LAST_RATE = 1e-5 / 64  # where the official learning rates end, whatever they began with
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every field is a flag of the command line; the line below a field is its help text."""
+
+    variant: Literal["vaegan", "vae", "vae_dis_l", "gan"] = "vaegan"
+    """vae: pixel error, no discriminator; vae_dis_l: error in the discriminator of a GAN that
+    trains by itself; gan: decoder and discriminator only"""
+    conditional: bool = False
+    """all networks are told the label, where training may see it"""
+    latent: int = 16
+    """size Z of the code"""
+    network: Literal["mlp", "conv"] = "mlp"
+    """dense or convolutional networks"""
+    widths: tuple[int, ...] = (256, 256)
+    """hidden layers of each of the dense networks (the decoder's in reverse)"""
+    enc_channels: tuple[int, ...] = (64, 128, 256)
+    """channels of the encoder's convolutions, each of which halves the image"""
+    dec_channels: tuple[int, ...] = (256, 128, 32)
+    """channels after each of the decoder's up-samplings"""
+    dis_channels: tuple[int, ...] = (32, 128, 256, 256)
+    """channels of the discriminator's convolutions; the first keeps the image's size"""
+    enc_dense: int = 1024
+    """width of the convolutional encoder's dense layer (code; the paper's 2048 is recalled)"""
+    dis_dense: int = 512
+    """width of the convolutional discriminator's dense layer"""
+    activation: str = "relu"
+    """relu, tanh, gelu, silu, elu, leaky_relu, leaky_relu_0.2 or sigmoid"""
+    batch_norm: bool = True
+    """normalise over the batch in all networks"""
+    output: Literal["sigmoid", "linear"] = "sigmoid"
+    """what the decoder's last layer passes through: sigmoid for pixels in [0, 1]"""
+    layer: int = -1
+    """l, the discriminator's layer in which errors are measured: counts its convolutions, or the
+    hidden layers of a dense one, from 1; -1: the last; 0: the pixels"""
+    scale: float = 1.0
+    """standard deviation of the likelihood of Dis_l (paper: 1)"""
+    gamma: float = 1e-2
+    """weight of L in the decoder's cost; L sums over features, so it is the smaller the more there
+    are (official code: 1e-6 for 16,384)"""
+    beside_gamma: Literal["complement", "one"] = "complement"
+    """weight of the game in the decoder's cost: 1 - gamma (official code), or 1 (recalled)"""
+    fakes: Literal["both", "prior", "reconstructions"] = "both"
+    """what the discriminator must tell from data (gan and vae_dis_l: always prior)"""
+    real_weight: float = 0.5
+    """weight of data in the discriminator's cost; all fakes together have the rest"""
+    game: Literal["saturating", "non_saturating"] = "saturating"
+    """what the decoder pays: log(1 - D), the paper's minimax, or -log D"""
+    log_floor: float = 0.0
+    """added to probabilities inside the game's logarithms (official code: 1e-3), which takes the
+    gradient from where a cost is largest; 0: exact, from logits"""
+    gate: bool = False
+    """skip the player that is ahead (official code): the discriminator where its cost for data or
+    for fakes is under equilibrium - margin, the decoder where one is over equilibrium + margin"""
+    gate_equilibrium: float = 0.68
+    """nats"""
+    gate_margin: float = 0.35
+    """nats"""
+    gan_steps: int = 0
+    """vae_dis_l: steps in which only its GAN trains, and after which only the VAE does (0: both
+    at all times)"""
+    simultaneous: bool = True
+    """all players move from the same parameters; else one after the other, the encoder first"""
+    learning_rate: float = 2e-4
+    """rate of encoder and decoder at the first step"""
+    dis_rate: float = 2e-4
+    """rate of the discriminator at the first step"""
+    beta1: float = 0.5
+    """decay of Adam's first moment"""
+    decay_steps: int = 0
+    """steps in which the rates fall to their end (0: constant)"""
+    optimiser: Literal["adam", "rmsprop"] = "adam"
+    """adam: the rates fall along a cosine; rmsprop (official code): decay 0.9, weight decay 1e-5,
+    the rates fall as (t/T)^0.75"""
+
+    def __post_init__(self):
+        if self.latent < 1:
+            raise ValueError(f"latent={self.latent} must be at least 1")
+        if self.scale <= 0:
+            raise ValueError(f"scale={self.scale} must be positive")
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma={self.gamma} must lie in [0, 1]")
+        if not 0 < self.real_weight < 1:
+            raise ValueError(f"real_weight={self.real_weight} must lie between 0 and 1")
+        if not -1 <= self.layer <= self.layers:
+            raise ValueError(
+                f"layer={self.layer} is not there: take -1 (the last) or one of 0 (pixels) to "
+                f"{self.layers}"
+            )
+        if self.variant == "vae" and self.layer > 0:
+            raise ValueError(
+                f"layer={self.layer}: variant=vae has no discriminator, leave layer alone or take "
+                "variant=vae_dis_l"
+            )
+        if self.gate and not self.simultaneous:
+            raise ValueError("gate judges the parameters the step began with: leave simultaneous")
+        if self.gan_steps and (self.variant != "vae_dis_l" or not self.simultaneous):
+            raise ValueError("gan_steps needs variant=vae_dis_l and simultaneous")
+        if not len(self.enc_channels) == len(self.dec_channels) == len(self.dis_channels) - 1 > 0:
+            raise ValueError(
+                "enc_channels and dec_channels need one entry for each halving of the image, "
+                "dis_channels one more"
+            )
+
+    @property
+    def layers(self) -> int:
+        """How many of the discriminator's layers errors can be measured in."""
+        return len(self.dis_channels if self.network == "conv" else self.widths)
+
+    @property
+    def measured_in(self) -> int:
+        """l: 0 for pixels, else a layer of the discriminator."""
+        if self.variant in ("vae", "gan"):
+            return 0
+        return self.layers if self.layer == -1 else self.layer
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The VAE/GAN, or one of its variants, for images of `spec`.
+
+    Raises:
+        ValueError: labels that the data lacks, an image too small for the convolutions, an unknown
+            activation.
+    """
+    if config.conditional and not spec.classes:
+        raise ValueError("conditional needs labels, which this data does not have")
+    network, players = _networks(config, spec), _players(config)
+    game, layer = adversarial_game(config.game, config.log_floor), config.measured_in
+    squash = jax.nn.sigmoid if config.output == "sigmoid" else lambda x: x
+    generator = "gen" if config.variant == "vae_dis_l" else "dec"
+    fooler = "generator" if "generator" in players else "decoder"
+    kinds = config.fakes if config.variant == "vaegan" else "prior"
+    game_weight = 1 - config.gamma if config.beside_gamma == "complement" else 1.0
+    told = spec.classes if config.conditional else 0
+
+    def attributes(batch):
+        if not told:
+            return None
+        return jax.nn.one_hot(batch["label"], told) * batch["labelled"][:, None]
+
+    def posterior(run, x, y):
+        (out, _), stats = run("enc", x, y)
+        mean, raw = jnp.split(out, 2, axis=-1)
+        return mean, LOG_VAR_BOUND * jnp.tanh(raw / LOG_VAR_BOUND), stats
+
+    def made(run, name, z, y):
+        out, stats = run(name, joined([z, y], axis=-1))
+        return squash(out).reshape(-1, *spec.image_shape), stats
+
+    def unlikeness(run, x, recon, y):
+        """L [B]: minus a Gaussian's log-density, but for its constant."""
+        here, there = x, recon
+        if layer:
+            (_, shown), _ = run("dis", joined([recon, x]), joined([y, y]))
+            there, here = jnp.split(shown[layer - 1], 2)
+        return losses.half_squared_error(there, here, there.ndim - 1) / config.scale**2
+
+    def init(rng):
+        x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, config.latent + told))
+        y = jnp.zeros((1, told)) if told else None
+        inputs = {"enc": (x, y), "dec": z, "gen": z, "dis": (x, y)}
+        params, stats = network.init(rng, **{name: inputs[name] for name in network.networks})
+        opt = {
+            name: player.tx.init({net: params[net] for net in player.owns})
+            for name, player in players.items()
+        }
+        return State(jnp.int32(0), params, opt, {"stats": stats})
+
+    def step(state, batch, rng, axis_name=None):
+        x, y = batch["image"], attributes(batch)
+        of_noise, of_prior = jax.random.split(rng)
+        noise = jax.random.normal(of_noise, (x.shape[0], config.latent))
+        z_prior = jax.random.normal(of_prior, noise.shape)
+
+        def training(p, stats):
+            return lambda *args: network.train(p, stats, *args, axis_name=axis_name)
+
+        def coded(p, stats):
+            mean, log_var, stats = posterior(training(p, stats), x, y)
+            z = mean + jnp.exp(0.5 * log_var) * noise
+            return z, losses.kl_to_standard_normal(mean, log_var), stats
+
+        def fakes(p, stats):
+            """One batch of all kinds, `[n B, ...]`, each with its image's attributes."""
+            codes = [] if kinds == "reconstructions" else [z_prior]
+            codes += [] if kinds == "prior" else [coded(p, stats)[0]]
+            return made(training(p, stats), generator, joined(codes), joined([y] * len(codes)))
+
+        def judged(p, stats, fake):
+            """Logits of data `[B]` and of fakes `[n, B]`, which share one batch."""
+            copies = 1 + len(fake) // len(x)
+            (logits, _), stats = training(p, stats)("dis", joined([x, fake]), joined([y] * copies))
+            logits = logits.reshape(copies, len(x))
+            return logits[0], logits[1:], stats
+
+        def likelihood(p, stats, z):
+            recon, moved = made(training(p, stats), "dec", z, y)
+            return recon, jnp.mean(unlikeness(training(p, stats), x, recon, y)), moved
+
+        def encoder_loss(p, stats):
+            z, rate, moved = coded(p, stats)
+            recon, error, _ = likelihood(p, stats, z)
+            cost = jnp.mean(rate) + error
+            squares = jnp.mean(losses.half_squared_error(recon, x))
+            metrics = {"loss": squares, "rate": jnp.mean(rate), "unlikeness": error}
+            return cost, (metrics | {"encoder": cost}, moved)
+
+        def fooling_cost(p, stats):
+            fake, moved = fakes(p, stats)
+            _, on_fake, _ = judged(p, stats, fake)
+            return jnp.sum(jnp.mean(game.fool(on_fake), axis=1)), moved
+
+        def decoder_loss(p, stats):
+            _, cost, stats = likelihood(p, stats, coded(p, stats)[0])
+            if config.variant == "vaegan":
+                fooling, stats = fooling_cost(p, stats)
+                cost = config.gamma * cost + game_weight * fooling
+            return cost, ({"decoder": cost}, stats)
+
+        def generator_loss(p, stats):
+            cost, stats = fooling_cost(p, stats)
+            return cost, ({"generator": cost}, stats)
+
+        def discriminator_loss(p, stats):
+            fake, _ = fakes(p, stats)
+            on_real, on_fake, stats = judged(p, stats, fake)
+            real, false = jnp.mean(game.real(on_real)), jnp.mean(game.fake(on_fake))
+            cost = config.real_weight * real + (1 - config.real_weight) * false
+            return cost, ({"discriminator": cost, "cost_real": real, "cost_fake": false}, stats)
+
+        turns = {
+            "encoder": encoder_loss,
+            "decoder": decoder_loss,
+            "generator": generator_loss,
+            "discriminator": discriminator_loss,
+        }
+        params, opt, stats, metrics = play(
+            players, {name: turns[name] for name in players}, state.params, state.opt,
+            state.extra["stats"], axis_name, config.simultaneous,
+        )  # fmt: skip
+        if config.variant == "gan":
+            metrics["loss"] = metrics["generator"]
+        may_move = {}
+        if config.gate and "discriminator" in players:
+            costs = metrics["cost_real"], metrics["cost_fake"]
+            gates = balance_gate(*costs, config.gate_equilibrium, config.gate_margin)
+            may_move = dict(zip(("discriminator", fooler), gates, strict=True))
+            metrics |= {f"{name}_moves": jnp.float32(may) for name, may in may_move.items()}
+        if config.gan_steps:
+            gan_first = state.step < config.gan_steps
+            for name in players:
+                turn = gan_first if name in ("generator", "discriminator") else ~gan_first
+                may_move[name] = turn & may_move.get(name, True)
+        for name, may in may_move.items():  # a player that may not keeps its optimiser's state too
+            keep = lambda new, old, may=may: jax.tree.map(partial(jnp.where, may), new, old)
+            opt[name] = keep(opt[name], state.opt[name])
+            params |= {net: keep(params[net], state.params[net]) for net in players[name].owns}
+        state = state.replace(step=state.step + 1, params=params, opt=opt, extra={"stats": stats})
+        return state, metrics
+
+    def learnt(state):
+        stats = state.extra["stats"]
+        return lambda *args: (network(state.params, stats, *args), stats)
+
+    def evaluate(state, batch, rng):
+        """`loss`: half the squared error of the mean code's reconstruction, over all pixels; for a
+        GAN, by how much the discriminator beats chance, in nats."""
+        x, y, run = batch["image"], attributes(batch), learnt(state)
+        found = {}
+        if config.variant != "gan":
+            mean, log_var, _ = posterior(run, x, y)
+            recon, _ = made(run, "dec", mean, y)
+            found = {
+                "loss": losses.half_squared_error(recon, x),
+                "rate": losses.kl_to_standard_normal(mean, log_var),
+                "unlikeness": unlikeness(run, x, recon, y),
+            }
+        if "dis" in network.networks:
+            z = jax.random.normal(rng, (x.shape[0], config.latent))
+            fake, _ = made(run, generator, z, y)
+            real, false = (run("dis", image, y)[0][0][:, 0] for image in (x, fake))
+            found |= {"logit_real": real, "logit_fake": false}
+        if config.variant == "gan":
+            chance = jax.nn.softplus(-real) + jax.nn.softplus(false)
+            found["loss"] = TWO_LOG_TWO - chance
+        return found
+
+    def encode(state, x, rng):
+        return posterior(learnt(state), x, None)[0]
+
+    def decode(state, z, rng):
+        return made(learnt(state), "dec", z, None)[0]
+
+    def prior(rng, n):
+        """`[n, Z]`; for a conditional model `[n, Z + K]`, labels of all classes alike."""
+        of_z, of_y = jax.random.split(rng)
+        z = jax.random.normal(of_z, (n, config.latent))
+        if not told:
+            return z
+        y = jax.random.randint(of_y, (n,), 0, told)
+        return jnp.concatenate([z, jax.nn.one_hot(y, told)], axis=-1)
+
+    def sample(state, rng, n):
+        return decode(state, prior(rng, n), rng)
+
+    encodes = config.variant != "gan" and not told  # a conditional code needs the label as well
+    return Model(
+        init,
+        step,
+        evaluate,
+        encode=encode if encodes else None,
+        decode=decode,
+        sample=sample,
+        prior=prior,
+    )
+
+
+def _players(config: Config) -> dict[str, Player]:
+    """Who owns what, in the order of their turns."""
+    slow, fast = (_optimiser(config, rate) for rate in (config.learning_rate, config.dis_rate))
+    of_vae = {"encoder": Player(("enc",), slow), "decoder": Player(("dec",), slow)}
+    critic = {"discriminator": Player(("dis",), fast)}
+    return {
+        "vaegan": of_vae | critic,
+        "vae": of_vae,
+        "vae_dis_l": of_vae | {"generator": Player(("gen",), slow)} | critic,
+        "gan": {"generator": Player(("dec",), slow)} | critic,
+    }[config.variant]
+
+
+def _optimiser(config: Config, rate: float) -> optax.GradientTransformation:
+    if config.optimiser == "adam":
+        return adam(rate, config.decay_steps, config.beta1)
+
+    def falling(count):
+        share = jnp.minimum(count / max(config.decay_steps, 1), 1.0) ** 0.75
+        return LAST_RATE + (1 - share) * (rate - LAST_RATE)
+
+    weights = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    return optax.chain(
+        optax.add_decayed_weights(1e-5, weights),
+        optax.rmsprop(falling if config.decay_steps else rate, decay=0.9, eps=1e-8),
+    )

@@ -269,7 +269,7 @@ def test_the_parts_fit_together(case):
 
     @jax.jit
     def parts(state, x, rng):
-        keys, found = jax.random.split(rng, 6), {}
+        keys, found = jax.random.split(rng, 7), {}
         if model.encode:
             found["encode"] = model.encode(state, x, keys[0])
             if model.decode:
@@ -282,6 +282,9 @@ def test_the_parts_fit_together(case):
             found["daydream"] = model.daydream(state, x, keys[4])
         if model.log_weight:
             found["log_weight"] = model.log_weight(state, x, keys[5])
+        if model.restore:
+            damaged, found["restore"] = model.restore(state, x, keys[6])
+            found["damaged"] = damaged - x  # noise may lead out of [0, 1]
         return found
 
     found = parts(state, x, jax.random.key(2))
@@ -289,7 +292,9 @@ def test_the_parts_fit_together(case):
     for name, value in found.items():
         assert value.dtype == jnp.float32, name
         assert np.all(np.isfinite(value)), name
-        if name in ("decode", "sample", "daydream"):
+        if name == "damaged":
+            assert value.shape == x.shape
+        elif name in ("decode", "sample", "daydream", "restore"):
             assert value.shape == x.shape, name
             assert gaussian or (np.min(value) >= 0 and np.max(value) <= 1), name
         elif name == "log_weight":

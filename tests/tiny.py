@@ -34,6 +34,8 @@ def plan(**changes: Any) -> Plan:
 # A line per variant: the model, and what makes its networks small.
 _DENSE = {"latent": 3, "widths": (16,)}
 _CONV = {"latent": 3, "conv_width": 4, "conv_blocks": 1}
+_VQ = {"codes": 6, "code_width": 3, "conv_width": 4, "conv_blocks": 1, "prior_width": 4,
+       "prior_layers": 2}  # fmt: skip
 _ACN = _DENSE | {"prior_widths": (8,), "components": 2, "neighbours": 3, "nodes": 4}
 VARIANTS = {
     "vae": ("vae", _DENSE),
@@ -59,6 +61,10 @@ VARIANTS = {
     "aae reduction": (
         "aae", _DENSE | {"latent": 2, "task": "reduction", "clusters": 5, "image_dropout": 0.2},
     ),
+    "ae": ("ae", _DENSE | {"tied": True}),
+    "ae pretrained": (
+        "ae", _DENSE | {"activation": "sigmoid", "init": "rbm", "pretrain_steps": 1},
+    ),
     "ali": (
         "ali",
         {"latent": 3, "widths": (16, 8), "network": "plane", "prior": "gaussian",
@@ -74,12 +80,46 @@ VARIANTS = {
         {"latent": 3, "widths": (16, 8), "method": "joint_regressor", "deviation": 0.2,
          "halved": True},
     ),
+    "dae": ("dae", _DENSE | {"changed_weight": 2.0}),
+    "dae inpainting": ("dae", _DENSE | {"corruption": "block", "levels": (0.5,)}),
+    "dae stacked": (
+        "dae", _DENSE | {"activation": "sigmoid", "tied": True, "stack_steps": 1,
+                         "levels": (0.2, 0.1), "corruption": "salt_and_pepper"},
+    ),
     "gan": ("gan", _DENSE | {"r1": 0.1}),
     "gan conv": (
         "gan",
         {"latent": 3, "conv_width": 4, "network": "conv", "batch_norm": True, "simultaneous": True},
     ),
     "gan wasserstein": ("gan", _DENSE | {"game": "wasserstein", "gradient_penalty": 10.0}),
+    "iae": ("iae", _DENSE | {"local": 2, "noise": 2, "prior": "uniform", "code_scale": 0.5}),
+    "iae semisupervised": (
+        "iae",
+        {"widths": (16,), "local": 2, "task": "semisupervised", "recon_gan": "ml", "average": 0.0,
+         "local_warmup": 3, "code_r1": 0.2},
+    ),
+    "iae flipped": (
+        "iae",
+        {"widths": (16,), "local": 2, "noise": 2, "task": "clustering", "clusters": 4,
+         "flipped": True, "recon_gan": "js", "simultaneous": True},
+    ),
+    "iae given": ("iae", {"local": 2, "task": "given", "network": "conv", "conv_width": 4}),
+    "iae translation": (
+        "iae",
+        {"widths": (16,), "local": 2, "task": "translation", "recon_gan": "rkl",
+         "code_weight": 0.5},
+    ),
+    "hashing": ("hashing", {"bits": 5, "widths": (16,), "balanced": True}),
+    "hashing words": (
+        "hashing",
+        {"bits": 5, "widths": (16,), "likelihood": "counts", "count_input": "counts",
+         "activation": "sigmoid", "init": "rbm", "pretrain_steps": 1, "binarise": "bernoulli"},
+    ),
+    "nvae": (
+        "nvae",
+        {"groups": (1, 1), "latent": 2, "width": 4, "blocks": 1, "block_cells": 1, "readjust": 8,
+         "optimiser": "adam"},
+    ),
     "vaegan": ("vaegan", _DENSE | {"batch_norm": False, "gamma": 0.1, "scale": 0.5}),
     "vaegan conv": (
         "vaegan",
@@ -90,6 +130,8 @@ VARIANTS = {
     "vaegan separate": (
         "vaegan", _DENSE | {"variant": "vae_dis_l", "conditional": True, "batch_norm": False},
     ),
+    "vqvae": ("vqvae", _VQ | {"restart": 0.5}),
+    "vqvae gradient": ("vqvae", _VQ | {"codebook": "gradient", "groups": 2, "distances": "sum"}),
 }  # fmt: skip
 
 

@@ -15,9 +15,13 @@ from jaxae.data.folder import folder
 from jaxae.data.grid25 import grid25
 from jaxae.data.idx import idx_set
 from jaxae.data.lines import line_angles, line_labels, lines, render_lines
+from jaxae.data.newsgroups import newsgroups
+from jaxae.data.ones_twos import ones_twos
 from jaxae.data.source import DataError, Options, refuse_resizing
+from jaxae.data.speech import mu_law_decode, mu_law_encode, render_speech, speech, speech_content
 from jaxae.data.split import Split
 from jaxae.data.tfds_source import tfds_set
+from jaxae.data.topics import topics
 
 __all__ = [
     "Data",
@@ -29,7 +33,11 @@ __all__ = [
     "line_angles",
     "line_labels",
     "load",
+    "mu_law_decode",
+    "mu_law_encode",
     "render_lines",
+    "render_speech",
+    "speech_content",
 ]
 
 _NAMED: dict[str, tuple[Callable, str]] = {
@@ -44,6 +52,19 @@ _NAMED: dict[str, tuple[Callable, str]] = {
     "grid25": (
         lambda name, data_dir: grid25(),
         "110,000 points of 25 Gaussians on a grid in the plane, generated (ALI)",
+    ),
+    "ones_twos": (
+        lambda name, data_dir: ones_twos(),
+        "60,000 points of two Gaussians in the plane, generated (IAE)",
+    ),
+    "topics": (
+        lambda name, data_dir: topics(),
+        "10,000 documents of 20 topics as word counts 20x20, generated (semantic hashing)",
+    ),
+    "newsgroups": (newsgroups, "18,846 documents of 20 newsgroups as word counts 40x50"),
+    "speech": (
+        lambda name, data_dir: speech(),
+        "4,500 speech-like signals of eight sounds by four speakers, generated (VQ-VAE)",
     ),
     "mnist": (idx_set, "70,000 handwritten digits 28x28"),
     "fashion_mnist": (idx_set, "70,000 pieces of clothing 28x28"),

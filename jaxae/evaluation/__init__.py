@@ -14,10 +14,12 @@ from jaxae.evaluation.figures import (
     draw_interpolations,
     draw_latent_scatter,
     draw_reconstructions,
+    draw_restorations,
     draw_samples,
     draw_training_curves,
 )
 from jaxae.evaluation.frechet import frechet_distance, parzen_log_likelihood
+from jaxae.evaluation.hamming import HashTable, ball_size, pack, rank
 from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
 from jaxae.evaluation.passes import over_split
 from jaxae.evaluation.probes import fit_linear_probe, knn_probe, linear_probe, probe_table
@@ -28,20 +30,31 @@ from jaxae.evaluation.report import (
     flat_rows,
     write_html,
 )
+from jaxae.evaluation.retrieval import (
+    counts_by_distance,
+    draw_precision_recall,
+    random_hyperplanes,
+    retrieval_table,
+)
 from jaxae.evaluation.two_sample import two_sample_test
 
 __all__ = [
     "Classifier",
+    "HashTable",
     "active_units",
     "assess_run",
+    "ball_size",
     "bounds",
     "cluster_errors",
     "combine_seeds",
+    "counts_by_distance",
     "draw_all",
     "draw_daydream",
     "draw_interpolations",
     "draw_latent_scatter",
+    "draw_precision_recall",
     "draw_reconstructions",
+    "draw_restorations",
     "draw_samples",
     "draw_training_curves",
     "encode_split",
@@ -55,9 +68,13 @@ __all__ = [
     "max_confidence_label_map",
     "mean_over",
     "over_split",
+    "pack",
     "parzen_log_likelihood",
     "pixels_of",
     "probe_table",
+    "random_hyperplanes",
+    "rank",
+    "retrieval_table",
     "summary",
     "train_classifier",
     "two_sample_test",

@@ -92,6 +92,34 @@ def draw_reconstructions(
     )
 
 
+def draw_restorations(
+    model: Model,
+    state: State,
+    images: np.ndarray,
+    path: pathlib.Path,
+    rng: jax.Array,
+    *,
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> pathlib.Path:
+    """Images `[N,H,W,C]` in triples of rows: as they are, damaged, and repaired."""
+    images = np.asarray(images)
+    images = images[: max(1, len(images) // COLUMNS) * COLUMNS]
+    columns = min(COLUMNS, len(images))
+    seen, restored = jax.jit(model.restore)(state, jnp.asarray(images), rng)
+    parts = (images, np.clip(seen, *value_range), np.asarray(restored))
+    triples = [x[i:][:columns] for i in range(0, len(images), columns) for x in parts]
+    return image_grid(
+        np.concatenate(triples),
+        columns,
+        path,
+        title="Restorations",
+        note="triples of rows: test images, the same damaged, and what the model makes of that",
+        row_labels=["image", "damaged", "restored"] * (len(triples) // 3),
+        row_gap_every=3,
+        value_range=value_range,
+    )
+
+
 def draw_interpolations(
     model: Model,
     state: State,
@@ -351,6 +379,11 @@ def draw_all(
             drawn.append(
                 draw_interpolations(model, state, left, right, path, keys["mix"], value_range=shown)
             )
+    if model.restore is not None:
+        path = folder / "restorations.png"
+        drawn.append(
+            draw_restorations(model, state, images, path, keys["dream"], value_range=shown)
+        )
     if model.daydream is not None:
         path = folder / "daydream.png"
         drawn.append(

@@ -17,6 +17,7 @@ from jaxae.evaluation.codes import encode_split, of_image
 from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
 from jaxae.evaluation.passes import over_split, spread
 from jaxae.evaluation.probes import probe_table
+from jaxae.evaluation.retrieval import retrieval_table
 from jaxae.evaluation.two_sample import two_sample_test
 from jaxae.training.state import Model, State
 
@@ -61,13 +62,14 @@ def assess_run(
         `log_weight`; `probes`: `probe_table`; `prediction`, for models with `predict` on labelled
         data: `error` (share of test images whose argmax is not the label) and `error_se` where
         there are as many logits as classes, else `cluster_errors`, with clusters named on
-        `VALIDATION` training images; `codes_vs_prior`, for models with `prior` and `encode`:
+        `VALIDATION` training images; `retrieval`, for codes of bits: `retrieval_table`;
+        `codes_vs_prior`, for models with `prior` and `encode`:
         `two_sample_test` of test codes, as `encode` gives them, against as many of the prior
         (where `encode` gives posterior means these are not the aggregated posterior);
         `whole_set`: the model's own `assess`.
     """
-    keys = jax.random.split(rng, 7)
-    of_means, of_bounds, of_codes, of_probes, of_set, of_labels, of_prior = keys
+    keys = jax.random.split(rng, 8)
+    of_means, of_bounds, of_codes, of_probes, of_set, of_labels, of_prior, of_search = keys
     means = mean_over(model.evaluate, state, data.test, batch_size, of_means, limit, apart)
     result = {"data": _described(data), "test": means}
     if model.log_weight is not None:
@@ -97,6 +99,11 @@ def assess_run(
     )
     if probe_data:
         result["probes"]["data"] = _described(probe_data)
+    searched = retrieval_table(
+        model, state, probe_data or data, batch_size=batch_size, rng=of_search, limit=limit
+    )
+    if searched is not None:
+        result["retrieval"] = searched
     if model.predict is not None and data.test.labels is not None:
         result["prediction"] = _prediction(model, state, data, batch_size, of_labels, limit)
     if model.prior is not None and model.encode is not None:

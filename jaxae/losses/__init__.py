@@ -12,6 +12,7 @@ from jaxae.losses.adversarial import (
     r1_penalty,
     squared_slopes,
 )
+from jaxae.losses.balance import group_weights, kl_balance
 from jaxae.losses.bounds import (
     BoundCarry,
     bits_per_dim,
@@ -28,6 +29,7 @@ from jaxae.losses.coding import (
     mixture_log_prob,
     order_credit,
 )
+from jaxae.losses.counts import constrained_poisson_nll, multinomial_nll, words_nll
 from jaxae.losses.divergence import (
     capacity_penalty,
     free_bits,
@@ -42,6 +44,7 @@ from jaxae.losses.divergence import (
 from jaxae.losses.likelihood import Likelihood, likelihood
 from jaxae.losses.reconstruction import (
     bernoulli_nll,
+    categorical_nll,
     gaussian_nll,
     half_squared_error,
     logistic_mixture_mean,
@@ -58,6 +61,8 @@ __all__ = [
     "bernoulli_nll",
     "bits_per_dim",
     "capacity_penalty",
+    "categorical_nll",
+    "constrained_poisson_nll",
     "empty_bound",
     "extend_bound",
     "feature_matching",
@@ -68,8 +73,10 @@ __all__ = [
     "gaussian_log_prob",
     "gaussian_nll",
     "gradient_penalty",
+    "group_weights",
     "half_squared_error",
     "importance_weighted_bound",
+    "kl_balance",
     "kl_diagonal_gaussians",
     "kl_diagonal_gaussians_per_dimension",
     "kl_mixture_upper_bound",
@@ -86,7 +93,9 @@ __all__ = [
     "logistic_mixture_sample",
     "logistic_mixture_width",
     "mixture_log_prob",
+    "multinomial_nll",
     "order_credit",
     "r1_penalty",
     "squared_slopes",
+    "words_nll",
 ]

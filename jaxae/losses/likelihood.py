@@ -1,4 +1,4 @@
-"""How a decoder's outputs become a distribution over images: four choices behind one face."""
+"""How a decoder's outputs become a distribution over images: five choices behind one face."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxae.losses import reconstruction
 
-NAMES = ("bernoulli", "gaussian", "gaussian_learned", "logistic_mixture")
+NAMES = ("bernoulli", "gaussian", "gaussian_learned", "logistic_mixture", "categorical")
 MIN_LOG_SCALE = -6.0
 """Floor of a learned Gaussian's log-scale: on constant pixels its density would grow forever."""
 
@@ -42,10 +42,11 @@ def likelihood(
 
     Args:
         name: `bernoulli` (logits), `gaussian` (means; one fixed scale), `gaussian_learned` (means,
-            then log-scales, floored at `MIN_LOG_SCALE`) or `logistic_mixture` (a distribution over
-            a grid of values in [0, 1], see `logistic_mixture_nll`).
+            then log-scales, floored at `MIN_LOG_SCALE`), `logistic_mixture` (a distribution over
+            a grid of values in [0, 1], see `logistic_mixture_nll`) or `categorical` (a softmax
+            over that grid, for each colour by itself).
         image_shape: `(H, W, C)`; only C is read.
-        levels: values a pixel can take, for `logistic_mixture`.
+        levels: values a pixel can take, for `logistic_mixture` and `categorical`.
         scale: standard deviation, for `gaussian`.
         mixtures: components, for `logistic_mixture`.
     Raises:
@@ -60,13 +61,15 @@ def likelihood(
         return _gaussian(channels, scale)
     if name == "gaussian_learned":
         return _gaussian_learned(channels)
-    if name == "logistic_mixture":
+    if name in ("logistic_mixture", "categorical"):
         if levels < 2:
             raise ValueError(
-                "likelihood: logistic_mixture needs data on a grid of at least 2 values, but this "
+                f"likelihood: {name} needs data on a grid of at least 2 values, but this "
                 f"data has levels={levels}; take gaussian, or data that is not dequantised or "
                 "standardised"
             )
+        if name == "categorical":
+            return _categorical(channels, levels)
         if mixtures < 1:
             raise ValueError(f"mixtures: logistic_mixture needs at least 1, got {mixtures}")
         return _logistic_mixture(channels, levels, mixtures)
@@ -117,3 +120,20 @@ def _logistic_mixture(channels: int, levels: int, mixtures: int) -> Likelihood:
 
     width = reconstruction.logistic_mixture_width(channels, mixtures)
     return Likelihood(width, nll, mean, sample)
+
+
+def _categorical(channels: int, levels: int) -> Likelihood:
+    split = lambda outputs: outputs.reshape(*outputs.shape[:-1], channels, levels)
+
+    def nll(outputs, x, event_ndim=3):
+        return reconstruction.categorical_nll(split(outputs), x, event_ndim)
+
+    def mean(outputs):
+        values = jnp.arange(levels, dtype=outputs.dtype) / (levels - 1)
+        return jax.nn.softmax(split(outputs)) @ values
+
+    def sample(outputs, rng):
+        index = jax.random.categorical(rng, split(outputs))
+        return index.astype(outputs.dtype) / (levels - 1)
+
+    return Likelihood(channels * levels, nll, mean, sample)

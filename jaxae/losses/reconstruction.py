@@ -74,6 +74,31 @@ def half_squared_error(x: jax.Array, mean: jax.Array, event_ndim: int = 3) -> ja
     return _sum_event(0.5 * jnp.square(x - mean), event_ndim)
 
 
+def categorical_nll(logits: jax.Array, x: jax.Array, event_ndim: int = 3) -> jax.Array:
+    """-log softmax(logits) at the level of x, each value of x by itself.
+
+    Args:
+        logits: `[..., L]` float, one for each level.
+        x: `[...]` float in {0, 1/(L-1), ..., 1}; read as the nearest of these, so there is no
+            gradient with respect to it.
+        event_ndim: number of last axes of x summed.
+    Returns:
+        nats, without the last `event_ndim` axes of x; >= 0.
+    Raises:
+        AssertionError: leading axes differ (no silent broadcasting), not float, fewer than two
+            levels, or too few axes.
+    Source: the pixel distribution of van den Oord et al. 2016, arXiv:1601.06759.
+    """
+    chex.assert_shape(logits, (*jnp.shape(x), None))
+    chex.assert_type([logits, x], float)
+    levels = logits.shape[-1]
+    chex.assert_scalar_in(levels, 2, math.inf)
+    chex.assert_scalar_in(event_ndim, 0, jnp.ndim(x))
+    index = jnp.round(x * (levels - 1)).astype(jnp.int32)
+    nll = optax.softmax_cross_entropy_with_integer_labels(logits, index)
+    return _sum_event(nll, event_ndim)
+
+
 def logistic_mixture_width(channels: int, mixtures: int) -> int:
     """Outputs per pixel that the logistic mixture needs: K (1 + 2C + C(C-1)/2)."""
     return mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)

@@ -1,7 +1,34 @@
 """One module per paper: a `Config`, and `make(config, spec) -> Model`."""
 
-from jaxae.models import aae, acn, ali, gan, vae, vaegan
+from jaxae.models import aae, acn, ae, ali, dae, gan, hashing, iae, nvae, vae, vaegan, vqvae
 
-MODELS = {"aae": aae, "acn": acn, "ali": ali, "gan": gan, "vae": vae, "vaegan": vaegan}
+MODELS = {
+    "aae": aae,
+    "acn": acn,
+    "ae": ae,
+    "ali": ali,
+    "dae": dae,
+    "gan": gan,
+    "hashing": hashing,
+    "iae": iae,
+    "nvae": nvae,
+    "vae": vae,
+    "vaegan": vaegan,
+    "vqvae": vqvae,
+}
 
-__all__ = ["MODELS", "aae", "acn", "ali", "gan", "vae", "vaegan"]
+__all__ = [
+    "MODELS",
+    "aae",
+    "acn",
+    "ae",
+    "ali",
+    "dae",
+    "gan",
+    "hashing",
+    "iae",
+    "nvae",
+    "vae",
+    "vaegan",
+    "vqvae",
+]

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxae import nets
 from jaxae.models.vae import DENSE_FLOOR, output_start
+from jaxae.nets import codebook
 from jaxae.training.state import Spec
 
 if TYPE_CHECKING:
@@ -154,15 +155,12 @@ class VQDecoder(nn.Module):
 
     def look_up(self, z_e: jax.Array) -> jax.Array:
         """e, the nearest row at each position; a gradient from here moves the table alone."""
-        points, rows = jax.lax.stop_gradient((z_e, self.table))
-        product = jnp.matmul(points, rows.T, precision=jax.lax.Precision.HIGHEST)
-        half_squares = 0.5 * jnp.sum(jnp.square(rows), axis=1)
-        return self.table[jnp.argmax(product - half_squares[None, None, None], axis=-1)]
+        return self.table[codebook.nearest_row(z_e, self.table)]
 
     def __call__(self, z: jax.Array) -> jax.Array:
         act = nets.activation(self.activation)
         z_e = self.before_table(z)
-        h = self.from_table(z_e + jax.lax.stop_gradient(self.look_up(z_e) - z_e))
+        h = self.from_table(codebook.straight_through(z_e, self.look_up(z_e)))
         for block in self.residual:
             h = block(h)
         rows, columns = halved(self.image_size)
@@ -174,7 +172,7 @@ class VQDecoder(nn.Module):
         """|sg[z_e] - e|^2 + 0.25 |z_e - sg[e]|^2, `[B]`, summed over positions and channels."""
         z_e = self.before_table(z)
         e = self.look_up(z_e)
-        apart = lambda a, b: jnp.sum(jnp.square(a - jax.lax.stop_gradient(b)), axis=(1, 2, 3))
+        apart = lambda a, b: jnp.sum(codebook.apart(a, b), axis=(1, 2))
         return apart(e, z_e) + COMMITMENT * apart(z_e, e)
 
 

@@ -6,6 +6,7 @@ from jaxae.nets.made import MaskedMLP
 from jaxae.nets.mlp import MLP, activation, batch_norm, bias_init, kernel_init
 from jaxae.nets.neighbours import nearest
 from jaxae.nets.pixelcnn import GatedPixelCNN
+from jaxae.nets.spectral import spectral_norms, start_vectors
 
 __all__ = [
     "MLP",
@@ -21,4 +22,6 @@ __all__ = [
     "bias_init",
     "kernel_init",
     "nearest",
+    "spectral_norms",
+    "start_vectors",
 ]

@@ -41,11 +41,13 @@ class Residual(nn.Module):
     """x + conv1x1(act(conv3x3(act(x)))), as wide as its input."""
 
     activation: str = "relu"
+    width: int = 0
+    """channels between the two convolutions; 0: as the input"""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         act = activation(self.activation)
-        h = nn.Conv(x.shape[-1], (3, 3))(act(x))
+        h = nn.Conv(self.width or x.shape[-1], (3, 3))(act(x))
         return x + nn.Dense(x.shape[-1])(act(h))
 
 

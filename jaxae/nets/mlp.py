@@ -95,11 +95,12 @@ def kernel_init(deviation: float) -> Callable[..., jax.Array]:
     return nn.initializers.normal(deviation) if deviation else nn.initializers.lecun_normal()
 
 
-def batch_norm(train: bool, axis_name: str | None) -> nn.Module:
-    """Batch normalisation with gain and shift; moving averages keep 0.9 of themselves.
+def batch_norm(train: bool, axis_name: str | None, momentum: float = 0.9) -> nn.Module:
+    """Batch normalisation with gain and shift.
 
     Args:
         train: normalise by this batch, and move the averages; else normalise by the averages.
         axis_name: mapped axis over which the batch is spread, if any.
+        momentum: share of themselves that the moving averages keep.
     """
-    return nn.BatchNorm(not train, momentum=0.9, axis_name=axis_name if train else None)
+    return nn.BatchNorm(not train, momentum=momentum, axis_name=axis_name if train else None)

@@ -15,6 +15,7 @@ code is laid out as a map first, differs from place to place; the paper has both
 Deviation: dropout as an option.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -33,7 +34,8 @@ class CausalConv(nn.Module):
     Two forms with the same parameters, values and gradients. `lax` is the compiler's own.
     `patches` is one matrix product from the concatenated shifted inputs: a training step on a CPU
     takes 1.1 to 1.3 times as long (measured by experiments/speed_conv.py), but has no convolution
-    in it, which XLA computes slowly inside loops there.
+    in it, which XLA computes slowly inside loops there. Kernels that end before the pixel are
+    computed as patches in any case.
     """
 
     features: int
@@ -49,7 +51,9 @@ class CausalConv(nn.Module):
         shape = (rows, columns, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.form == "lax":
+        # A kernel that ends before the pixel needs negative padding, of which XLA computes wrong
+        # gradients on a CPU: for some sizes it reads memory that nobody wrote (jaxlib 0.10.2).
+        if self.form == "lax" and self.left < columns:
             padding = ((rows - 1, 0), (self.left, columns - 1 - self.left))
             numbers = ("NHWC", "HWIO", "NHWC")
             out = jax.lax.conv_general_dilated(
@@ -172,6 +176,7 @@ class GatedPixelCNN(nn.Module):
         z: jax.Array | None,
         rng: jax.Array,
         draw: Draw,
+        see: Callable[[jax.Array], jax.Array] = lambda drawn: drawn,
     ) -> jax.Array:
         """Ancestral samples which compute every feature once.
 
@@ -186,13 +191,15 @@ class GatedPixelCNN(nn.Module):
             z: `[n, Z]`, or None for a network without a code.
             rng: a key; pixel p (of H*W) is drawn with `fold_in(rng, p)`.
             draw: a sample from one pixel's outputs.
+            see: what the network is given of a drawn pixel, `[..., C] -> [..., inputs]`: where x is
+                an embedding of codes, the result is the codes.
         Returns:
-            `[n, H, W, C]` float32.
+            `[n, H, W, C]`, of the type of what is drawn.
         """
-        n, height, width, colours = shape
+        n, height, width, _ = shape
         params, kernels = variables["params"], self._kernels()
         layers = [params[f"layer_{number}"] for number in range(self.layers)]
-        inputs = [colours] + [self.width] * (self.layers - 1)
+        inputs = [layer["vertical"]["kernel"].shape[2] for layer in layers]
         places = None
         if z is not None and self.map_channels:
             places = _dense(params["map"], z).reshape(n, height * width, -1)
@@ -223,7 +230,7 @@ class GatedPixelCNN(nn.Module):
                 h = h + mixed if number else mixed
             outputs = _dense(params["out"], nn.relu(_dense(params["head"], nn.relu(h))))
             drawn = draw(outputs, jax.random.fold_in(rng, position))
-            seen = jnp.concatenate([before[0][:, 1:], drawn[:, None]], axis=1)
+            seen = jnp.concatenate([before[0][:, 1:], see(drawn)[:, None]], axis=1)
             return [seen, *after], drawn
 
         def row(carry: tuple, number: jax.Array) -> tuple[tuple, jax.Array]:
@@ -232,7 +239,7 @@ class GatedPixelCNN(nn.Module):
             start = [jnp.zeros((n, k // 2, c)) for k, c in zip(kernels, inputs, strict=True)]
             positions = number * width + jnp.arange(width)
             _, drawn = jax.lax.scan(pixel, start, (positions, links))
-            v, below, links = drawn.swapaxes(0, 1)[:, None], [], []
+            v, below, links = see(drawn).swapaxes(0, 1)[:, None], [], []
             row_code = code("vertical_z", number * width, width)
             for layer, rows, k, bias in zip(layers, above, kernels, row_code, strict=True):
                 rows = jnp.concatenate([rows, v], axis=1)

@@ -65,6 +65,8 @@ class Model(NamedTuple):
     """state, x, rng -> [B] nats: log p(x,z) - log q(z|x) for one z ~ q(z|x)"""
     daydream: Callable | None = None
     """state, x, rng -> x': one link of a chain that wanders through image space"""
+    restore: Callable | None = None
+    """state, x, rng -> seen, restored, both [B,H,W,C]: a damaged image and its repair"""
     refresh: Callable | None = None
     """state, batch, rng -> State: re-reads training images without a gradient (a code memory,
     batch statistics, a codebook's start); the caller passes over the whole training set"""

@@ -14,6 +14,7 @@ from jaxae.evaluation import (
     draw_interpolations,
     draw_latent_scatter,
     draw_reconstructions,
+    draw_restorations,
     draw_samples,
     draw_training_curves,
     image_grid,
@@ -54,6 +55,24 @@ def test_grid_shows_colours_and_clips(tmp_path):
     np.testing.assert_array_equal(seen[60, 30], [255, 0, 128])
     wider = image_grid(images, 1, tmp_path / "d.png", title="x", value_range=(-1.0, 3.0))
     np.testing.assert_array_equal(pixels(wider)[54 + 24 + 10, 30], [191, 0, 96])
+
+
+def test_restorations_show_image_damage_and_repair(tmp_path):
+    """One pixel an image: as it is, darkened and clipped, made white."""
+    images = np.array([0.2, 1.0], np.float32).reshape(2, 1, 1, 1)
+    restore = lambda state, x, rng: (2 * x - 1, 0 * x + 1)
+    model = Model(None, None, None, restore=restore)
+    path = draw_restorations(model, None, images, tmp_path / "r.png", jax.random.key(0))
+    wanted = np.array([[51, 255], [0, 255], [255, 255]])  # by rows; columns are the two images
+    rows = [[images[0], images[1]], [0 * images[0], images[1]], [images[0] * 0 + 1] * 2]
+    grid = np.array(rows).reshape(6, 1, 1, 1)
+    np.testing.assert_array_equal(np.rint(255 * grid).reshape(3, 2), wanted)
+    same = image_grid(
+        grid, 2, tmp_path / "g.png", title="Restorations",
+        note="triples of rows: test images, the same damaged, and what the model makes of that",
+        row_labels=["image", "damaged", "restored"], row_gap_every=3,
+    )  # fmt: skip
+    np.testing.assert_array_equal(pixels(path), pixels(same))
 
 
 def test_the_same_key_draws_the_same_bytes(linear, tmp_path):

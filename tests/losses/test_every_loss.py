@@ -106,11 +106,53 @@ CASES = {
         (normal(*IMAGE), normal(*IMAGE), np.float32(-0.7)),
         signs(BIG, BIG, 30),
     ),
+    "constrained_poisson_nll": Case(
+        losses.constrained_poisson_nll,
+        lambda l, v: (
+            -stats.poisson.logpmf(v, v.sum(-1, keepdims=True) * special.softmax(l, axis=-1)).sum(-1)
+        ),
+        (normal(3, 5), np.float32(generator.integers(0, 4, (3, 5)) + [1, 0, 0, 0, 0])),
+        [(l, v) for l in (-BIG, BIG) for v in (0.0, 255.0)],
+        argnums=(0,),
+    ),
+    "multinomial_nll": Case(
+        losses.multinomial_nll,
+        lambda l, v: (
+            -np.array(
+                [
+                    stats.multinomial.logpmf(row, row.sum(), p)
+                    for row, p in zip(v, special.softmax(l, axis=-1), strict=True)
+                ]
+            )
+        ),
+        (normal(3, 5), np.float32(generator.integers(0, 4, (3, 5)))),
+        [(l, v) for l in (-BIG, BIG) for v in (0.0, 255.0)],
+        argnums=(0,),
+    ),
+    "words_nll": Case(
+        losses.words_nll,
+        lambda l, v: -(v * np.log(special.softmax(l, axis=-1))).sum(-1),
+        (normal(3, 5), np.float32(generator.integers(0, 4, (3, 5)))),
+        [(l, v) for l in (-BIG, BIG) for v in (0.0, 255.0)],
+    ),
     "half_squared_error": Case(
         losses.half_squared_error,
         lambda x, m: 0.5 * ((x - m) ** 2).sum((1, 2, 3)),
         (normal(*IMAGE), normal(*IMAGE)),
         signs(BIG, BIG),
+    ),
+    "categorical_nll": Case(
+        losses.categorical_nll,
+        lambda l, x: (
+            -np.log(
+                np.take_along_axis(
+                    special.softmax(l, -1), np.rint(3 * x)[..., None].astype(int), -1
+                )
+            ).sum((1, 2, 3, 4))
+        ),
+        (2 * normal(*IMAGE, 4), grid(*IMAGE)),
+        [(l, x) for l in (-BIG, BIG) for x in (0.0, 2 / 3, 1.0)],
+        argnums=(0,),
     ),
     "logistic_mixture_nll": Case(
         functools.partial(losses.logistic_mixture_nll, levels=4),

@@ -13,7 +13,8 @@ from jaxae.losses import likelihood
 from jaxae.losses.likelihood import MIN_LOG_SCALE, NAMES
 
 SHAPE = (2, 3, 2)
-CHANNELS = {"bernoulli": 2, "gaussian": 2, "gaussian_learned": 4, "logistic_mixture": 5 * 6}
+CHANNELS = {"bernoulli": 2, "gaussian": 2, "gaussian_learned": 4, "logistic_mixture": 5 * 6,
+            "categorical": 2 * 4}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,6 +59,19 @@ def test_gaussians_charge_what_scipy_charges():
     )
 
 
+def test_categorical_sums_to_one_and_agrees_with_its_mean_and_samples():
+    made, n = likelihood("categorical", (1, 1, 1), levels=4), 50_000
+    outputs = np.float32([0.3, -1.0, 2.0, 0.1])
+    p = special.softmax(np.float64(outputs))
+    every = np.float32(np.arange(4) / 3).reshape(4, 1, 1, 1)
+    nll = made.nll(np.tile(outputs, (4, 1, 1, 1)), every)
+    np.testing.assert_allclose(np.exp(-nll), p, rtol=1e-5)
+    np.testing.assert_allclose(made.mean(outputs), [p @ np.arange(4) / 3], rtol=1e-5)
+    drawn = made.sample(jnp.tile(outputs, (n, 1)), jax.random.key(3))
+    counts = np.bincount(np.rint(3 * np.asarray(drawn)[:, 0]).astype(int), minlength=4)
+    assert np.all(np.abs(counts / n - p) < 5 * np.sqrt(p * (1 - p) / n))
+
+
 def test_learned_scale_has_a_floor():
     made = likelihood("gaussian_learned", (1, 1, 1))
     x, outputs = jnp.zeros((1, 1, 1)), jnp.array([[[0.0, -1e4]]])
@@ -93,6 +107,7 @@ def test_samples_have_the_mean_and_the_spread(name):
         ("poisson", {}, ["likelihood", "'poisson'", *NAMES]),
         ("logistic_mixture", {"levels": 0}, ["likelihood", "logistic_mixture", "grid", "levels=0"]),
         ("logistic_mixture", {"levels": 1}, ["grid", "levels=1"]),
+        ("categorical", {"levels": 0}, ["likelihood", "categorical", "grid", "levels=0"]),
         ("logistic_mixture", {"mixtures": 0}, ["mixtures"]),
         ("gaussian", {"scale": 0.0}, ["scale"]),
         ("gaussian", {"scale": math.nan}, ["scale"]),

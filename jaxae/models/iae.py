@@ -1,0 +1,385 @@
+"""IAE: an autoencoder without a pixel loss, in which both conditionals are only sampled from.
+
+Makhzani 2018, arXiv:1805.09804. No code of the author is public and the paper's body was not at
+hand: the losses follow from its definitions, sizes and rates are ours or recalled.
+
+x [B,H,W,C] image; z = f(x, e) [B,Z] the global code, e noise or none; x^ = g(z, n) the
+reconstruction, whose noise n [B,N] is the local code; T(x, z) the pair critic's logit, positive
+where it believes in data; S(z) the code critic's, positive where it believes in the prior. With
+q(x, z) the pairs (x, z) and r(x, z) the pairs (x^, z) of the same z
+
+    E log p(x)  >=  -KL(q(x,z) || r(x,z)) - KL(q(z) || p(z)) - H(x)
+
+and two GANs estimate the two divergences. A step in turn, all on one draw of x, e, n:
+
+    critic_pair    mean softplus(-T(x, z)) + mean softplus(T(x^, z))
+    critic_code    mean softplus(-S(z')) + mean softplus(S(z)), z' ~ p(z)
+    decoder        makes x^ pass for x beside z
+    encoder        closes the same gap from the side of z, and makes z pass for z'
+    supervised     cross-entropy of y on labelled images (semisupervised); moves the encoder
+
+What decoder and encoder pay is `recon_gan` (`iae_games`). Nothing asks for a copy: any draw from
+q(x|z) is a perfect reconstruction, and nothing asks for a code that says something.
+
+Tasks: plain, z ~ N(0, I) or another prior; clustering, z = y, K class probabilities against one-hot
+draws; semisupervised, K = classes; given, z = the label, without encoder; translation (CycleIAE,
+one direction), z an image of another domain, whose prior is that domain's images. The flipped IAE
+starts from z ~ p(z): x = g(z, n) is judged beside data by critic_image, and (x, z) is told from
+(x, f(x, e)): the encoder remakes, the decoder makes.
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxae import losses, nets
+from jaxae.models import aae_priors
+from jaxae.models.iae_games import pair_game
+from jaxae.models.iae_measures import reconstruction_measures
+from jaxae.models.iae_networks import LEAKY, ConvReader, DenseReader
+from jaxae.models.iae_parts import in_the_other_domain, mean_squared_slope, moving_average
+from jaxae.models.vae import output_start
+from jaxae.training.state import Model, Player, Spec, State, adam, play
+
+CLASSED = ("clustering", "semisupervised")
+LABELLED = ("semisupervised", "given")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every field is a flag of the command line; the line below a field is its help text."""
+
+    task: Literal["plain", "clustering", "semisupervised", "given", "translation"] = "plain"
+    """what the global code is"""
+    flipped: bool = False
+    """start from codes instead of images (FIAE; plain, clustering)"""
+    latent: int = 10
+    """size Z of the global code (plain)"""
+    local: int = 16
+    """size N of the decoder's noise, the local code; 0: a deterministic decoder"""
+    local_warmup: int = 0
+    """steps in which the decoder's noise grows to its full size, so that z is relied on first"""
+    noise: int = 0
+    """size of the encoder's noise; 0: a deterministic encoder"""
+    prior: Literal["gaussian", "mixture", "swiss_roll", "uniform"] = "gaussian"
+    """distribution that the codes shall have (plain)"""
+    prior_scale: float = 1.0
+    """deviation (gaussian), half width (uniform), factor on the others"""
+    clusters: int = 10
+    """classes K of y (clustering)"""
+    domain: Literal["inverted", "rotated", "coarse"] = "coarse"
+    """the other domain, made of every second image of a batch (translation): black for white, a
+    quarter turn to the left, or means of 2x2 pixels"""
+    recon_gan: Literal["ns_both", "ml", "ns_pos", "ns_neg", "js", "rkl"] = "ns_both"
+    """what decoder and encoder pay in the reconstruction game"""
+    code_weight: float = 1.0
+    """weight of the other game (codes against their prior) in what the encoder pays"""
+    r1: float = 0.3
+    """weight gamma of |grad T|^2 / 2 at positive pairs, by the half that is remade (0: off)"""
+    code_r1: float = 0.0
+    """the same weight for the critic of codes, at draws of the prior"""
+    network: Literal["mlp", "conv"] = "mlp"
+    """dense or convolutional networks for images; codes are always judged by a dense one"""
+    widths: tuple[int, ...] = (256, 256)
+    """hidden layers of the dense networks"""
+    conv_width: int = 32
+    """channels of the first convolution, doubled at each halving of the image"""
+    code_scale: float = 1.0
+    """factor on the code where the pair critic sees it (kaiu85's reimplementation: 0.1)"""
+    output: Literal["sigmoid", "linear"] = "sigmoid"
+    """what the decoder's last layer passes through: sigmoid for pixels in [0, 1]"""
+    deviation: float = 0.0
+    """of the normal distribution from which dense weights start; 0: LeCun's choice"""
+    average: float = 0.999
+    """what the moving averages of encoder and decoder keep of themselves at a step; evaluation
+    reads them (0: the networks themselves)"""
+    simultaneous: bool = False
+    """all players move from the same parameters; else in turn, the critics first"""
+    learning_rate: float = 1e-4
+    """rate of encoder and decoder at the first step"""
+    critic_rate: float = 2e-4
+    """rate of the critics at the first step"""
+    supervised_rate: float = 1e-4
+    """rate of the supervised phase at the first step"""
+    beta1: float = 0.5
+    """decay of Adam's first moment, for all"""
+    decay_steps: int = 0
+    """steps in which all rates fall to zero along a cosine (0: constant)"""
+
+    def __post_init__(self):
+        for field, least in (("latent", 1), ("clusters", 2), ("local", 0), ("local_warmup", 0),
+                             ("noise", 0)):  # fmt: skip
+            if getattr(self, field) < least:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
+        for field in ("r1", "code_r1", "code_weight"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field}={getattr(self, field)} must not be negative")
+        if not self.widths:
+            raise ValueError("widths must name at least one hidden layer")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average={self.average} must lie in [0, 1)")
+        if self.flipped and self.task not in ("plain", "clustering"):
+            raise ValueError(f"flipped needs task=plain or task=clustering, task is {self.task}")
+        if self.task == "given" and self.noise:
+            raise ValueError("task=given has no encoder: leave noise=0")
+        if self.task == "translation":
+            if self.network != "mlp":
+                raise ValueError("task=translation has dense networks only: take network=mlp")
+            if self.output != "sigmoid":
+                raise ValueError("task=translation needs pixels in [0, 1]: take output=sigmoid")
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The IAE for images of `spec`.
+
+    Raises:
+        ValueError: a task that needs labels on data without, a prior that does not fit `latent`, a
+            domain that does not fit the images.
+    """
+    task, shape = config.task, (-1, *spec.image_shape)
+    if task in LABELLED and not spec.classes:
+        raise ValueError(f"task={task} needs labels, and this data has none")
+    height, width, _ = spec.image_shape
+    if task == "translation" and config.domain == "coarse" and (height % 2 or width % 2):
+        raise ValueError(f"domain=coarse needs images with even sides, not {height}x{width}")
+    if task == "translation" and config.domain == "rotated" and height != width:
+        raise ValueError(f"domain=rotated needs square images, not {height}x{width}")
+    code_size = _code_size(config, spec)
+    prior_of_z = aae_priors.prior(config.prior, config.latent, config.prior_scale)
+    network, players = _networks(config, spec), _players(config)
+    critics, makers = losses.game("non_saturating"), pair_game(config.recon_gan)
+    marginal = "critic_image" if config.flipped else "critic_code"
+    squash = jax.nn.sigmoid if config.output == "sigmoid" else lambda x: x
+
+    # -- the parts -----------------------------------------------------------------------------
+
+    def inferred(p, x, eps):
+        """z = f(x, e) [B,Z], and what the encoder's last layer says."""
+        raw = network(p, {}, "enc", x, eps)
+        if task in CLASSED:
+            return jax.nn.softmax(raw), raw
+        return (jax.nn.sigmoid(raw) if task == "translation" else raw), raw
+
+    def rendered(p, z, n):
+        """g(z, n) [B,H,W,C]."""
+        return squash(network(p, {}, "dec", jnp.concatenate([z, n], axis=-1))).reshape(shape)
+
+    def told(p, x, z):
+        """T [B] of pairs."""
+        return network(p, {}, "critic_pair", x, config.code_scale * z)[..., 0]
+
+    def judged(p, made):
+        """The other critic's logit [B]: of codes, or flipped of images."""
+        if config.flipped:
+            return network(p, {}, marginal, made, jnp.zeros((made.shape[0], 0)))[..., 0]
+        return network(p, {}, marginal, made)[..., 0]
+
+    # -- the contract --------------------------------------------------------------------------
+
+    def init(rng):
+        x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, code_size))
+        examples = {
+            "enc": (x, jnp.zeros((1, config.noise))),
+            "dec": jnp.zeros((1, code_size + config.local)),
+            "critic_pair": (x, z),
+            "critic_code": z,
+            "critic_image": (x, jnp.zeros((1, 0))),
+        }
+        params, _ = network.init(rng, **examples)
+        opt = {
+            name: player.tx.init({net: params[net] for net in player.owns})
+            for name, player in players.items()
+        }
+        return State(jnp.int32(0), params, opt, {"average": moving_average(config.average, params)})
+
+    def step(state, batch, rng, axis_name=None):
+        x, keys = batch["image"], jax.random.split(rng, 4)
+        if task == "translation":  # every second image, so that devices agree on who is what
+            x, other = x[0::2], in_the_other_domain(config.domain, x[1::2])
+        n = x.shape[0]
+        eps = jax.random.normal(keys[0], (n, config.noise))
+        local = grown(state) * jax.random.normal(keys[1], (n, config.local))
+        drawn = other if task == "translation" else prior(keys[2], n)
+        if task == "semisupervised":
+            if "supervised" not in batch:
+                raise ValueError(
+                    "task=semisupervised needs labelled examples beside each batch: set "
+                    "labels_batch (and labels, how many there are)"
+                )
+            few = batch["supervised"]
+            few_eps = jax.random.normal(keys[3], (few["image"].shape[0], config.noise))
+
+        def pairs(p):
+            """The positive pair, the negative one, and what the other critic judges."""
+            if config.flipped:
+                made = rendered(p, drawn, local)
+                return (made, drawn), (made, inferred(p, made, eps)[0]), made
+            z = one_hot(batch["label"]) if task == "given" else inferred(p, x, eps)[0]
+            return (x, z), (rendered(p, z, local), z), z
+
+        def critic_pair(p, stats):
+            positive, negative, _ = pairs(p)
+            cost = jnp.mean(critics.real(told(p, *positive)))
+            cost += jnp.mean(critics.fake(told(p, *negative)))
+            total = cost + 0.5 * config.r1 * slope(p, positive) if config.r1 else cost
+            return total, ({"critic_pair": cost}, stats)
+
+        def slope(p, positive):
+            """|grad T|^2 by the half of a pair that is remade: the image, flipped the code."""
+            image, code = positive
+            if config.flipped:
+                return mean_squared_slope(lambda z: told(p, image, z), code)
+            return mean_squared_slope(lambda x: told(p, x, code), image)
+
+        def critic_marginal(p, stats):
+            made = pairs(p)[2]
+            real = x if config.flipped else drawn
+            cost = jnp.mean(critics.real(judged(p, real))) + jnp.mean(critics.fake(judged(p, made)))
+            total, weight = cost, config.r1 if config.flipped else config.code_r1
+            if weight:
+                total += 0.5 * weight * mean_squared_slope(lambda real: judged(p, real), real)
+            return total, ({marginal: cost}, stats)
+
+        def remaker(p, stats):
+            cost = jnp.mean(makers.remaker(told(p, *pairs(p)[1])))
+            return cost, ({"encoder" if config.flipped else "decoder": cost}, stats)
+
+        def maker(p, stats):
+            positive, negative, made = pairs(p)
+            cost = jnp.mean(makers.maker(told(p, *positive), told(p, *negative)))
+            cost += config.code_weight * jnp.mean(makers.marginal(judged(p, made)))
+            return cost, ({"decoder" if config.flipped else "encoder": cost}, stats)
+
+        def supervised(p, stats):
+            logits = inferred(p, few["image"], few_eps)[1]
+            cost = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, few["label"]))
+            return cost, ({"supervised": cost}, stats)
+
+        last = ("encoder", "decoder") if config.flipped else ("decoder", "encoder")
+        turns = {"critic_pair": critic_pair, marginal: critic_marginal, last[0]: remaker,
+                 last[1]: maker, "supervised": supervised}  # fmt: skip
+        turns = {name: loss for name, loss in turns.items() if name in players}
+        params, opt, _, metrics = play(
+            players, turns, state.params, state.opt, {}, axis_name, config.simultaneous
+        )
+        average = moving_average(config.average, params, state.extra["average"], state.step)
+        state = state.replace(
+            step=state.step + 1, params=params, opt=opt, extra={"average": average}
+        )
+        return state, metrics | {"loss": metrics["decoder"]}
+
+    def grown(state):
+        """Deviation of the decoder's noise."""
+        if not config.local_warmup:
+            return 1.0
+        return jnp.minimum(1.0, (1.0 + state.step) / config.local_warmup)
+
+    def one_hot(labels):
+        return jax.nn.one_hot(labels, spec.classes)
+
+    def learnt(state):
+        """The parameters that evaluation reads."""
+        return state.params | state.extra["average"]
+
+    def read(state, x, rng):
+        return inferred(learnt(state), x, jax.random.normal(rng, (x.shape[0], config.noise)))
+
+    def encode(state, x, rng):
+        return read(state, x, rng)[0]
+
+    def code_of(state, batch, rng):
+        return one_hot(batch["label"]) if task == "given" else encode(state, batch["image"], rng)
+
+    def decode(state, z, rng):
+        """A draw: the decoder's noise is fresh."""
+        n = grown(state) * jax.random.normal(rng, (z.shape[0], config.local))
+        return rendered(learnt(state), z, n)
+
+    def evaluate(state, batch, rng):
+        """`loss`: half the squared error of one reconstruction, summed over pixels.
+
+        A convention and no measure of success: where the game ends a reconstruction is another draw
+        from q(x|z), and its error twice what the best autoencoder with the same codes has.
+        """
+        of_code, of_image = jax.random.split(rng)
+        back = decode(state, code_of(state, batch, of_code), of_image)
+        error = losses.half_squared_error(back, batch["image"])
+        return {"loss": error, "mse": 2 * error / batch["image"][0].size}
+
+    def assess(state, data, rng):
+        categorical = task in (*CLASSED, "given")
+        return reconstruction_measures(code_of, decode, state, data, rng, categorical)
+
+    def prior(rng, n):
+        if task == "plain":
+            return prior_of_z.sample(rng, n)
+        return jax.nn.one_hot(jax.random.randint(rng, (n,), 0, code_size), code_size)
+
+    def sample(state, rng, n):
+        of_z, of_x = jax.random.split(rng)
+        return decode(state, prior(of_z, n), of_x)
+
+    def predict(state, x, rng):
+        return read(state, x, rng)[1]
+
+    free = task != "translation"  # whose prior is data
+    return Model(
+        init,
+        step,
+        evaluate,
+        encode=encode if task != "given" else None,
+        decode=decode,
+        sample=sample if free else None,
+        prior=prior if free else None,
+        predict=predict if task in CLASSED else None,
+        assess=assess,
+    )
+
+
+def _code_size(config: Config, spec: Spec) -> int:
+    pixels = spec.image_shape[0] * spec.image_shape[1] * spec.image_shape[2]
+    sizes = {"plain": config.latent, "clustering": config.clusters, "translation": pixels}
+    return sizes.get(config.task, spec.classes)
+
+
+def _networks(config: Config, spec: Spec) -> nets.Bundle:
+    """enc: x, e -> z; dec: (z, n) -> x; critic_pair: x, z -> T; critic_code or critic_image."""
+    height, width, colours = spec.image_shape
+    start = output_start("bernoulli" if config.output == "sigmoid" else "gaussian", spec, colours)
+    code_size = _code_size(config, spec)
+    if config.network == "mlp":
+        reader = lambda out: DenseReader(config.widths, out, config.deviation)
+        dec = nets.MLP(config.widths[::-1], height * width * colours, LEAKY, start.reshape(-1),
+                       deviation=config.deviation)  # fmt: skip
+    else:
+        reader = lambda out: ConvReader(config.conv_width, out)
+        dec = nets.ConvDecoder(spec.image_shape, colours, config.conv_width, 0, LEAKY,
+                               start.mean((0, 1)))  # fmt: skip
+    found = {"dec": dec, "critic_pair": reader(1)}
+    if config.task != "given":
+        found["enc"] = reader(code_size)
+    if config.flipped:
+        found["critic_image"] = reader(1)
+    elif config.task != "given":
+        found["critic_code"] = nets.MLP(config.widths, 1, LEAKY, deviation=config.deviation)
+    return nets.Bundle(**found)
+
+
+def _players(config: Config) -> dict[str, Player]:
+    """Who moves what."""
+    descent = lambda rate: adam(rate, config.decay_steps, config.beta1)
+    players = {
+        "critic_pair": Player(("critic_pair",), descent(config.critic_rate)),
+        "decoder": Player(("dec",), descent(config.learning_rate)),
+    }
+    if config.task == "given":
+        return players
+    marginal = "critic_image" if config.flipped else "critic_code"
+    players[marginal] = Player((marginal,), descent(config.critic_rate))
+    players["encoder"] = Player(("enc",), descent(config.learning_rate))
+    if config.task == "semisupervised":
+        players["supervised"] = Player(("enc",), descent(config.supervised_rate))
+    return players

@@ -1,0 +1,306 @@
+"""NVAE: a deep hierarchical VAE whose top-down network is shared by inference and generation.
+
+Vahdat & Kautz 2020, arXiv:2007.03898; facts of the networks and of the training from NVlabs/NVAE.
+
+x [B,H,W,C] image; z_l [B,h,w,Z] a latent group, l = 0..L-1 from the coarsest scale to the finest.
+
+    p(z) = prod p(z_l | z_<l)      q(z|x) = prod q(z_l | x, z_<l)
+    loss = D + beta(t) sum_l kappa_l KL_l + lambda (sum of spectral norms + sum of max |gain|)
+
+in nats per image. q is relative to p: N(m_p + dm, s_p * ds). beta rises in the first 30 % of the
+steps; while it does, kappa charges more where more nats are spent. One player owns both towers.
+`evaluate` and `log_weight` use the plain sum, and the batch statistics of training; samples come
+from the prior with batch statistics of their own (`readjust`).
+
+Deviations: sides are padded with black to what the halvings need, and the likelihood is cropped
+back, for images of any size; the output bias begins at the mean image; the readjusted statistics
+are those of one large batch, where the official code averages over 500 batches of 16 with a memory
+of twenty; the logistic mixture sums to one (the official one counts the second-highest of 256
+values as an edge).
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxae import losses, nets
+from jaxae.models.nvae_cells import drawn_kernels
+from jaxae.models.nvae_networks import Hierarchy, Layout
+from jaxae.models.vae import output_start
+from jaxae.training.state import Model, Spec, State, adam, descend, gathered
+
+FIRST_ITERATIONS, ITERATIONS = 40, 4  # of the power method, in the first step and later
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every field is a flag of the command line; the line below a field is its help text."""
+
+    groups: tuple[int, ...] = (2, 2)
+    """latent groups per scale, from the coarsest to the finest"""
+    latent: int = 4
+    """channels Z of a group"""
+    width: int = 16
+    """channels after the first convolution, doubled at each halving"""
+    blocks: int = 1
+    """halvings of the image before the finest scale"""
+    block_cells: int = 2
+    """cells for each of these halvings"""
+    cells: int = 1
+    """cells before each group, in both towers"""
+    flows: int = 0
+    """pairs of volume-preserving flow cells on each group's posterior; rates are then estimates"""
+    residual: bool = True
+    """posteriors are relative to their priors"""
+    likelihood: Literal["bernoulli", "gaussian", "logistic_mixture"] = "bernoulli"
+    """distribution of a pixel"""
+    scale: float = 0.1
+    """standard deviation of a pixel (gaussian)"""
+    mixtures: int = 10
+    """components of the logistic mixture"""
+    warmup: float = 0.3
+    """share of decay_steps (or of warmup_steps) in which the rate's weight rises to 1; 0: off"""
+    balance: bool = True
+    """while the rate's weight rises, charge more where more nats are spent"""
+    spectral: float = 1e-2
+    """lambda, weight of the spectral norms and of the batch norms' largest gains"""
+    spectral_start: float = 0.0
+    """weight where beta is zero, falling geometrically to lambda as beta rises (0: constant)"""
+    readjust: int = 256
+    """images drawn to renew the decoder's batch statistics before sampling (0: keep training's)"""
+    temperature: float = 1.0
+    """factor on the prior's deviations in samples"""
+    optimiser: Literal["adamax", "adam"] = "adamax"
+    """adamax: with eps 1e-3 and weight decay in the gradient, as published"""
+    learning_rate: float = 1e-2
+    """the rate after its own warm-up"""
+    rate_warmup: int = 100
+    """steps in which adamax's rate rises from zero"""
+    weight_decay: float = 3e-4
+    """adamax: times the weights, added to the gradient"""
+    decay_steps: int = 3000
+    """T: steps after which the rate has fallen to a hundredth (adamax) or to zero along a cosine"""
+
+    def __post_init__(self):
+        for field in ("latent", "width", "block_cells", "cells", "decay_steps", "mixtures"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        for field in ("blocks", "flows", "readjust", "spectral", "spectral_start", "rate_warmup"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field}={getattr(self, field)} must not be negative")
+        if not self.groups or min(self.groups) < 1:
+            raise ValueError(f"groups={self.groups} must name at least one group for each scale")
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup={self.warmup} is a share of decay_steps, in [0, 1]")
+        if self.spectral_start and not self.spectral:
+            raise ValueError("spectral_start falls to spectral, which is 0: set spectral too")
+        if self.optimiser == "adamax" and self.rate_warmup >= self.decay_steps:
+            raise ValueError(
+                f"rate_warmup={self.rate_warmup} must be less than decay_steps={self.decay_steps}"
+            )
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The NVAE for images of `spec`.
+
+    Raises:
+        ValueError: a likelihood that the data's levels cannot take.
+    """
+    pixel = losses.likelihood(
+        config.likelihood, spec.image_shape, levels=spec.levels, scale=config.scale,
+        mixtures=config.mixtures,
+    )  # fmt: skip
+    layout = _layout(config, spec)
+    border = [(a - b) // 2 for a, b in zip(layout.image[:2], spec.image_shape[:2], strict=True)]
+    start = output_start(config.likelihood, spec, pixel.channels).mean((0, 1))
+    build = lambda **how: Hierarchy(
+        layout, pixel.channels, config.residual, config.flows, out_bias=start, **how
+    )
+    network, in_one_pass = build(), build(momentum=0.0)
+    shapes, alpha = layout.code_shapes(), losses.group_weights(config.groups)
+    tx = _optimiser(config)
+
+    def padded(x):
+        rest = [a - b - c for a, b, c in zip(layout.image, spec.image_shape, border, strict=False)]
+        return jnp.pad(x, ((0, 0), (border[0], rest[0]), (border[1], rest[1]), (0, 0)))
+
+    def cropped(out):
+        (top, left), (height, width) = border, spec.image_shape[:2]
+        return out[:, top : top + height, left : left + width]
+
+    def noises(rng, n):
+        keys = jax.random.split(rng, len(shapes))
+        return [jax.random.normal(k, (n, *s)) for k, s in zip(keys, shapes, strict=True)]
+
+    def variables(state):
+        return {"params": state.params, "batch_stats": state.extra["stats"]}
+
+    def rates(groups):
+        """KL_l [B,L]: exact, or with flows the estimate from one sample."""
+        if not config.flows:
+            kl = [
+                losses.kl_diagonal_gaussians_per_dimension(
+                    g.q.mean, 2 * jnp.log(g.q.deviation), g.p.mean, 2 * jnp.log(g.p.deviation)
+                ).sum((1, 2, 3))
+                for g in groups
+            ]
+        else:
+            kl = [_log_normal(g.z_0, g.q) - _log_normal(g.z, g.p) for g in groups]
+        return jnp.stack(kl, axis=-1)
+
+    # -- the contract --------------------------------------------------------------------------
+
+    def init(rng):
+        of_network, of_vectors = jax.random.split(rng)
+        x = jnp.zeros((1, *layout.image))
+        still = [jnp.zeros((1, *shape)) for shape in shapes]
+        of_start, of_kernels = jax.random.split(of_network)
+        found = network.init(of_start, x, still, method="infer")
+        params = drawn_kernels(of_kernels, found["params"])
+        vectors = nets.start_vectors(of_vectors, found["weights"])
+        extra = {"stats": found["batch_stats"], "vectors": vectors}
+        return State(jnp.int32(0), params, {"autoencoder": tx.init(params)}, extra)
+
+    def step(state, batch, rng, axis_name=None):
+        x = batch["image"]
+        noise = noises(rng, x.shape[0])
+        steps = config.warmup * config.decay_steps
+        passed = state.step - 1e-4 * config.decay_steps
+        beta = jnp.clip(passed / steps, 1e-4, 1.0) if steps else jnp.float32(1.0)
+        penalty_weight = config.spectral
+        if config.spectral_start:
+            first, last = np.log(config.spectral_start), np.log(config.spectral)
+            penalty_weight = jnp.exp((1 - beta) * first + beta * last)
+
+        def loss(p):
+            (out, groups), left = network.apply(
+                {"params": p, "batch_stats": state.extra["stats"]}, padded(x), noise, True,
+                axis_name, method="infer", mutable=["batch_stats", "weights"],
+            )  # fmt: skip
+            distortion = jnp.mean(pixel.nll(cropped(out), x))
+            kl = rates(groups)
+            price = beta * jnp.mean(jnp.sum(kl, axis=-1))
+            if config.balance:
+                kappa = losses.kl_balance(gathered(kl, axis_name), alpha)
+                kappa = jnp.where(beta < 1, kappa, 1.0)
+                price = beta * jnp.mean(jnp.sum(kappa[None] * kl, axis=-1))
+            penalty, vectors = _largest_gains(p), state.extra["vectors"]
+            if config.spectral:
+                rounds = jnp.where(state.step == 0, FIRST_ITERATIONS, ITERATIONS)
+                norms, vectors = nets.spectral_norms(left["weights"], vectors, rounds)
+                penalty += jnp.sum(norms)
+            total = distortion + price + penalty_weight * penalty
+            rate = jnp.mean(jnp.sum(kl, axis=-1))
+            metrics = {
+                "loss": rate + distortion, "rate": rate, "distortion": distortion,
+                "objective": total, "beta": beta, "penalty": penalty,
+            }  # fmt: skip
+            kept = {"stats": left["batch_stats"], "vectors": vectors}
+            return total, (metrics, kept)
+
+        params, opt, (metrics, extra) = descend(
+            loss, tx, state.params, state.opt["autoencoder"], axis_name
+        )
+        opt = {"autoencoder": opt}
+        return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
+
+    def inferred(state, x, noise):
+        out, groups = network.apply(variables(state), padded(x), noise, method="infer")
+        return cropped(out), groups
+
+    def evaluate(state, batch, rng):
+        x = batch["image"]
+        out, groups = inferred(state, x, noises(rng, x.shape[0]))
+        kl, distortion = rates(groups), pixel.nll(out, x)
+        rate = jnp.sum(kl, axis=-1)
+        by_group = {f"rate_{number:02d}": kl[:, number] for number in range(len(shapes))}
+        return {"loss": rate + distortion, "rate": rate, "distortion": distortion} | by_group
+
+    def log_weight(state, x, rng):
+        out, groups = inferred(state, x, noises(rng, x.shape[0]))
+        gain = sum(_log_normal(g.z, g.p) - _log_normal(g.z_0, g.q) for g in groups)
+        return gain - pixel.nll(out, x)
+
+    def encode(state, x, rng):
+        """The posteriors' means down the hierarchy, all groups in one row."""
+        still = [jnp.zeros((x.shape[0], *shape)) for shape in shapes]
+        _, groups = inferred(state, x, still)
+        return jnp.concatenate([g.z.reshape(x.shape[0], -1) for g in groups], axis=-1)
+
+    def decode(state, z, rng):
+        ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
+        parts = zip(jnp.split(z, ends, axis=-1), shapes, strict=True)
+        codes = [part.reshape(-1, *shape) for part, shape in parts]
+        out, _ = network.apply(variables(state), codes, method="render")
+        return pixel.mean(cropped(out))
+
+    def readjusted(state, rng):
+        """Variables with the decoder's statistics over images drawn from the prior."""
+        _, changed = in_one_pass.apply(
+            variables(state), noises(rng, config.readjust), config.temperature, True,
+            method="generate", mutable=["batch_stats"],
+        )  # fmt: skip
+        return variables(state) | {"batch_stats": changed["batch_stats"]}
+
+    def sample(state, rng, n):
+        of_z, of_statistics = jax.random.split(rng)
+        known = readjusted(state, of_statistics) if config.readjust else variables(state)
+        out, _ = network.apply(known, noises(of_z, n), config.temperature, method="generate")
+        return pixel.mean(cropped(out))
+
+    def daydream(state, x, rng):
+        of_z, of_x = jax.random.split(rng)
+        out, _ = inferred(state, x, noises(of_z, x.shape[0]))
+        return pixel.sample(out, of_x)
+
+    return Model(
+        init,
+        step,
+        evaluate,
+        encode=encode,
+        decode=decode,
+        sample=sample,
+        log_weight=log_weight,
+        daydream=daydream,
+    )
+
+
+def _layout(config: Config, spec: Spec) -> Layout:
+    """The towers' sizes, for images padded to a multiple of what the halvings divide by."""
+    factor = 2 ** (config.blocks + len(config.groups) - 1)
+    height, width, colours = spec.image_shape
+    sides = (factor * -(-height // factor), factor * -(-width // factor))
+    return Layout(
+        (*sides, colours), config.groups, config.latent, config.width, config.blocks,
+        config.block_cells, config.cells,
+    )  # fmt: skip
+
+
+def _log_normal(z, normal):
+    """log N(z; mean, deviation^2) over a group: [B,h,w,Z] -> [B] nats."""
+    flat = lambda a: a.reshape(a.shape[0], -1)
+    return losses.gaussian_log_prob(flat(z), flat(normal.mean), flat(2 * jnp.log(normal.deviation)))
+
+
+def _largest_gains(params) -> jax.Array:
+    """The sum over batch norms of their largest |gain|."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return sum(jnp.max(jnp.abs(leaf)) for path, leaf in leaves if path[-1].key == "scale")
+
+
+def _optimiser(config: Config) -> optax.GradientTransformation:
+    if config.optimiser == "adam":
+        return adam(config.learning_rate, config.decay_steps)
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, config.rate_warmup, config.decay_steps,
+        end_value=0.01 * config.learning_rate,
+    )  # fmt: skip
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay),
+        optax.scale_by_adamax(eps=1e-3),
+        optax.scale_by_learning_rate(rate),
+    )

@@ -1,0 +1,135 @@
+"""VQ-VAE: an autoencoder whose code is the nearest rows of a learnt table.
+
+van den Oord, Vinyals & Kavukcuoglu 2017, arXiv:1711.00937; deepmind/sonnet: vqvae.py.
+
+x [B,H,W,C] image; z_e [B,h,w,G,D] what the encoder says; e [G,K,D] the codebooks, one for each of
+the G codes of a place; k [B,h,w,G] the nearest rows; z_q [B,h,w,G,D] = e_k. With sg = stop-gradient
+
+    loss = -log p(x | z_q) / (H W C)  +  |sg[z_e] - e_k|^2  +  commitment |z_e - sg[e_k]|^2
+
+Player `autoencoder` owns encoder, decoder and the codebooks. The first term reaches the encoder as
+if z_q were z_e, and no codebook; the second moves codebooks alone (or, codebook=ema, they are
+moving averages of what chose them, and the term is gone); the third moves the encoder alone.
+Squared distances are averaged over places and codes, and over D (distances=mean) or not (sum).
+
+Stage two: player `prior` fits p(k), a gated PixelCNN, to the codes of an encoder that has come to
+rest. A code costs log K nats before, and -log p(k) after. The posterior is deterministic, so
+
+    -log p(x) <= distortion + rate,  distortion = -log p(x | z_q),  rate = -log p(k), nats per image
+
+`encode` gives z_e: codes are mixed before they are quantised. Objective and stages are in
+`vqvae_stages`, the networks in `vqvae_networks`; `vqvae_audio` is the same for signals.
+Deviations: the distortion is divided by H W C in training, since the published weight between the
+terms is not known in our units; codebooks begin as vectors of the first batch, with counts of one
+(the paper's do not; see `codebook.moving_average` for what happens otherwise).
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxae import losses
+from jaxae.models.vae import output_start
+from jaxae.models.vqvae_networks import CodePrior, Decoder, Encoder, map_sizes
+from jaxae.models.vqvae_stages import Parts, Quantised, assemble
+from jaxae.training.state import Model, Spec, adam
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Quantised):
+    """Every field is a flag of the command line; the line below a field is its help text."""
+
+    halvings: int = 2
+    """convolutions of stride 2 between image and codes"""
+    conv_width: int = 64
+    """channels; the layer next to the image has half as many where another follows"""
+    conv_blocks: int = 2
+    """residual blocks of encoder and decoder"""
+    block_width: int = 0
+    """channels within a residual block; 0: as conv_width"""
+    extra_conv: bool = False
+    """a 3x3 convolution before the encoder's residual blocks (public code)"""
+    likelihood: Literal["bernoulli", "gaussian", "logistic_mixture", "categorical"] = "bernoulli"
+    """distribution of a pixel; categorical is a softmax over its levels"""
+    scale: float = 0.1
+    """standard deviation of a pixel (gaussian)"""
+    mixtures: int = 5
+    """components of the logistic mixture"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for field in ("halvings", "conv_width", "mixtures"):
+            self._at_least(field, 1)
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The VQ-VAE for images of `spec`.
+
+    Raises:
+        ValueError: images too small for `halvings`, a likelihood that the data cannot take.
+    """
+    pixel = losses.likelihood(
+        config.likelihood,
+        spec.image_shape,
+        levels=spec.levels,
+        scale=config.scale,
+        mixtures=config.mixtures,
+    )
+    size = map_sizes(spec.image_shape[:2], config.halvings)[-1]
+    bias = None  # a softmax begins uniform, the others at the mean image
+    if config.likelihood != "categorical":
+        bias = output_start(config.likelihood, spec, pixel.channels).mean((0, 1))
+    of_convolutions = (config.halvings, config.conv_width, config.conv_blocks, config.block_width)
+    encoder = Encoder(*of_convolutions, config.groups, config.code_width, config.extra_conv)
+    decoder = Decoder(spec.image_shape[:2], *of_convolutions, pixel.channels, bias)
+    prior = CodePrior(
+        config.codes,
+        config.groups,
+        config.prior_width,
+        config.prior_layers,
+        head=config.prior_head,
+    )
+
+    def init(rng):
+        of_encoder, of_decoder, of_prior = jax.random.split(rng, 3)
+        z = jnp.zeros((1, *size, config.groups, config.code_width))
+        return {
+            "enc": encoder.init(of_encoder, jnp.zeros((1, *spec.image_shape)))["params"],
+            "dec": decoder.init(of_decoder, z)["params"],
+            "prior": prior.init(of_prior, jnp.zeros(z.shape[:-1], jnp.int32))["params"],
+        }
+
+    def outputs(p, z_q):
+        """The likelihood's parameters at every pixel."""
+        return decoder.apply({"params": p["dec"]}, z_q)
+
+    def costs(p, z_q, batch):
+        out, x = outputs(p, z_q), batch["image"]
+        squares = jnp.square(pixel.mean(out) - x)
+        return {
+            "distortion": pixel.nll(out, x),
+            "squared_error": jnp.mean(squares, axis=(1, 2, 3)),
+        }
+
+    parts = Parts(
+        init,
+        encoded=lambda p, x: encoder.apply({"params": p["enc"]}, x),
+        costs=costs,
+        shown=lambda p, z_q, rng: pixel.mean(outputs(p, z_q)),
+        logits=lambda p, k: prior.apply({"params": p["prior"]}, k),
+        drawn=lambda p, n, rng: prior.sample({"params": p["prior"]}, n, size, rng),
+        size=size,
+        dims=math.prod(spec.image_shape),
+        # Grey levels have no probability under a Bernoulli.
+        is_mass=config.likelihood in ("categorical", "logistic_mixture")
+        or (config.likelihood == "bernoulli" and spec.levels == 2),
+        needs_label=False,
+    )
+    tx = {
+        "autoencoder": adam(config.learning_rate, config.decay_steps),
+        "prior": adam(config.prior_learning_rate, config.prior_decay_steps),
+    }
+    return assemble(config, parts, tx)

@@ -1,0 +1,35 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxae import losses
+
+
+@pytest.mark.parametrize(
+    ("groups", "alpha"),
+    [((5, 10), [1] * 5 + [2] * 10), ((5, 10, 20), [1] * 5 + [2] * 10 + [4] * 20), ((30,), [1] * 30),
+     ((4, 4, 4, 8, 16), [1] * 4 + [4] * 4 + [16] * 4 + [32] * 8 + [64] * 16)],
+)  # fmt: skip
+def test_weights_of_the_published_hierarchies(groups, alpha):
+    np.testing.assert_allclose(losses.group_weights(groups), alpha)
+
+
+KL = np.array([[1.0, -3.0, 0.0], [3.0, 1.0, 0.0]], np.float32)
+ALPHA = np.array([1.0, 2.0, 2.0])
+
+
+def test_balance_by_hand():
+    """Means of |kl| are 2, 2, 0; with 0.01 and alpha: 2.01, 1.005, 0.005, which sum to 3.02."""
+    kappa = jax.jit(lambda kl: losses.kl_balance(kl, ALPHA))(KL)
+    np.testing.assert_allclose(kappa, np.array([2.01, 1.005, 0.005]) / (3.02 / 3), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(kappa), 1, rtol=1e-6)
+
+
+def test_balance_has_no_gradient():
+    assert not np.any(jax.grad(lambda kl: losses.kl_balance(kl, ALPHA)[0])(jnp.asarray(KL)))
+
+
+def test_balance_refuses_other_shapes():
+    with pytest.raises(AssertionError):
+        losses.kl_balance(KL, ALPHA[:2])

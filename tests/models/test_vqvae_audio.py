@@ -1,0 +1,83 @@
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxae.models import vqvae_audio
+from jaxae.training.state import Spec
+
+SHAPE, LEVELS = (1, 12, 1), 5
+SPEC = Spec(SHAPE, size=16, classes=3, levels=LEVELS, mean=np.full(SHAPE, 0.5, np.float32))
+TINY = vqvae_audio.Config(
+    codes=4, code_width=3, halvings=2, conv_width=4, wavenet_width=4, wavenet_layers=2,
+    wavenet_head=4, prior_width=4, prior_layers=2,
+)  # fmt: skip
+
+
+def batch_of(n=4, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, LEVELS, (n, *SHAPE)).astype(np.float32) / (LEVELS - 1)
+    return {"image": jnp.asarray(x), "index": jnp.arange(n), "label": jnp.arange(n) % 3}
+
+
+@pytest.fixture(scope="module")
+def made():
+    model = vqvae_audio.make(TINY, SPEC)
+    return model, jax.jit(model.init)(jax.random.key(0))
+
+
+def test_the_label_is_heard_and_the_rest_is_as_in_vqvae(made):
+    model, state = made
+    batch, evaluate = batch_of(), jax.jit(model.evaluate)
+    seen = evaluate(state, batch, jax.random.key(1))
+    np.testing.assert_allclose(seen["loss"], seen["rate"] + seen["distortion"], rtol=1e-6)
+    np.testing.assert_allclose(seen["rate_uniform"], 3 * math.log(4), rtol=1e-6)
+    other = evaluate(state, batch | {"label": (batch["label"] + 1) % 3}, jax.random.key(1))
+    assert np.all(np.abs(seen["distortion"] - other["distortion"]) > 1e-4)
+    np.testing.assert_array_equal(seen["rate"], other["rate"])
+    assert model.log_weight is None
+
+
+def test_without_speakers_the_likelihood_is_that_of_the_signal():
+    model = vqvae_audio.make(dataclasses.replace(TINY, speakers=False), SPEC)
+    state, batch = jax.jit(model.init)(jax.random.key(0)), batch_of()
+    seen = jax.jit(model.evaluate)(state, batch, jax.random.key(1))
+    weight = jax.jit(model.log_weight)(state, batch["image"], jax.random.key(2))
+    np.testing.assert_allclose(weight, -seen["loss"], rtol=1e-5)
+
+
+def test_a_code_lasts_for_its_samples():
+    """The decoder's condition at sample t is the code of t // 4."""
+    networks = vqvae_audio._Networks(TINY, SPEC)
+    z_q = jnp.arange(9, dtype=jnp.float32).reshape(1, 1, 3, 1, 3)
+    c = networks.local(z_q)
+    np.testing.assert_array_equal(c[0, :, 0], 3 * (np.arange(12) // 4))
+
+
+def test_spoken_signals_are_draws_in_the_voice_asked_for(made):
+    _, state = made
+    say = jax.jit(vqvae_audio.speak(TINY, SPEC))
+    x, key = batch_of(3)["image"], jax.random.key(5)
+    voices = [np.asarray(say(state, x, jnp.full(3, i), jax.random.clone(key))) for i in (0, 0, 1)]
+    assert voices[0].shape == x.shape
+    np.testing.assert_array_equal(voices[0], voices[1])
+    assert (voices[0] != voices[2]).any()
+    grid = voices[0] * (LEVELS - 1)
+    np.testing.assert_allclose(grid, np.round(grid), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "levels", "message"),
+    [
+        ({"groups": 2}, 5, "groups=2: signals have one code"),
+        ({"halvings": 5}, 5, "halvings=5 is too much for 12 samples"),
+        ({"wavenet_layers": 0}, 5, "wavenet_layers=0 must be at least 1"),
+        ({}, 0, "levels=0: leave dequantise and standardise off"),
+    ],
+)
+def test_what_cannot_be_is_named(fields, levels, message):
+    with pytest.raises(ValueError, match=message):
+        vqvae_audio.make(dataclasses.replace(TINY, **fields), SPEC._replace(levels=levels))

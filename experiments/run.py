@@ -24,7 +24,7 @@ def parse(argv: list[str]):
     what = argv[0] if argv and argv[0] in VERBS else "train"
     parser = argparse.ArgumentParser("run.py", add_help=False, allow_abbrev=False)
     parser.add_argument("--model")
-    parser.add_argument("--preset", default="digits")
+    parser.add_argument("--preset", help="default: the model's first, mostly digits")
     parser.add_argument("--workdir", type=pathlib.Path)
     parser.add_argument("--data-dir")
     parser.add_argument("--checkpoint", choices=["last", "best"], default="last")
@@ -59,6 +59,7 @@ def main(argv: list[str]) -> int:
             from presets import PRESETS
 
             choose("model", words.model, MODELS)
+            words.preset = words.preset or next(iter(PRESETS[words.model]))
             preset = choose("preset", words.preset, PRESETS[words.model])
             about = f"{inspect.getdoc(preset)}\n\n{ALWAYS}"
             name, settings = words.model, from_flags(words.model, preset(), flags, about)

@@ -23,10 +23,12 @@ class Report:
     """training codes that the linear and the nearest-neighbour probe are fitted on"""
     report_batch: int = 250
     """images at a time in the final evaluation"""
+    images: int = 2_000
+    """test images reconstructed, and samples drawn and compared with as many (0: neither)"""
 
     def __post_init__(self):
         for field, value in vars(self).items():
-            if value < (field != "test_examples"):
+            if value < (field not in ("test_examples", "images")):
                 raise ValueError(f"{field}={value} is too small")
 
 

@@ -106,6 +106,7 @@ def assess(run: Run, states: list[State]) -> dict[str, Any]:
                 limit=report.test_examples or None,
                 apart=False,
                 probe_data=run.data.unbinarised,
+                images=report.images,
             )
         )
     return evaluation.combine_seeds(results)

@@ -37,6 +37,7 @@ _CONV = {"latent": 3, "conv_width": 4, "conv_blocks": 1}
 _VQ = {"codes": 6, "code_width": 3, "conv_width": 4, "conv_blocks": 1, "prior_width": 4,
        "prior_layers": 2}  # fmt: skip
 _ACN = _DENSE | {"prior_widths": (8,), "components": 2, "neighbours": 3, "nodes": 4}
+_ACAI = {"scales": 1, "depth": 2, "channels": 2, "learning_rate": 1e-3}
 VARIANTS = {
     "vae": ("vae", _DENSE),
     "vae conv": ("vae", _CONV | {"network": "conv"}),
@@ -44,6 +45,9 @@ VARIANTS = {
     "vae iwae": ("vae", _DENSE | {"iwae_k": 3, "iwae_gradient": "dreg"}),
     "vae free bits": ("vae", _DENSE | {"free_bits": 0.1}),
     "vae capacity": ("vae", _DENSE | {"capacity": 2.0}),
+    "acai": ("acai", _ACAI | {"scales": 2, "side": 9, "critic_depth": 3, "critic_rate": 1e-3}),
+    "acai aae": ("acai", _ACAI | {"method": "aae", "prior_widths": (8,)}),
+    "acai vqvae": ("acai", _ACAI | {"method": "vqvae", "codes": 6, "slots": 2, "hidden": 8}),
     "acn": ("acn", _ACN),
     "acn pixelcnn": (
         "acn",
@@ -64,6 +68,17 @@ VARIANTS = {
     "ae": ("ae", _DENSE | {"tied": True}),
     "ae pretrained": (
         "ae", _DENSE | {"activation": "sigmoid", "init": "rbm", "pretrain_steps": 1},
+    ),
+    "alae": ("alae", _DENSE | {"map_layers": 2, "r1": 0.5}),
+    "alae style": (
+        "alae",
+        {"network": "style", "latent": 3, "conv_width": 2, "conv_most": 4, "map_layers": 1,
+         "centred": True, "r1": 0.2, "style_mixing": 0.5, "norm_floor": 1.0},
+    ),
+    "alae ablated": (
+        "alae",
+        _DENSE | {"reciprocity": "z", "separate": True, "update_f_in_reciprocity": False,
+                  "d_activation": "leaky_relu", "map_layers": 1, "r1": 0.5},
     ),
     "ali": (
         "ali",
@@ -117,8 +132,8 @@ VARIANTS = {
     ),
     "nvae": (
         "nvae",
-        {"groups": (1, 1), "latent": 2, "width": 4, "blocks": 1, "block_cells": 1, "readjust": 8,
-         "optimiser": "adam"},
+        {"groups": (1, 1), "latent": 2, "width": 4, "blocks": 0, "block_cells": 1, "readjust": 8,
+         "optimiser": "adam", "learning_rate": 1e-3},
     ),
     "vaegan": ("vaegan", _DENSE | {"batch_norm": False, "gamma": 0.1, "scale": 0.5}),
     "vaegan conv": (
@@ -132,7 +147,16 @@ VARIANTS = {
     ),
     "vqvae": ("vqvae", _VQ | {"restart": 0.5}),
     "vqvae gradient": ("vqvae", _VQ | {"codebook": "gradient", "groups": 2, "distances": "sum"}),
+    "vqvae audio": (
+        "vqvae_audio",
+        {"codes": 4, "code_width": 3, "halvings": 3, "conv_width": 4, "wavenet_width": 4,
+         "wavenet_layers": 2, "wavenet_head": 4, "prior_width": 4, "prior_layers": 2},
+    ),
 }  # fmt: skip
+
+
+FIRST = list({name: variant for variant, (name, _) in reversed(VARIANTS.items())}.values())
+"""of the variants of each model the first"""
 
 
 def make(variant: str, data: Data, **changes: Any) -> Model:

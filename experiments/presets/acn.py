@@ -54,7 +54,7 @@ def mnist() -> Settings:
     plan = Plan(
         steps=steps, batch_size=64, log_every=25, eval_every=500, save_every=250, eval_examples=500
     )
-    return Settings("mnist", config, plan, BITS, Report(test_examples=2000))
+    return Settings("mnist", config, plan, BITS, Report(test_examples=2000, images=500))
 
 
 def mnist_large() -> Settings:

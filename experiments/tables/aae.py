@@ -17,10 +17,9 @@ from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-from jaxae import evaluation, nets
+from jaxae import evaluation
 from jaxae.data import Options, load
 from jaxae.models import aae_priors
-from jaxae.models.vae import LOG_VAR_BOUND
 
 PUBLISHED = {100: "1.90", 1000: "1.60"}  # per cent on MNIST after 5,000 epochs, recalled
 CODE = 8
@@ -62,7 +61,7 @@ def fit_of_prior(load_as, seeds: int, steps: int) -> str:
     model = make("vae", data, latent=CODE, likelihood="gaussian", scale=0.2, decay_steps=steps)
     states, _ = train(model, data, seeds, steps)
     vae = "VAE, pixel deviation 0.2, its posterior's samples"
-    report(vae, model, states, lambda state: posterior_samples(state, data))
+    report(vae, model, states, lambda state: posterior_samples(model, state, data))
     musts = [
         holds("MSE of the AAE ≤ MSE of as many principal components", error, residual, 4),
         holds("distance to the prior: AAE ≤ VAE", found["AAE"], found[vae], 4),
@@ -76,16 +75,9 @@ def fit_of_prior(load_as, seeds: int, steps: int) -> str:
     return table(title, head, rows) + "\n" + table("What must hold", ("", "", ""), musts)
 
 
-def posterior_samples(state, data, limit: int = 2000) -> np.ndarray:
+def posterior_samples(model, state, data, limit: int = 2000) -> np.ndarray:
     """z ~ q(z|x) of test images: what a VAE's aggregated posterior is made of."""
-    encoder = nets.MLP((256, 256), 2 * CODE)
-
-    def draw(state, batch, rng):
-        out = encoder.apply({"params": state.params["enc"]}, batch["image"])
-        mean, raw = jnp.split(out, 2, axis=-1)
-        log_var = LOG_VAR_BOUND * jnp.tanh(raw / LOG_VAR_BOUND)
-        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(rng, mean.shape)
-
+    draw = lambda state, batch, rng: model.posterior(state, batch["image"], rng)
     return evaluation.over_split(draw, state, data.test, 500, jax.random.key(KEY), limit)
 
 

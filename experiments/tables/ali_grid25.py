@@ -18,6 +18,7 @@ from common import KEY, gather, make, parser, publish, shown, table, train
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from presets import ali as presets
 
+from jaxae import evaluation
 from jaxae.data import Options, load
 from jaxae.data.grid25 import CENTRES, DEVIATION, in_the_plane
 from jaxae.models.ali import POST_HOC
@@ -32,19 +33,6 @@ METHODS = {
 }
 
 
-def coverage(points: np.ndarray) -> dict[str, float]:
-    """Modes and share of samples `[N, 2]` of the plane."""
-    # Equal weights and deviations: the most responsible Gaussian is the nearest.
-    distance = np.linalg.norm(points[:, None] - CENTRES[None], axis=2)
-    nearest, least = distance.argmin(1), distance.min(1)
-    close = np.bincount(nearest[least < 3 * DEVIATION], minlength=len(CENTRES))
-    return {
-        "modes": len(np.unique(nearest)),
-        "strict": int((close >= 20).sum()),
-        "share": float((least < 0.15).mean()),
-    }
-
-
 def measured(model, states, data) -> dict[str, np.ndarray]:
     """What the table shows of each state."""
     raw = load("grid25").train.arrays["image"].astype(np.float64)
@@ -55,7 +43,8 @@ def measured(model, states, data) -> dict[str, np.ndarray]:
 
     def of(state):
         keys = jax.random.split(jax.random.key(KEY), 3)
-        found = coverage(plane(sample(state, keys[0], SAMPLES)))
+        samples = plane(sample(state, keys[0], SAMPLES))
+        found = evaluation.mode_coverage(samples, CENTRES, DEVIATION)
         if encode is None:
             return found
         z = encode(state, images, keys[1])

@@ -13,7 +13,7 @@ from jaxae.data.binary import cifar10, svhn_cropped
 from jaxae.data.digits import digits
 from jaxae.data.folder import folder
 from jaxae.data.grid25 import grid25
-from jaxae.data.idx import idx_set
+from jaxae.data.idx import idx_set, padded_idx_set
 from jaxae.data.lines import line_angles, line_labels, lines, render_lines
 from jaxae.data.newsgroups import newsgroups
 from jaxae.data.ones_twos import ones_twos
@@ -67,6 +67,7 @@ _NAMED: dict[str, tuple[Callable, str]] = {
         "4,500 speech-like signals of eight sounds by four speakers, generated (VQ-VAE)",
     ),
     "mnist": (idx_set, "70,000 handwritten digits 28x28"),
+    "mnist32": (padded_idx_set, "the same, padded with zeros to 32x32 (StyleALAE)"),
     "fashion_mnist": (idx_set, "70,000 pieces of clothing 28x28"),
     "kmnist": (idx_set, "70,000 cursive Japanese characters 28x28"),
     "cifar10": (cifar10, "60,000 colour photographs 32x32 of ten kinds"),

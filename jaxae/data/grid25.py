@@ -6,7 +6,7 @@ Dumoulin et al. 2017, arXiv:1606.00704, section 4.5: means on {-4,-2,0,2,4}^2, s
 
 import numpy as np
 
-from jaxae.data.source import Raw, random_bits
+from jaxae.data.source import Raw, content_bits
 
 CENTRES = np.array([(x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)], np.float64)
 """`[25, 2]` the means, in the order of the labels"""
@@ -27,9 +27,9 @@ def grid25() -> Raw:
 
 def grid_points(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Points `[count, 2]` float64 of the plane, and the Gaussians `[count]` int32 they are from."""
-    labels = (random_bits(count, seed, 0) % np.uint64(len(CENTRES))).astype(np.int32)
+    labels = (content_bits(count, seed, 0) % np.uint64(len(CENTRES))).astype(np.int32)
     # Box and Muller's normal numbers, since those of numpy may differ between its versions.
-    share = [((random_bits(count, seed, i) >> np.uint64(11)) + 0.5) / 2**53 for i in (1, 2)]
+    share = [((content_bits(count, seed, i) >> np.uint64(11)) + 0.5) / 2**53 for i in (1, 2)]
     radius, angle = np.sqrt(-2 * np.log(share[0])), 2 * np.pi * share[1]
     noise = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return CENTRES[labels] + DEVIATION * noise, labels

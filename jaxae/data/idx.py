@@ -33,6 +33,14 @@ def idx_set(name: str, data_dir: Path | None) -> Raw:
     return Raw(*parts, levels=256)
 
 
+def padded_idx_set(name: str, data_dir: Path | None) -> Raw:
+    """`mnist32` and its like: the set of that name without 32, with two rows and columns of zeros
+    around each image, `[32,32,1]`, for networks that want a power of two."""
+    raw = idx_set(name.removesuffix("32"), data_dir)
+    train, test = (np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0))) for x in (raw.train, raw.test))
+    return raw._replace(train=train, test=test)
+
+
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The uint8 array in an idx file, gzipped (by its first two bytes) or plain.
 

@@ -5,7 +5,7 @@ Berthelot, Raffel, Roy & Goodfellow 2018, arXiv:1807.07543; brain-research/acai:
 
 import numpy as np
 
-from jaxae.data.source import Raw, random_bits
+from jaxae.data.source import Raw, content_bits
 
 SIZE = 32
 _RADIUS, _WIDTH = 15.0, 2.0
@@ -27,7 +27,7 @@ def lines() -> Raw:
 
 def line_angles(count: int, seed: int) -> np.ndarray:
     """Uniform angles `[count]` float64 in [0, 2 pi), a pure function of the seed."""
-    return (random_bits(count, seed, 0) >> np.uint64(11)) * (2 * np.pi / 2**53)
+    return (content_bits(count, seed, 0) >> np.uint64(11)) * (2 * np.pi / 2**53)
 
 
 def line_labels(angles: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ an image of one row and two columns.
 import numpy as np
 from scipy.special import ndtri
 
-from jaxae.data.source import Raw, random_bits
+from jaxae.data.source import Raw, content_bits
 
 CENTRE = 3.0  # distance of each kind from the origin
 OFFSET, SPAN = 10.0, 20.0
@@ -27,8 +27,8 @@ def ones_twos() -> Raw:
 
 def kinds_and_detail(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Points `[count, 2]` float64 of the plane, and their kinds `[count]` int32."""
-    kinds = (random_bits(count, seed, 0) % np.uint64(2)).astype(np.int32)
-    shares = [((random_bits(count, seed, i) >> np.uint64(11)) + 0.5) / 2**53 for i in (1, 2)]
+    kinds = (content_bits(count, seed, 0) % np.uint64(2)).astype(np.int32)
+    shares = [((content_bits(count, seed, i) >> np.uint64(11)) + 0.5) / 2**53 for i in (1, 2)]
     points = np.stack([ndtri(share) for share in shares], axis=1)
     points[:, 0] += CENTRE * (2 * kinds - 1)
     return points, kinds

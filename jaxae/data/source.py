@@ -110,6 +110,14 @@ def random_bits(size: int, *key: int) -> np.ndarray:
     return np.random.Philox(key=words).random_raw(size)
 
 
+def content_bits(count: int, seed: int, stream: int) -> np.ndarray:
+    """Random bits of generated data, apart from those of training orders.
+
+    A data set made from the bits that also order it would be seen sorted.
+    """
+    return random_bits(count, seed, 2**62 + stream)
+
+
 def blocks(images: Images) -> Iterator[np.ndarray]:
     """Consecutive positions that cover all images, a bounded number of bytes at a time."""
     count = images.shape[0]

@@ -11,7 +11,7 @@ A signal is an image of one row: mu-law levels of 8 bits. The label is the speak
 
 import numpy as np
 
-from jaxae.data.source import Raw, random_bits
+from jaxae.data.source import Raw, content_bits
 
 RATE, SOUND, SOUNDS = 4000, 128, 8
 """samples per second, samples of a sound, sounds of an utterance"""
@@ -40,10 +40,10 @@ def speech_content(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     The training set is `speech_content(4000, 0)`, the test set `speech_content(500, 1)`. A sound is
     never followed by itself.
     """
-    first = random_bits(count, seed, 0) % np.uint64(KINDS)
-    steps = random_bits(count * (SOUNDS - 1), seed, 1) % np.uint64(KINDS - 1) + np.uint64(1)
+    first = content_bits(count, seed, 0) % np.uint64(KINDS)
+    steps = content_bits(count * (SOUNDS - 1), seed, 1) % np.uint64(KINDS - 1) + np.uint64(1)
     moves = np.concatenate([first[:, None], steps.reshape(count, -1)], axis=1)
-    speakers = random_bits(count, seed, 2) % np.uint64(len(PITCH))
+    speakers = content_bits(count, seed, 2) % np.uint64(len(PITCH))
     return (np.cumsum(moves, axis=1) % KINDS).astype(np.int32), speakers.astype(np.int32)
 
 
@@ -58,7 +58,7 @@ def render_speech(kinds: np.ndarray, speakers: np.ndarray, seed: int) -> np.ndar
     """
     count = len(kinds)
     moments = np.arange(SOUNDS * SOUND) / RATE
-    phase = (random_bits(count * (_TONES + 1), seed, 3) >> np.uint64(11)) * (2 * np.pi / 2**53)
+    phase = (content_bits(count * (_TONES + 1), seed, 3) >> np.uint64(11)) * (2 * np.pi / 2**53)
     phase = phase.reshape(count, -1)
     pitch, shift = PITCH[speakers], SHIFT[speakers]
     # An edge of a sound rises and falls like a cosine.

@@ -66,6 +66,11 @@ class Split:
         self._permutation = functools.lru_cache(maxsize=16)(self._shuffled)
 
     @property
+    def levels(self) -> int:
+        """Values a raw pixel can take, before anything is done to it; 0: continuous."""
+        return self._pipeline.levels
+
+    @property
     def unbinarised(self) -> "Split":
         """The same images with their grey levels in place of bits drawn from them."""
         other = copy.copy(self)

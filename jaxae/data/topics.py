@@ -9,7 +9,7 @@ therefore Bayes' theorem on its counts: `topic_posterior`.
 
 import numpy as np
 
-from jaxae.data.source import Raw, random_bits
+from jaxae.data.source import Raw, content_bits
 
 TOPICS, HEIGHT, WIDTH = 20, 20, 20
 WORDS = HEIGHT * WIDTH
@@ -43,7 +43,7 @@ def word_probabilities() -> np.ndarray:
 
 def documents(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts `[count, WORDS]` int64 and topics `[count]` int32, a pure function of the seed."""
-    labels = (random_bits(count, seed, 0) % np.uint64(TOPICS)).astype(np.int32)
+    labels = (content_bits(count, seed, 0) % np.uint64(TOPICS)).astype(np.int32)
     lengths = _SHORTEST + np.int64(_uniform(count, seed, 1) * (_LONGEST + 1 - _SHORTEST))
     owner = np.repeat(np.arange(count), lengths)
     ends = np.cumsum(word_probabilities(), axis=1)
@@ -68,7 +68,7 @@ def topic_posterior(counts: np.ndarray) -> np.ndarray:
 
 def _uniform(count: int, *key: int) -> np.ndarray:
     """`[count]` float64 in (0, 1)."""
-    return ((random_bits(count, *key) >> np.uint64(11)) + 0.5) / 2**53
+    return ((content_bits(count, *key) >> np.uint64(11)) + 0.5) / 2**53
 
 
 def _pages(counts: np.ndarray) -> np.ndarray:

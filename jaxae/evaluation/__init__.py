@@ -8,11 +8,15 @@ from jaxae.evaluation.canvas import image_grid, value_range
 from jaxae.evaluation.classifier import Classifier, train_classifier
 from jaxae.evaluation.clusters import cluster_errors, max_confidence_label_map
 from jaxae.evaluation.codes import encode_split, pixels_of
+from jaxae.evaluation.coverage import mode_coverage
+from jaxae.evaluation.features import FEATURES, Features, features_of, load_features
+from jaxae.evaluation.fidelity import fidelity_table
 from jaxae.evaluation.figures import (
     draw_all,
     draw_daydream,
     draw_interpolations,
     draw_latent_scatter,
+    draw_mixtures,
     draw_reconstructions,
     draw_restorations,
     draw_samples,
@@ -20,9 +24,26 @@ from jaxae.evaluation.figures import (
 )
 from jaxae.evaluation.frechet import frechet_distance, parzen_log_likelihood
 from jaxae.evaluation.hamming import HashTable, ball_size, pack, rank
+from jaxae.evaluation.interpolation import (
+    interpolate,
+    line_scores,
+    score_interpolations,
+    summarise,
+)
+from jaxae.evaluation.kmeans import (
+    kmeans_accuracy,
+    kmeans_scores,
+    kmeans_table,
+    matched_accuracy,
+    normalised_mutual_information,
+    whiten,
+)
 from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
+from jaxae.evaluation.manifolds import precision_and_recall
 from jaxae.evaluation.passes import over_split
+from jaxae.evaluation.path_length import perceptual_path_length
 from jaxae.evaluation.probes import fit_linear_probe, knn_probe, linear_probe, probe_table
+from jaxae.evaluation.reconstruction import reconstruction
 from jaxae.evaluation.report import (
     assess_run,
     combine_seeds,
@@ -36,15 +57,18 @@ from jaxae.evaluation.retrieval import (
     random_hyperplanes,
     retrieval_table,
 )
-from jaxae.evaluation.two_sample import two_sample_test
+from jaxae.evaluation.two_sample import classifier_test, mmd_test, two_sample_test
 
 __all__ = [
+    "FEATURES",
     "Classifier",
+    "Features",
     "HashTable",
     "active_units",
     "assess_run",
     "ball_size",
     "bounds",
+    "classifier_test",
     "cluster_errors",
     "combine_seeds",
     "counts_by_distance",
@@ -52,6 +76,7 @@ __all__ = [
     "draw_daydream",
     "draw_interpolations",
     "draw_latent_scatter",
+    "draw_mixtures",
     "draw_precision_recall",
     "draw_reconstructions",
     "draw_restorations",
@@ -59,25 +84,43 @@ __all__ = [
     "draw_training_curves",
     "encode_split",
     "environment",
+    "features_of",
+    "fidelity_table",
     "fit_linear_probe",
     "flat_rows",
     "frechet_distance",
     "image_grid",
+    "interpolate",
+    "kmeans_accuracy",
+    "kmeans_scores",
+    "kmeans_table",
     "knn_probe",
+    "line_scores",
     "linear_probe",
+    "load_features",
+    "matched_accuracy",
     "max_confidence_label_map",
     "mean_over",
+    "mmd_test",
+    "mode_coverage",
+    "normalised_mutual_information",
     "over_split",
     "pack",
     "parzen_log_likelihood",
+    "perceptual_path_length",
     "pixels_of",
+    "precision_and_recall",
     "probe_table",
     "random_hyperplanes",
     "rank",
+    "reconstruction",
     "retrieval_table",
+    "score_interpolations",
+    "summarise",
     "summary",
     "train_classifier",
     "two_sample_test",
     "value_range",
+    "whiten",
     "write_html",
 ]

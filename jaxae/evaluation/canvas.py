@@ -16,6 +16,7 @@ PALETTE = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933",
            "#ddcc77", "#cc6677", "#882255", "#aa4499", "#000000")  # fmt: skip
 PARTS = {"train": PALETTE[0], "test": PALETTE[6]}
 DPI = 100
+WAVE_ROWS, WAVE_COLUMNS = 48, 84  # pixels of a signal's picture
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -51,6 +52,7 @@ def image_grid(
 
     Args:
         images: `[N,H,W,C]`, row by row; 3 channels are RGB, any other number is averaged to grey.
+            Images of one long row are signals, and drawn as `waveforms`.
         columns: images in a row; the last row may be short.
         path: the PNG file.
         title: what is seen; `note` stands below it, smaller.
@@ -66,7 +68,10 @@ def image_grid(
     images = (np.asarray(images, np.float32) - low) / (high - low)
     if images.shape[-1] != 3:
         images = np.repeat(images.mean(-1, keepdims=True), 3, axis=-1)
-    images = np.rint(255 * np.clip(np.nan_to_num(images), 0, 1)).astype(np.uint8)
+    images = np.clip(np.nan_to_num(images), 0, 1)
+    if images.shape[1] == 1 and images.shape[2] >= 2 * WAVE_COLUMNS:
+        images = waveforms(images)
+    images = np.rint(255 * images).astype(np.uint8)
     if value_range != (0.0, 1.0):
         note = f"{note}{'; ' if note else ''}black to white is {low:.2f} to {high:.2f}"
     count, height, width, _ = images.shape
@@ -105,6 +110,22 @@ def image_grid(
             write(left - 10, y + height / 2, label, fontsize=9, color=FAINT, ha="right")
 
     return write_png(path, (page[1] / DPI, page[0] / DPI), compose)
+
+
+def waveforms(signals: np.ndarray) -> np.ndarray:
+    """Pictures of signals `[N,1,T,C]` in [0, 1], low values at the bottom.
+
+    Returns:
+        `[N, WAVE_ROWS, WAVE_COLUMNS, C]`: white, and black from the least to the greatest value of
+        the T / WAVE_COLUMNS samples of each column.
+    """
+    columns = np.array_split(signals[:, 0], WAVE_COLUMNS, axis=1)
+    level = lambda extreme: np.rint(
+        (WAVE_ROWS - 1) * (1 - np.stack([extreme(c, axis=1) for c in columns], axis=1))
+    )
+    rows = np.arange(WAVE_ROWS)[:, None, None]
+    inside = (rows >= level(np.max)[:, None]) & (rows <= level(np.min)[:, None])
+    return 1.0 - inside
 
 
 def write_png(path: pathlib.Path, size: tuple[float, float], compose) -> pathlib.Path:

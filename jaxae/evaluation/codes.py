@@ -5,10 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxae.evaluation.passes import over_split, spread
 from jaxae.training.state import Model, State
+
+DECODED = 40  # codes at a time: one compilation serves all figures and numbers
 
 
 @functools.lru_cache(maxsize=16)
@@ -46,6 +49,16 @@ def encode_split(
         raise ValueError("the codes hold NaN or infinity: the run has diverged before this state")
     labels = None if split.labels is None else np.asarray(split.labels)
     return codes, None if labels is None else labels[spread(split.size, limit)]
+
+
+def decode_codes(model: Model, state: State, codes: jax.Array, rng: jax.Array) -> np.ndarray:
+    """Images `[N,H,W,C]` of codes `[N, Z]`, `DECODED` at a time, by one key for each such part."""
+    decode, images = jax.jit(model.decode), []
+    for number, first in enumerate(range(0, len(codes), DECODED)):
+        part = codes[first : first + DECODED]
+        padded = jnp.pad(part, ((0, DECODED - len(part)), (0, 0)), mode="edge")
+        images.append(np.asarray(decode(state, padded, jax.random.fold_in(rng, number))))
+    return np.concatenate(images)[: len(codes)]
 
 
 def pixels_of(split: Any, batch_size: int, limit: int | None = None) -> np.ndarray:

@@ -18,13 +18,15 @@ from jaxae.evaluation.canvas import (
     value_range,
     write_png,
 )
-from jaxae.evaluation.codes import encode_split, pixels_of
+from jaxae.evaluation.codes import DECODED, decode_codes, encode_split, pixels_of
+from jaxae.evaluation.fidelity import DRAWN
 from jaxae.training.state import Model, State
 
-COUNT = 40  # images encoded and decoded at a time: one compilation serves several figures
+COUNT = DECODED  # images encoded at a time: one compilation serves several figures
 COLUMNS = 10
 MIXTURES = 8
 CHAINS, LINKS = 8, 10
+MIXED = 3  # images whose styles are exchanged
 POINTS = 2000  # codes in the scatter plot
 
 
@@ -34,7 +36,7 @@ def draw_samples(
     path: pathlib.Path,
     rng: jax.Array,
     *,
-    count: int = 60,
+    count: int = DRAWN,
     value_range: tuple[float, float] = (0.0, 1.0),
 ) -> pathlib.Path:
     """Images that `model.sample` draws from nothing but noise."""
@@ -53,16 +55,6 @@ def _encode(model: Model, state: State, images: jax.Array, rng: jax.Array) -> ja
     return jax.jit(model.encode)(state, jnp.asarray(images), rng)
 
 
-def _decode(model: Model, state: State, codes: jax.Array, rng: jax.Array) -> np.ndarray:
-    """Decodes any number of codes `COUNT` at a time."""
-    decode, images = jax.jit(model.decode), []
-    for number, first in enumerate(range(0, len(codes), COUNT)):
-        part = codes[first : first + COUNT]
-        padded = jnp.pad(part, ((0, COUNT - len(part)), (0, 0)), mode="edge")
-        images.append(np.asarray(decode(state, padded, jax.random.fold_in(rng, number))))
-    return np.concatenate(images)[: len(codes)]
-
-
 def draw_reconstructions(
     model: Model,
     state: State,
@@ -77,7 +69,7 @@ def draw_reconstructions(
     images = np.asarray(images)
     images = images[: max(1, len(images) // COLUMNS) * COLUMNS]
     columns = min(COLUMNS, len(images))
-    back = _decode(model, state, _encode(model, state, images, of_codes), of_images)
+    back = decode_codes(model, state, _encode(model, state, images, of_codes), of_images)
     pairs = [x for i in range(0, len(images), columns) for x in (images[i:][:columns],
                                                                  back[i:][:columns])]  # fmt: skip
     return image_grid(
@@ -144,7 +136,7 @@ def draw_interpolations(
     codes = _encode(model, state, padded, of_codes)[: len(ends)]
     share = jnp.linspace(0, 1, mixtures)[None, :, None]
     mixed = (1 - share) * codes[: len(left), None] + share * codes[len(left) :, None]
-    between = _decode(model, state, mixed.reshape(-1, mixed.shape[-1]), of_images)
+    between = decode_codes(model, state, mixed.reshape(-1, mixed.shape[-1]), of_images)
     between = between.reshape(len(left), mixtures, *between.shape[1:])
     rows = np.concatenate([ends[: len(left), None], between, ends[len(left) :, None]], axis=1)
     percent = [f"{100 * a:.0f} %" for a in np.linspace(0, 1, mixtures)]
@@ -156,6 +148,43 @@ def draw_interpolations(
         note="decoded mixtures of the codes of two images; per cent: share of the right one",
         column_labels=["image", *percent, "image"],
         column_gaps=(0, mixtures),
+        value_range=value_range,
+    )
+
+
+def draw_mixtures(
+    model: Model,
+    state: State,
+    images: np.ndarray,
+    styles: np.ndarray,
+    path: pathlib.Path,
+    rng: jax.Array,
+    *,
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> pathlib.Path:
+    """Images `[R,H,W,C]` down the left, and `[N,H,W,C]` along the top that lend them their styles.
+
+    A block of R rows for each part of the code that `model.mix` exchanges, coarse to fine.
+    """
+    images, styles = np.asarray(images), np.asarray(styles)
+    rows, columns = len(images), len(styles)
+    left, top = np.repeat(images, columns, axis=0), np.tile(styles, (rows, 1, 1, 1))
+    mixed = np.asarray(jax.jit(model.mix)(state, jnp.asarray(left), jnp.asarray(top), rng))
+    blocks = mixed.reshape(len(mixed), rows, columns, *images.shape[1:])
+    empty = np.full_like(styles[:1], value_range[1])
+    page = [empty, styles]
+    for block in blocks:
+        for image, row in zip(images, block, strict=True):
+            page += [image[None], row]
+    parts = [*("coarse", "middle")[: len(blocks) - 1], "fine"]
+    return image_grid(
+        np.concatenate(page),
+        columns + 1,
+        path,
+        title="Style mixing",
+        note="the image at the left, but the named part of its code is that of the image on top",
+        row_labels=["", *(part for part in parts for _ in range(rows))],
+        column_gaps=(0,),
         value_range=value_range,
     )
 
@@ -384,6 +413,10 @@ def draw_all(
         drawn.append(
             draw_restorations(model, state, images, path, keys["dream"], value_range=shown)
         )
+    if model.mix is not None:
+        path = folder / "mixtures.png"
+        left, top = images[:MIXED], images[MIXED : MIXED + COLUMNS]
+        drawn.append(draw_mixtures(model, state, left, top, path, keys["dream"], value_range=shown))
     if model.daydream is not None:
         path = folder / "daydream.png"
         drawn.append(

@@ -24,7 +24,8 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     It is the squared 2-Wasserstein distance of two Gaussians with these moments (Dowson & Landau
     1982). Covariances divide by N - 1, and may be singular: with fewer examples than features
-    they are, and the distance is then biased upwards. Compare sets of equal sizes.
+    they are, and the distance is then biased upwards. Compare sets of equal sizes, by the features
+    of one network (`load_features`), and name it.
 
     Args:
         a: `[N, F]`, and `b` `[M, F]`: features, N and M at least 2; computed in float64.
@@ -63,8 +64,9 @@ def parzen_log_likelihood(
     """Mean log density of test images under a mixture of Gaussians around a model's samples.
 
     log p(x) = log 1/N sum_j N(x; s_j, sigma^2 I) over the samples s_j, with the sigma of `sigmas`
-    that is best on the validation images. Comparable only at one N and one grid of sigmas. Memory
-    beyond the arguments is bounded.
+    that is best on the validation images. Comparable only at one N and one grid of sigmas, and even
+    then no measure of a model's likelihood: k-means centres of the training images score higher
+    than real images (Theis, van den Oord & Bethge 2016). Memory beyond the arguments is bounded.
 
     Args:
         samples: `[N, ...]` images, in [0, 1] where published numbers are compared.

@@ -14,15 +14,19 @@ import numpy as np
 
 from jaxae.evaluation.clusters import cluster_errors
 from jaxae.evaluation.codes import encode_split, of_image
+from jaxae.evaluation.fidelity import SAMPLES, fidelity_table
+from jaxae.evaluation.kmeans import kmeans_table
 from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
 from jaxae.evaluation.passes import over_split, spread
 from jaxae.evaluation.probes import probe_table
+from jaxae.evaluation.reconstruction import reconstruction
 from jaxae.evaluation.retrieval import retrieval_table
-from jaxae.evaluation.two_sample import two_sample_test
+from jaxae.evaluation.two_sample import classifier_test, mmd_test, two_sample_test
 from jaxae.training.state import Model, State
 
 VALIDATION = 10_000  # training images on which clusters get their labels, at most
 CODES = 2000  # test codes compared with the prior, at most
+LEAST_CODES = 4
 
 
 def assess_run(
@@ -38,6 +42,7 @@ def assess_run(
     limit: int | None = None,
     apart: bool = True,
     probe_data: Any = None,
+    images: int = SAMPLES,
 ) -> dict[str, Any]:
     """Everything that can be said about one state on the test set, as plain JSON values.
 
@@ -53,23 +58,32 @@ def assess_run(
         limit: test examples used, evenly spread; None for all.
         apart: as in `mean_over`, for the model's `evaluate`.
         probe_data: what the probes read instead of `data`: the same images in grey levels, say,
-            where the model is trained on binarised ones.
+            where the model is trained on binarised ones. Samples are compared with its test images.
+        images: how many test images are reconstructed, and how many samples are drawn, at most; 0
+            leaves both out, for models that take minutes to draw.
     Returns:
+        what applies of these:
         `data`: what was measured on (name and options, binarisation above all: likelihoods under
         different ones cannot be compared);
         `test`: means and standard errors of the model's `evaluate` (nats, or squared error where
-        the model has no likelihood); `likelihood`: `bounds` and `active_units`, for models with
-        `log_weight`; `probes`: `probe_table`; `prediction`, for models with `predict` on labelled
-        data: `error` (share of test images whose argmax is not the label) and `error_se` where
-        there are as many logits as classes, else `cluster_errors`, with clusters named on
-        `VALIDATION` training images; `retrieval`, for codes of bits: `retrieval_table`;
-        `codes_vs_prior`, for models with `prior` and `encode`:
-        `two_sample_test` of test codes, as `encode` gives them, against as many of the prior
-        (where `encode` gives posterior means these are not the aggregated posterior);
+        the model has no likelihood);
+        `likelihood`: `bounds` and `active_units`, for models with `log_weight`;
+        `probes`: `probe_table`; `clusters`: `kmeans_table`, of labelled data;
+        `retrieval`: `retrieval_table`, for codes of bits;
+        `prediction`, for models with `predict` on labelled data: `error` (share of test images
+        whose argmax is not the label) and `error_se` where there are as many logits as classes,
+        else `cluster_errors`, with clusters named on `VALIDATION` training images;
+        `codes_vs_prior`, for models with `prior` and `encode`: `statistic` and `p_value` of
+        `two_sample_test` (`energy`), `mmd_test` (`mmd`) and `classifier_test` (`classifier`) of
+        test codes against as many of the prior: draws by `posterior` where there are any, so that
+        they are the aggregated posterior, and else what `encode` gives;
+        `reconstruction`: of test images, by `encode` and `decode`;
+        `fidelity`: `fidelity_table`, on data for which there is a feature network;
         `whole_set`: the model's own `assess`.
     """
     keys = jax.random.split(rng, 8)
     of_means, of_bounds, of_codes, of_probes, of_set, of_labels, of_prior, of_search = keys
+    of_clusters, of_images, of_samples = jax.random.split(jax.random.fold_in(rng, 8), 3)
     means = mean_over(model.evaluate, state, data.test, batch_size, of_means, limit, apart)
     result = {"data": _described(data), "test": means}
     if model.log_weight is not None:
@@ -99,23 +113,35 @@ def assess_run(
     )
     if probe_data:
         result["probes"]["data"] = _described(probe_data)
-    searched = retrieval_table(
-        model, state, probe_data or data, batch_size=batch_size, rng=of_search, limit=limit
-    )
-    if searched is not None:
-        result["retrieval"] = searched
+    grey = probe_data or data
+    every = {"batch_size": batch_size, "limit": limit}
+    result["clusters"] = kmeans_table(model, state, grey, rng=of_clusters, **every)
+    result["retrieval"] = retrieval_table(model, state, grey, rng=of_search, **every)
     if model.predict is not None and data.test.labels is not None:
         result["prediction"] = _prediction(model, state, data, batch_size, of_labels, limit)
     if model.prior is not None and model.encode is not None:
         count = min(CODES, limit or CODES)
-        for_codes, for_prior, for_test = jax.random.split(of_prior, 3)
-        codes, _ = encode_split(model, state, data.test, batch_size, for_codes, count)
+        for_codes, for_prior, *for_tests = jax.random.split(of_prior, 5)
+        drawing = model if model.posterior is None else model._replace(encode=model.posterior)
+        codes, _ = encode_split(drawing, state, data.test, batch_size, for_codes, count)
         drawn = np.asarray(model.prior(for_prior, len(codes)))
-        if len(codes) > 1:
-            result["codes_vs_prior"] = two_sample_test(codes, drawn, for_test)
+        if len(codes) >= LEAST_CODES:
+            tests = {"energy": two_sample_test, "mmd": mmd_test, "classifier": classifier_test}
+            result["codes_vs_prior"] = {
+                name: test(codes, drawn, key)
+                for (name, test), key in zip(tests.items(), for_tests, strict=True)
+            }
+    if images:
+        count = min(images, limit or images)
+        result["reconstruction"] = reconstruction(
+            model, state, data, batch_size=batch_size, rng=of_images, limit=count
+        )
+        result["fidelity"] = fidelity_table(
+            model, state, data, grey, batch_size=batch_size, rng=of_samples, count=count
+        )
     if model.assess is not None:
         result["whole_set"] = model.assess(state, data, of_set)
-    return jsonable(result)
+    return jsonable({name: part for name, part in result.items() if part is not None})
 
 
 def _prediction(

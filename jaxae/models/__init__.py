@@ -1,11 +1,29 @@
 """One module per paper: a `Config`, and `make(config, spec) -> Model`."""
 
-from jaxae.models import aae, acn, ae, ali, dae, gan, hashing, iae, nvae, vae, vaegan, vqvae
+from jaxae.models import (
+    aae,
+    acai,
+    acn,
+    ae,
+    alae,
+    ali,
+    dae,
+    gan,
+    hashing,
+    iae,
+    nvae,
+    vae,
+    vaegan,
+    vqvae,
+    vqvae_audio,
+)
 
 MODELS = {
     "aae": aae,
+    "acai": acai,
     "acn": acn,
     "ae": ae,
+    "alae": alae,
     "ali": ali,
     "dae": dae,
     "gan": gan,
@@ -15,13 +33,16 @@ MODELS = {
     "vae": vae,
     "vaegan": vaegan,
     "vqvae": vqvae,
+    "vqvae_audio": vqvae_audio,
 }
 
 __all__ = [
     "MODELS",
     "aae",
+    "acai",
     "acn",
     "ae",
+    "alae",
     "ali",
     "dae",
     "gan",
@@ -31,4 +52,5 @@ __all__ = [
     "vae",
     "vaegan",
     "vqvae",
+    "vqvae_audio",
 ]

@@ -222,6 +222,9 @@ def make(config: Config, spec: Spec) -> Model:
     def encode(state, x, rng):
         return posterior(state.params, x)[0]
 
+    def drawn(state, x, rng):
+        return draw(*posterior(state.params, x), rng)
+
     def decode(state, z, rng):
         return pixel.mean(outputs(state.params, z))
 
@@ -237,7 +240,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def daydream(state, x, rng):
         of_z, of_x = jax.random.split(rng)
-        z = draw(*posterior(state.params, x), of_z)
+        z = drawn(state, x, of_z)
         return pixel.sample(outputs(state.params, z), of_x)
 
     return Model(
@@ -245,6 +248,7 @@ def make(config: Config, spec: Spec) -> Model:
         step,
         evaluate,
         encode=encode,
+        posterior=drawn,
         decode=decode,
         sample=sample,
         prior=prior,

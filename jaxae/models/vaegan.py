@@ -330,6 +330,10 @@ def make(config: Config, spec: Spec) -> Model:
     def encode(state, x, rng):
         return posterior(learnt(state), x, None)[0]
 
+    def drawn(state, x, rng):
+        mean, log_var, _ = posterior(learnt(state), x, None)
+        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(rng, mean.shape)
+
     def decode(state, z, rng):
         return made(learnt(state), "dec", z, None)[0]
 
@@ -351,6 +355,7 @@ def make(config: Config, spec: Spec) -> Model:
         step,
         evaluate,
         encode=encode if encodes else None,
+        posterior=drawn if encodes else None,
         decode=decode,
         sample=sample,
         prior=prior,

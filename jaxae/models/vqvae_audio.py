@@ -101,6 +101,7 @@ class _Networks:
             config.wavenet_layers,
             config.wavenet_stacks,
             head=config.wavenet_head,
+            scale=True,
         )
         self.prior = WaveNet(
             config.codes, config.prior_width, config.prior_layers, head=config.prior_head
@@ -180,15 +181,25 @@ def make(config: Config, spec: Spec) -> Model:
     return assemble(config, parts, tx)
 
 
+def codes_of(config: Config, spec: Spec) -> Callable:
+    """`state, x [B,H,W,C] -> k [B,T']`: the codes of signals."""
+    networks = _Networks(config, spec)
+    return lambda state, x: _quantised(networks, state, x)[1][:, 0, :, 0]
+
+
 def speak(config: Config, spec: Spec) -> Callable:
     """`state, x [B,H,W,C], speaker [B], rng -> x`: what x says, in other voices."""
     networks = _Networks(config, spec)
 
     def say(state: State, x: jax.Array, speaker: jax.Array, rng: jax.Array) -> jax.Array:
-        table = state.extra["table"]
-        if config.codebook == "gradient":
-            table = table + state.params["codebook"]["table"]
-        z_q, _ = codebook.look_up(networks.encoded(state.params, x), table)
-        return networks.spoken(state.params, z_q, speaker, rng)
+        return networks.spoken(state.params, _quantised(networks, state, x)[0], speaker, rng)
 
     return say
+
+
+def _quantised(networks: _Networks, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """z_q and k."""
+    table = state.extra["table"]
+    if networks.config.codebook == "gradient":
+        table = table + state.params["codebook"]["table"]
+    return codebook.look_up(networks.encoded(state.params, x), table)

@@ -9,6 +9,7 @@ condition c [B,T,C], a description of each moment; global condition g [B,S], of 
 Layers double their dilation d. They are matrix products of shifted inputs, not convolutions.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -30,6 +31,8 @@ class WaveNet(nn.Module):
     """features that reach the end past the stack; 0: as `width`"""
     head: int = 0
     """features between the last two layers; 0: as `skip`"""
+    scale: bool = False
+    """levels lie on a scale: their embeddings begin as cosines along it, not at random"""
 
     @nn.nowrap
     def dilations(self) -> list[int]:
@@ -39,7 +42,7 @@ class WaveNet(nn.Module):
     def setup(self):
         gates, skip = 2 * self.width, self.skip or self.width
         each = lambda features, **how: [nn.Dense(features, **how) for _ in self.dilations()]
-        start = nn.initializers.normal(1.0)
+        start = _cosines if self.scale else nn.initializers.normal(1.0)
         self.embedding = self.param("embedding", start, (self.levels, self.width))
         self.now, self.before = each(gates), each(gates, use_bias=False)
         self.local, self.whole = each(gates, use_bias=False), each(gates, use_bias=False)
@@ -126,6 +129,13 @@ class WaveNet(nn.Module):
         first = jnp.full((n,), -1, jnp.int32)
         _, drawn = jax.lax.scan(step, (held, first), (moments, local))
         return jnp.moveaxis(drawn, 0, 1)
+
+
+def _cosines(rng: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Neighbouring levels alike: the first half-waves of a cosine, of mean square 1."""
+    levels, width = shape
+    place, waves = (jnp.arange(levels, dtype=jnp.float32) + 0.5) / levels, jnp.arange(1, width + 1)
+    return math.sqrt(2) * jnp.cos(jnp.pi * place[:, None] * waves[None])
 
 
 def _later(h: jax.Array, moments: int) -> jax.Array:

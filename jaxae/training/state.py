@@ -51,6 +51,8 @@ class Model(NamedTuple):
     Holds `loss`, the number by which the best checkpoint is chosen (lower is better)."""
     encode: Callable | None = None
     """state, x [B,H,W,C], rng -> z [B,Z]: the code that probes and retrieval read"""
+    posterior: Callable | None = None
+    """state, x, rng -> z [B,Z]: a draw from q(z|x), for models whose `encode` gives its mean"""
     decode: Callable | None = None
     """state, z [B,Z], rng -> x [B,H,W,C]: the mean image, or a sample where only that exists"""
     sample: Callable | None = None
@@ -67,6 +69,8 @@ class Model(NamedTuple):
     """state, x, rng -> x': one link of a chain that wanders through image space"""
     restore: Callable | None = None
     """state, x, rng -> seen, restored, both [B,H,W,C]: a damaged image and its repair"""
+    mix: Callable | None = None
+    """state, x, y, rng -> [K,B,H,W,C]: x with the k-th part of its code, coarse to fine, from y"""
     refresh: Callable | None = None
     """state, batch, rng -> State: re-reads training images without a gradient (a code memory,
     batch statistics, a codebook's start); the caller passes over the whole training set"""
@@ -135,7 +139,7 @@ def play(
 
 
 def adam(
-    learning_rate: float, decay_steps: int = 0, beta1: float = 0.9
+    learning_rate: float, decay_steps: int = 0, beta1: float = 0.9, beta2: float = 0.999
 ) -> optax.GradientTransformation:
     """Adam at a constant rate, or with the rate falling to zero along a cosine.
 
@@ -143,10 +147,11 @@ def adam(
         learning_rate: the rate at the first step.
         decay_steps: steps after which the rate is zero; 0 keeps it constant.
         beta1: decay of the first moment.
+        beta2: decay of the second moment.
     """
     if decay_steps:
-        return optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps), beta1)
-    return optax.adam(learning_rate, beta1)
+        return optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps), beta1, beta2)
+    return optax.adam(learning_rate, beta1, beta2)
 
 
 def gathered(tree: Any, axis_name: str | None) -> Any:

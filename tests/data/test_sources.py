@@ -83,7 +83,7 @@ def test_lines_have_the_golden_values(angle, mass, squares, rows, columns, centr
         assert profile @ np.arange(32) / mass == pytest.approx(middle, abs=1e-4)
 
 
-def by_the_card(angle):
+def by_the_rule(angle):
     """One line, pixel by pixel, in the steps of the original (brain-research/acai: lib/data.py)."""
     x0, y0, x1, y1 = 16.0, 16.0, 16 + 15 * np.cos(-angle), 16 + 15 * np.sin(-angle)
     flat = abs(y0 - y1) < abs(x0 - x1)
@@ -109,7 +109,7 @@ def by_the_card(angle):
 
 def test_lines_agree_with_the_pixelwise_algorithm():
     angles = line_angles(200, seed=5)
-    want = np.stack([by_the_card(angle) for angle in angles])
+    want = np.stack([by_the_rule(angle) for angle in angles])
     np.testing.assert_allclose(render_lines(angles), want, atol=1e-9)
 
 
@@ -132,6 +132,17 @@ def test_line_angles_are_uniform_and_labels_are_tenths():
     )
     np.testing.assert_array_equal(angles, line_angles(10_000, seed=0))
     assert (angles != line_angles(10_000, seed=1)).any()
+
+
+@pytest.mark.parametrize("name", ["lines", "grid25", "ones_twos", "topics", "speech"])
+def test_a_batch_of_generated_data_is_of_all_kinds(name):
+    """What makes the data comes from the generator that also shuffles the epochs."""
+    train = load(name).train
+    count = np.bincount(train.labels) / train.size
+    for epoch in range(4):  # the first batch of each
+        rows = train.order(0, epoch * (train.size // 500), 500)
+        shares = np.bincount(train.labels[rows], minlength=len(count)) / 500
+        assert np.abs(shares - count).max() < 5 * np.sqrt(count.max() / 500)
 
 
 def test_lines_data_set():
@@ -187,6 +198,13 @@ def test_idx_files_gzipped_or_not(idx_folder, monkeypatch):
     monkeypatch.delenv("JAXAE_DATA_DIR")
     monkeypatch.setenv("JAXAE_CACHE_DIR", str(idx_folder.parent))
     assert load("mnist").train.size == 6
+
+
+def test_mnist32_has_two_zeros_on_every_side(idx_folder):
+    image = load("mnist32", data_dir=idx_folder.parent).train.arrays["image"]
+    assert image.shape == (6, 6, 6, 1)
+    np.testing.assert_array_equal(image[:, 2:4, 2:4].ravel(), np.arange(24))
+    assert image.sum() == np.arange(24).sum()
 
 
 def flipped(content, place):

@@ -1,11 +1,13 @@
 """The classifier on the digits, whose test accuracy is known to be high, and on plain colours."""
 
+import jax
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from jaxae.data import from_arrays, load
 from jaxae.evaluation import train_classifier
+from jaxae.evaluation.classifier import moved
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,23 @@ def test_larger_images_are_convolved():
     found = train_classifier(from_arrays(train, labels, test, test_labels), steps=30)
     assert found.test_accuracy == 1
     assert found.features(test[:3, ..., None] / np.float32(255)).shape == (3, 128)
+
+
+def test_images_are_moved_each_by_its_own_offset():
+    """A white pixel inside is found at every one of the 9 places around it, and nothing else is."""
+    images = np.zeros((300, 5, 7, 1), np.float32)
+    images[:, 2, 3] = 1
+    found = np.asarray(moved(images, jax.random.key(0), 1))
+    assert found.shape == images.shape
+    np.testing.assert_array_equal(found.sum(axis=(1, 2, 3)), 1)
+    counts = found.sum(axis=0)[1:4, 2:5]
+    assert counts.sum() == 300
+    assert (np.abs(counts - 300 / 9) < 5 * np.sqrt(300 / 9)).all()
+    # From the corner most of them fall out of the image: 4 of 9 places are left.
+    images[:] = 0
+    images[:, 0, 0] = 1
+    kept = np.asarray(moved(images, jax.random.key(1), 1)).sum()
+    assert abs(kept - 300 * 4 / 9) < 5 * np.sqrt(300 * 20 / 81)
 
 
 def test_mistakes_are_named(digits):

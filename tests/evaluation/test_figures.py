@@ -13,12 +13,14 @@ from jaxae.evaluation import (
     draw_daydream,
     draw_interpolations,
     draw_latent_scatter,
+    draw_mixtures,
     draw_reconstructions,
     draw_restorations,
     draw_samples,
     draw_training_curves,
     image_grid,
 )
+from jaxae.evaluation.canvas import waveforms
 from jaxae.evaluation.figures import _principal
 from jaxae.training.state import Model
 
@@ -49,6 +51,17 @@ def test_grid_puts_each_pixel_where_it_belongs(tmp_path):
     assert (seen[54 + 88 + 10, 24 + 88 + 10] == 255).all()  # nothing in the fourth place
 
 
+def test_signals_are_drawn_as_curves():
+    """168 samples, two for each column: a ramp is a diagonal, black between the two values."""
+    ramp = np.repeat(np.linspace(0, 1, 48), 4)[None, None, :168, None]
+    found = waveforms(ramp)
+    assert found.shape == (1, 48, 84, 1)
+    np.testing.assert_array_equal(np.argmin(found[0, :, :, 0], axis=0), 47 - np.arange(84) // 2)
+    np.testing.assert_array_equal((found[0, :, :, 0] == 0).sum(axis=0), 1)
+    jump = np.tile([0.0, 1.0], 84)[None, None, :, None]
+    np.testing.assert_array_equal(waveforms(jump), np.zeros((1, 48, 84, 1)))
+
+
 def test_grid_shows_colours_and_clips(tmp_path):
     images = np.zeros((1, 1, 1, 3)) + np.array([2.0, -1.0, 0.5])
     seen = pixels(image_grid(images, 1, tmp_path / "c.png", title="x"))
@@ -71,6 +84,24 @@ def test_restorations_show_image_damage_and_repair(tmp_path):
         grid, 2, tmp_path / "g.png", title="Restorations",
         note="triples of rows: test images, the same damaged, and what the model makes of that",
         row_labels=["image", "damaged", "restored"], row_gap_every=3,
+    )  # fmt: skip
+    np.testing.assert_array_equal(pixels(path), pixels(same))
+
+
+def test_mixtures_stand_where_their_two_images_cross(tmp_path):
+    """One pixel an image: coarse gives x + y, fine gives x y."""
+    x = np.array([0.2, 0.4], np.float32).reshape(2, 1, 1, 1)
+    y = np.array([0.0, 0.2, 0.6], np.float32).reshape(3, 1, 1, 1)
+    mix = lambda state, x, y, rng: jax.numpy.stack([x + y, x * y])
+    model = Model(None, None, None, mix=mix)
+    path = draw_mixtures(model, None, x, y, tmp_path / "m.png", jax.random.key(0))
+    rows = [[1.0, 0.0, 0.2, 0.6]]
+    for how in (np.add, np.multiply):
+        rows += [[left, *(how(left, top) for top in (0.0, 0.2, 0.6))] for left in (0.2, 0.4)]
+    same = image_grid(
+        np.float32(rows).reshape(-1, 1, 1, 1), 4, tmp_path / "g.png", title="Style mixing",
+        note="the image at the left, but the named part of its code is that of the image on top",
+        row_labels=["", "coarse", "coarse", "fine", "fine"], column_gaps=(0,),
     )  # fmt: skip
     np.testing.assert_array_equal(pixels(path), pixels(same))
 

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from jaxae.data import Options, from_arrays
+from jaxae.data import Options, from_arrays, load
 from jaxae.evaluation import assess_run, combine_seeds, environment, flat_rows, write_html
 from jaxae.evaluation.report import _offset_bits, jsonable
+from jaxae.training.state import Model
 
 
 def assess(linear, model, **options):
@@ -28,13 +29,15 @@ def assess(linear, model, **options):
 def test_a_run_is_assessed_by_all_it_can_do(linear):
     found = assess(linear, linear.model)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    names = ["data", "test", "likelihood", "probes", "codes_vs_prior", "whole_set"]
-    assert list(found) == names
+    names = ["data", "test", "likelihood", "probes", "clusters", "codes_vs_prior"]
+    assert list(found) == [*names, "reconstruction", "whole_set"]
     assert found["data"]["binarise"] == "none"
     assert found["likelihood"]["rate_nats"] == found["test"]["rate"]
     assert found["likelihood"]["images"] == 23
     assert found["likelihood"]["active_units"] == 2
     assert found["probes"]["codes"]["linear_accuracy"] > 0.6
+    assert found["clusters"]["accuracy"] > 0.5
+    assert found["reconstruction"]["images"] == 23
     assert found["whole_set"] == {"images_seen": 23}
     assert found == assess(linear, linear.model)
 
@@ -90,12 +93,46 @@ def test_codes_that_follow_the_prior_and_codes_that_do_not(linear):
     codes = np.asarray(linear.model.encode(linear.poor, images, jax.random.key(0)))
     passing = linear.model._replace(prior=lambda rng, n: codes[::-1][:n])
     moved = linear.model._replace(prior=lambda rng, n: codes[:n] + 3)
-    assert assess(linear, passing)["codes_vs_prior"] == {"statistic": 0.0, "p_value": 1.0}
-    found = assess(linear, moved)["codes_vs_prior"]
-    assert found["p_value"] == pytest.approx(1 / 201)
-    assert found["statistic"] == pytest.approx(
+    same = assess(linear, passing)["codes_vs_prior"]
+    assert list(same) == ["energy", "mmd", "classifier"]
+    assert same["energy"] == {"statistic": 0.0, "p_value": 1.0}
+    assert same["mmd"]["statistic"] <= 0
+    found = assess(linear, moved, images=0)
+    assert "reconstruction" not in found
+    found = found["codes_vs_prior"]
+    assert found["energy"]["p_value"] == found["mmd"]["p_value"] == pytest.approx(1 / 201)
+    assert found["energy"]["statistic"] == pytest.approx(
         2 * cdist(codes, codes + 3).mean() - 2 * cdist(codes, codes).mean(), rel=1e-4
     )
+    assert found["classifier"]["p_value"] < 0.01
+
+
+def test_draws_of_the_posterior_stand_for_the_codes(linear):
+    """`encode` is far from the prior, `posterior` gives the prior's own points."""
+    draw = lambda state, x, rng: jax.numpy.repeat(x.sum(axis=(1, 2, 3))[:, None], 2, axis=1)
+    images = linear.data.test.arrays["image"]
+    sums = np.asarray(draw(None, images, None))
+    model = linear.model._replace(encode=lambda *args: 9 + draw(*args), posterior=draw)
+    model = model._replace(prior=lambda rng, n: sums[:n])
+    assert assess(linear, model, images=0)["codes_vs_prior"]["energy"]["p_value"] == 1
+    found = assess(linear, model._replace(posterior=None), images=0)["codes_vs_prior"]
+    assert found["energy"]["p_value"] < 0.01
+
+
+def test_samples_of_known_data_are_compared_with_its_test_images():
+    """The sampler is the same noise for all; the images are few because `limit` says so."""
+    data = load("digits")
+    model = Model(
+        init=None, step=None, evaluate=lambda state, batch, rng: {"loss": batch["index"]},
+        sample=lambda state, rng, n: jax.random.uniform(rng, (n, 8, 8, 1)),
+    )  # fmt: skip
+    found = assess_run(
+        model, None, None, data, rng=jax.random.key(0), batch_size=90, iwae_samples=1, limit=50,
+        probe_train_limit=100,
+    )  # fmt: skip
+    assert found["fidelity"]["images"] == 50
+    assert found["fidelity"]["samples"]["Frechet distance (digits-features-v1)"] > 1
+    assert "reconstruction" not in found
 
 
 def test_density_of_dequantised_pixels_in_bits_of_the_discrete_ones():

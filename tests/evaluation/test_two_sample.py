@@ -1,4 +1,4 @@
-"""The energy distance against scipy and enumeration; its level and its power."""
+"""Three two-sample tests against scipy, direct sums and enumeration; their level and power."""
 
 import itertools
 
@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
-from scipy.stats import binom, energy_distance
+from scipy.stats import binom, energy_distance, fisher_exact
 
-from jaxae.evaluation import two_sample, two_sample_test
+from jaxae.evaluation import classifier_test, mmd_test, two_sample, two_sample_test
 
 
 def by_pairs(x, y):
@@ -93,3 +93,143 @@ def test_mistakes_are_named():
         two_sample_test(x, x * np.nan, rng)
     with pytest.raises(ValueError, match="permutations is 0"):
         two_sample_test(x, x, rng, permutations=0)
+
+
+def direct_mmd(x, y, bandwidth):
+    """The unbiased estimate as it is defined, in float64."""
+    kernel = lambda a, b: np.exp(-cdist(a, b, "sqeuclidean") / (2 * bandwidth**2))
+    n, m = len(x), len(y)
+    apart = lambda k: (k.sum() - np.trace(k)) / (len(k) * (len(k) - 1))
+    return apart(kernel(x, x)) + apart(kernel(y, y)) - 2 * kernel(x, y).sum() / (n * m)
+
+
+def median_apart(points):
+    distances = cdist(points, points)[np.triu_indices(len(points), 1)]
+    return np.median(distances[distances > 0])
+
+
+@pytest.mark.parametrize("dims", [3, two_sample._BY_DIFFERENCES + 1])
+def test_mmd_against_its_definition(dims):
+    """More rows than a block holds, sets of two sizes, far from the origin, with equal points."""
+    rng = np.random.default_rng(1)
+    x = 100 + rng.normal(size=(two_sample._ROWS + 3, dims)).astype(np.float32)
+    y = np.concatenate([x[:50], 100.2 + rng.normal(size=(60, dims)).astype(np.float32)])
+    bandwidth = median_apart(np.concatenate([x, y]).astype(np.float64))
+    found = mmd_test(x, y, jax.random.key(0), permutations=1)
+    assert found["statistic"] == pytest.approx(direct_mmd(x, y, bandwidth), rel=1e-3, abs=3e-6)
+    given = mmd_test(x, y, jax.random.key(0), permutations=1, bandwidth=0.7)
+    assert given["statistic"] == pytest.approx(direct_mmd(x, y, 0.7), rel=1e-3, abs=3e-6)
+
+
+def test_mmd_of_point_masses_by_hand():
+    """All of x at 0 and all of y at (3, 4): the median distance is 5, so 1 + 1 - 2 exp(-1/2)."""
+    x, y = np.zeros((6, 2)), np.tile([3.0, 4.0], (9, 1))
+    found = mmd_test(x, y, jax.random.key(0), permutations=99)
+    assert found == {"statistic": pytest.approx(2 - 2 * np.exp(-0.5), rel=1e-5), "p_value": 0.01}
+    same = mmd_test(x, x, jax.random.key(0), permutations=99)
+    assert same == {"statistic": pytest.approx(0, abs=1e-6), "p_value": 1}
+
+
+def test_mmd_of_a_set_with_itself_by_hand():
+    """x = y = {0, 1}: the kernel of the pair inside each, and of the four across, with k(1) = e."""
+    e = np.exp(-0.5)
+    x = np.array([[0.0], [1.0]])
+    found = mmd_test(x, x, jax.random.key(0), permutations=3)
+    assert found["statistic"] == pytest.approx(e + e - (2 + 2 * e) / 2, abs=1e-6)
+
+
+def test_mmd_p_value_is_that_of_all_exchanges():
+    points = np.array([[0.0], [1], [3], [2], [5], [6], [6]])
+    bandwidth = median_apart(points)
+    given, as_large = direct_mmd(points[:3], points[3:], bandwidth), 0
+    for chosen in itertools.combinations(range(7), 3):
+        rest = [i for i in range(7) if i not in chosen]
+        as_large += direct_mmd(points[list(chosen)], points[rest], bandwidth) >= given - 1e-9
+    exact = as_large / 35
+    assert 1 <= as_large < 30
+    found = mmd_test(points[:3], points[3:], jax.random.key(2), permutations=4000)
+    assert abs(found["p_value"] - exact) < 5 * np.sqrt(exact * (1 - exact) / 4000) + 1 / 4000
+
+
+def test_bandwidth_of_many_rows_is_that_of_some(monkeypatch):
+    """Of 80 rows 40 are drawn: their median lies between those of the closest and farthest 40."""
+    monkeypatch.setattr(two_sample, "_MEDIAN_ROWS", 40)
+    points = np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)
+    all_rows = median_apart(points)
+    seen = {two_sample._median_distance(points, jax.random.key(seed)) for seed in range(5)}
+    assert len(seen) == 5
+    assert all(0.7 * all_rows < value < 1.4 * all_rows for value in seen)
+
+
+@pytest.mark.parametrize("method", ["network", "neighbours"])
+def test_classifier_tells_what_can_be_told(method):
+    """Far apart all 8 held-out rows are told: 1 of C(8, 4) = 70 ways to be right."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 2)), 50 + rng.normal(size=(8, 2))
+    told = classifier_test(np.repeat(x, 5, 0), np.repeat(y, 5, 0), jax.random.key(0), method)
+    assert told["statistic"] == 1
+    assert told["p_value"] < 1e-10
+    # Another scale around one mean is nothing to a linear classifier.
+    x, y = rng.normal(size=(300, 2)), 4 * rng.normal(size=(300, 2))
+    assert classifier_test(x, y, jax.random.key(0), method)["p_value"] < 1e-6
+
+
+def test_p_value_of_a_classifier_is_fishers(monkeypatch):
+    """A rule that says x where a column is positive; the table of held-out rows by hand."""
+
+    class Rule:
+        def fit(self, rows, labels):
+            assert rows.mean() == pytest.approx(0, abs=1e-6)
+            return self
+
+        def predict(self, rows):
+            seen.append(len(rows))
+            return np.arange(len(rows)) % 3 != 1  # x x x x: 1 0 1 1; y y y y y y: 0 1 1 0 1 1
+
+    seen = []
+    monkeypatch.setattr(two_sample, "_classifier", lambda *args: Rule())
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 1)), rng.normal(size=(12, 1))
+    found = classifier_test(x, y, jax.random.key(0))
+    assert seen == [10]
+    assert found["statistic"] == pytest.approx((3 / 4 + 2 / 6) / 2)
+    expected = fisher_exact([[3, 1], [4, 2]], alternative="greater").pvalue
+    assert found["p_value"] == pytest.approx(expected)
+
+
+def test_one_held_out_half_of_point_masses_by_enumeration():
+    """With 4 rows each, 2 and 2 are held out, of which 1 choice in C(4, 2) = 6 is all right."""
+    x, y = np.zeros((4, 1)), np.ones((4, 1))
+    found = classifier_test(x, y, jax.random.key(0), "neighbours")
+    assert found == {"statistic": 1.0, "p_value": pytest.approx(1 / 6)}
+
+
+def test_level_of_the_classifier_under_the_null():
+    rng, found = np.random.default_rng(3), []
+    for run in range(100):
+        x, y = rng.standard_cauchy((2, 30, 2))
+        found.append(classifier_test(x, y, jax.random.key(run), "neighbours"))
+    p = np.array([each["p_value"] for each in found])
+    for level in (0.05, 0.3):
+        assert np.sum(p <= level) <= binom.ppf(1 - 1e-6, 100, level)
+    # 15 held-out rows each: an accuracy has a standard error of at most 1 / sqrt(4 * 30).
+    accuracies = np.array([each["statistic"] for each in found])
+    assert abs(accuracies.mean() - 0.5) < 5 / np.sqrt(4 * 30) / 10
+
+
+def test_a_classifier_that_learns_nothing_says_so():
+    """Rows that are all equal: whatever is said of all of them is right for one half."""
+    found = classifier_test(np.zeros((9, 2)), np.zeros((9, 2)), jax.random.key(0))
+    assert found == {"statistic": 0.5, "p_value": 1.0}
+
+
+def test_mistakes_of_the_other_tests_are_named():
+    x, rng = np.zeros((4, 2)), jax.random.key(0)
+    with pytest.raises(ValueError, match=r"\[N, Z\]"):
+        mmd_test(x, np.zeros((4, 3)), rng)
+    with pytest.raises(ValueError, match="bandwidth is 0"):
+        mmd_test(x, x, rng, bandwidth=0)
+    with pytest.raises(ValueError, match="both need at least 4"):
+        classifier_test(x[:3], x, rng)
+    with pytest.raises(ValueError, match="method is 'forest'"):
+        classifier_test(x, x, rng, "forest")

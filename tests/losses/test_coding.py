@@ -99,7 +99,7 @@ def test_mixture_density_integrates_to_one():
         assert abs(np.trapezoid(density, z) - 1) < 1e-5
 
 
-def test_order_credit_is_the_cards():
+def test_order_credit_of_published_sizes():
     assert losses.order_credit(1) == 0.0
     assert losses.order_credit(4) == pytest.approx(math.log(24) / 4)
     for n, nats in ((360, 4.897), (10_000, 8.211), (50_000, 9.820), (1_281_167, 13.063)):

@@ -111,7 +111,7 @@ def test_costs_of_a_trained_acn():
 
 
 @pytest.mark.parametrize(("n", "nats"), [(360, 4.897), (10_000, 8.211)])
-def test_order_credit_of_the_card(n, nats):
+def test_order_credit(n, nats):
     assert losses.order_credit(n) == pytest.approx(nats, abs=5e-4)
 
 

@@ -57,6 +57,15 @@ def test_a_code_lasts_for_its_samples():
     np.testing.assert_array_equal(c[0, :, 0], 3 * (np.arange(12) // 4))
 
 
+def test_codes_are_the_rows_nearest_to_what_the_encoder_says(made):
+    model, state = made
+    x = batch_of()["image"]
+    z = np.asarray(model.encode(state, x, jax.random.key(1))).reshape(4, 3, 3)
+    squares = np.square(z[:, :, None] - np.asarray(state.extra["table"])).sum(-1)
+    found = jax.jit(vqvae_audio.codes_of(TINY, SPEC))(state, x)
+    np.testing.assert_array_equal(found, squares.argmin(-1))
+
+
 def test_spoken_signals_are_draws_in_the_voice_asked_for(made):
     _, state = made
     say = jax.jit(vqvae_audio.speak(TINY, SPEC))

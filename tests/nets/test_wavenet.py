@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.fft
 
 from jaxae.nets.wavenet import WaveNet
 
@@ -60,6 +61,13 @@ def test_probabilities_of_all_signals_sum_to_one(conditioned):
     log_p = np.take_along_axis(log_p, every[..., None], -1).sum((1, 2))
     np.testing.assert_allclose(np.exp(log_p).sum(), 1.0, rtol=1e-5)
     assert log_p.std() > 0.1
+
+
+def test_levels_on_a_scale_begin_as_a_cosine_transform():
+    net = WaveNet(levels=8, width=4, layers=1, scale=True)
+    found = net.init(jax.random.key(0), jnp.zeros((1, 3), jnp.int32))["params"]["embedding"]
+    wanted = scipy.fft.dct(np.eye(8), axis=0, norm="ortho")[1:5].T * np.sqrt(8)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_cached_samples_are_the_naive_ones():

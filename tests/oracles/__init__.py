@@ -4,6 +4,14 @@ Written from the papers and not from the models. Networks are called through the
 of a model's `_networks`, whose own tests are elsewhere; everything between them is written out.
 """
 
-from oracles import aae, ali, gan, iae, vaegan
+from oracles import aae, acai, alae, ali, gan, iae, vaegan
 
-LOSSES = {**aae.LOSSES, **ali.LOSSES, **gan.LOSSES, **iae.LOSSES, **vaegan.LOSSES}
+LOSSES = {
+    **aae.LOSSES,
+    **acai.LOSSES,
+    **alae.LOSSES,
+    **ali.LOSSES,
+    **gan.LOSSES,
+    **iae.LOSSES,
+    **vaegan.LOSSES,
+}

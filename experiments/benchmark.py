@@ -1,0 +1,257 @@
+"""All models under one protocol: `python experiments/benchmark.py --data mnist --data-dir DIR`.
+
+The same data, batches of 100, as many steps, encoder and decoder of the same widths and codes of
+the same size where a paper allows it (exceptions stand in the table), Adam at 1e-3 falling along a
+cosine where a paper does not ask for another rate. Every model is trained by several seeds, at
+once or in turn, whichever a short measurement finds faster, and evaluated by `assess_run`, which
+knows the contract of a model and no model by name.
+
+A cell, one model, is kept in runs/cells by a hash of its settings and of the code that it depends
+on: an interrupted benchmark goes on where it stopped, and a change of one model leaves the others.
+Writes experiments/results/benchmark_DATA.{md,csv,png}.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import math
+import pathlib
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from cells import FOLDER, cell
+
+from jaxae import evaluation
+from jaxae.data import Options, load
+from jaxae.models import MODELS
+from jaxae.training import Plan, fit
+from jaxae.training.parallel import Engine, Mode
+
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+KEY = 2**31 - 1
+BATCH, WIDTHS, LATENT, STEPS = 100, (256, 256), 16, 3000
+SAME = {"latent": LATENT, "widths": WIDTHS}
+BITS = {"binarise": "dynamic"}
+NOISE = {"dequantise": True}  # for critics, which would tell 17 or 256 levels from a decoder's
+# model -> fields beside `decay_steps`, options of the data, what differs from the common protocol.
+ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "ae": (SAME, {}, ""),
+    "hashing": ({"bits": 32, "widths": WIDTHS}, {}, "32 bits"),
+    "dae": (SAME, {}, "masks a quarter of the pixels"),
+    "vae": (SAME, BITS, ""),
+    "gan": (SAME, NOISE, "no encoder"),
+    "vaegan": (SAME | {"gamma": 0.1, "fakes": "prior", "gate": True, "learning_rate": 5e-4,
+                       "dis_rate": 1e-4}, NOISE, "rates of its preset"),
+    "aae": (SAME, {}, ""),
+    "ali": (SAME, {}, "BiGAN: batch norm, its own rates"),
+    "vqvae": ({"codes": 64, "code_width": 16, "conv_width": 16, "conv_blocks": 1, "restart": 0.1,
+               "prior_width": 16, "prior_layers": 2}, BITS, "convolutions; a map of codes"),
+    "acn": (SAME | {"decoder": "mlp", "prior_widths": (256,)}, BITS, "independent pixels"),
+    "iae": (SAME | {"local": 50, "learning_rate": 1e-3, "critic_rate": 2e-3, "r1": 0.3}, NOISE,
+            "50 numbers of noise"),
+    "nvae": ({"groups": (1, 1), "latent": 4, "width": 8, "block_cells": 1}, BITS,
+             "convolutions; two groups; a quarter of the steps"),
+    "acai": ({"scales": 3, "side": 32, "depth": 8, "channels": 1, "gain": 2.0,
+              "learning_rate": 1e-3, "critic_rate": 1e-3}, {},
+             "convolutions at 32x32; half of the steps"),
+    "alae": (SAME, {}, ""),
+}  # fmt: skip
+SHORTER = {"nvae": 4, "acai": 2}
+# column -> where in the result it stands, digits; {F} is the name of the feature network.
+COLUMNS = {
+    "MSE": ("reconstruction/mse", 4),
+    "-ELBO": ("likelihood/elbo_nats", 1),
+    "-IWAE": ("likelihood/iwae_nats", 1),
+    "linear probe": ("probes/codes/linear_accuracy", 3),
+    "kNN probe": ("probes/codes/knn_accuracy", 3),
+    "k-means": ("clusters/accuracy", 3),
+    "codes vs prior": ("codes_vs_prior/energy/statistic", 3),
+    "Fréchet": ("fidelity/samples/Frechet distance ({F})", 1),
+    "precision": ("fidelity/samples/precision ({F})", 3),
+    "recall": ("fidelity/samples/recall ({F})", 3),
+}
+NEGATED = ("-ELBO", "-IWAE")
+
+
+def fields_of(name: str, steps: int) -> dict[str, Any]:
+    """A row's configuration; its rate falls over the whole run where it can."""
+    fields, kinds = dict(ROWS[name][0]), {f.name for f in dataclasses.fields(MODELS[name].Config)}
+    return fields | ({"decay_steps": steps} if "decay_steps" in kinds else {})
+
+
+def quicker(model, data, plan: Plan) -> str:
+    """vmap or sequence: which trains the seeds of a plan faster, by a few steps of each."""
+    times = {}
+    for by in ("vmap", "sequence"):
+        engine = Engine(model, data.train, plan, Mode("mesh", 1, "calls", by))
+        states, _ = engine.run(engine.init(), 0, 4)
+        engine.fetch(engine.run(states, 4, 4)[1])
+        states, _ = engine.run(engine.init(), 0, 4)
+        start = time.perf_counter()
+        _, metrics = engine.run(states, 4, 16)
+        engine.fetch(metrics)
+        times[by] = time.perf_counter() - start
+    return min(times, key=times.get)
+
+
+def measured(name: str, data_name: str, data_dir: str | None, seeds: int, steps: int) -> dict:
+    """Trains and evaluates a row: `assess_run` of every seed, parameters, seconds."""
+    steps = steps // SHORTER.get(name, 1)
+    data = load(data_name, Options(**ROWS[name][1]), data_dir)
+    module = MODELS[name]
+    model = module.make(module.Config(**fields_of(name, steps)), data.spec)
+    plan = Plan(steps=steps, seeds=seeds, batch_size=BATCH, devices=1, log_every=100, eval_every=0)
+    by = quicker(model, data, plan)
+    fitted = fit(model, data, dataclasses.replace(plan, seeds_by=by), quiet=True)
+    results, start = [], time.perf_counter()
+    for seed, state in enumerate(fitted.states):
+        untrained = jax.jit(model.init)(jax.random.key(seed))
+        results.append(
+            evaluation.assess_run(
+                model, state, untrained, data, rng=jax.random.key(KEY), batch_size=250,
+                iwae_samples=50, probe_train_limit=10_000, limit=2000, apart=False,
+                probe_data=data.unbinarised,
+            )
+        )  # fmt: skip
+    draw = jax.jit(model.sample, static_argnums=2) if model.sample else None
+    shown = fitted.states[0]
+    return {
+        "results": results,
+        "seeds_by": by,
+        "steps": steps,
+        "parameters": int(sum(np.size(leaf) for leaf in jax.tree.leaves(shown.params))),
+        "seconds_training": fitted.seconds,
+        "seconds_evaluating": time.perf_counter() - start,
+        "samples": np.rint(
+            255 * np.clip(draw(shown, jax.random.key(KEY), 12), 0, 1)
+        ).astype(int).tolist() if draw else None,
+    }  # fmt: skip
+
+
+def value(result: dict, path: str) -> float | None:
+    """The number at a path like `probes/codes/linear_accuracy`, None where there is none."""
+    for part in path.split("/"):
+        if not isinstance(result, dict) or part not in result:
+            return None
+        result = result[part]
+    return result
+
+
+def numbers(name: str, found: dict, features: str) -> dict[str, list[float] | None]:
+    """A row's columns, a number for each seed."""
+    row = {}
+    for column, (path, _) in COLUMNS.items():
+        values = [value(result, path.replace("{F}", features)) for result in found["results"]]
+        sign = -1 if column in NEGATED else 1
+        row[column] = None if None in values else [sign * v for v in values]
+    return row
+
+
+def text(values: list[float] | None, digits: int) -> str:
+    """Mean and standard error over training seeds."""
+    if values is None:
+        return "–"
+    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
+
+
+def main(argv: list[str]) -> int:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--data", default="digits", choices=["digits", "mnist"])
+    words.add_argument("--data-dir", help="folder that holds mnist/ (default: $JAXAE_DATA_DIR)")
+    words.add_argument("--seeds", type=int, default=3)
+    words.add_argument("--steps", type=int, default=STEPS)
+    words.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
+    words.add_argument("--again", action="store_true", help="compute even what is there")
+    asked = words.parse_args(argv)
+    if asked.seeds < 2:
+        print("error: --seeds must be at least 2, for an error bar", file=sys.stderr)
+        return 1
+    found, start, computed = {}, time.monotonic(), 0
+    for number, name in enumerate(asked.only, start=1):
+        left = (time.monotonic() - start) / computed * (len(asked.only) - number + 1) \
+            if computed else math.nan  # fmt: skip
+        print(f"[{number}/{len(asked.only)}] {name}"
+              + (f", about {left / 60:.0f} min left" if computed else ""), flush=True)  # fmt: skip
+        fields, options, _ = ROWS[name]
+        settings = {"model": name, "data": asked.data, "fields": fields, "options": options,
+                    "seeds": asked.seeds, "steps": asked.steps, "batch": BATCH}  # fmt: skip
+        code = [f"jaxae.models.{name}", "jaxae.training.loop", "jaxae.evaluation.report",
+                "jaxae.data.assemble"]  # fmt: skip
+        compute = lambda name=name: measured(
+            name, asked.data, asked.data_dir, asked.seeds, asked.steps
+        )
+        found[name] = cell(f"benchmark-{name}-{asked.data}", settings, code, compute, FOLDER,
+                           asked.again)  # fmt: skip
+        computed += not found[name].found
+    if asked.only == list(ROWS):
+        write(asked, found)
+    else:
+        print(table(found, asked.data))
+    return 0
+
+
+def table(found: dict, data: str) -> str:
+    """The Markdown table."""
+    features = evaluation.FEATURES[data]
+    head = ["model", *COLUMNS, "parameters", "steps", "s per seed", "seeds", "differs in"]
+    lines = [head, ["---"] * len(head)]
+    for name, kept in found.items():
+        row = numbers(name, kept.result, features)
+        seeds = len(kept.result["results"])
+        lines.append([
+            name, *(text(row[column], digits) for column, (_, digits) in COLUMNS.items()),
+            f"{kept.result['parameters']:,}", f"{kept.result['steps']:,}",
+            f"{kept.result['seconds_training'] / seeds:.0f}",
+            "at once" if kept.result["seeds_by"] == "vmap" else "in turn", ROWS[name][2],
+        ])  # fmt: skip
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def write(asked, found: dict) -> None:
+    """The table as Markdown, CSV and picture."""
+    RESULTS.mkdir(exist_ok=True)
+    base, features = RESULTS / f"benchmark_{asked.data}", evaluation.FEATURES[asked.data]
+    with base.with_suffix(".csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["model", "seed", *COLUMNS])
+        for name, kept in found.items():
+            row = numbers(name, kept.result, features)
+            for seed in range(asked.seeds):
+                rows.writerow([name, seed, *("" if row[c] is None else f"{row[c][seed]:.6g}"
+                                             for c in COLUMNS)])  # fmt: skip
+    shown = {n: np.array(c.result["samples"]) / 255 for n, c in found.items()
+             if c.result["samples"]}  # fmt: skip
+    evaluation.image_grid(
+        np.concatenate(list(shown.values())), 12, base.with_suffix(".png"),
+        title=f"Samples of all models on {asked.data}", note="the first seed of each",
+        row_labels=list(shown),
+    )  # fmt: skip
+    first = next(iter(found.values()))
+    body = f"""# All models on {asked.data}, one protocol
+
+`python experiments/benchmark.py --data {asked.data}`: {asked.steps} steps of {BATCH}, widths
+{WIDTHS}, codes of {LATENT} numbers, {asked.seeds} seeds; mean ± standard error over seeds of
+numbers on 2,000 test images. {sum(c.seconds for c in found.values()) / 60:.0f} min in all.
+
+{table(found, asked.data)}
+MSE: of a pixel of grey images through encode and decode. Bounds in nats, k = 50; they compare only
+among models of binarised images. Probes: logistic regression and 5 nearest neighbours on codes of
+10,000 training images. k-means: accuracy after matching. Codes vs prior: energy distance. Fréchet,
+precision, recall: samples against test images in {features}, never to be compared with an FID.
+"–": the model has no such thing. This is one small budget, and no ranking of papers.
+
+![samples]({base.name}.png)
+
+Environment: {json.dumps(first.environment)}
+"""
+    base.with_suffix(".md").write_text(body)
+    print(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""Results that are computed once: a cell is known by its settings and the code it came from.
+
+A cell is a JSON file in runs/cells/. Its key is a hash of the settings and of every source file
+that the named modules import, directly or not, so that a change of one model leaves the others'
+cells as they are. Computing again what is there reads it; an interrupted table goes on where it
+stopped.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from jaxae.evaluation import environment
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FOLDER = pathlib.Path("runs") / "cells"
+
+
+class Cell(NamedTuple):
+    """A result, and how it came about."""
+
+    result: Any
+    seconds: float
+    environment: dict[str, Any]
+    found: bool  # read, not computed
+
+
+def cell(
+    name: str,
+    settings: Any,
+    modules: Iterable[str],
+    compute: Callable[[], Any],
+    folder: pathlib.Path = FOLDER,
+    again: bool = False,
+) -> Cell:
+    """The result of `compute`, from the cell's file where it is there.
+
+    Args:
+        name: beginning of the file's name.
+        settings: JSON values, all that `compute` depends on besides code.
+        modules: names of modules whose code, with all they import of this repository, matters.
+        compute: gives JSON values.
+        folder: where cells are kept.
+        again: compute even if it is there, and replace it.
+    """
+    code = sources(modules)
+    said = json.dumps({"settings": settings, "code": code}, sort_keys=True)
+    key = hashlib.sha256(said.encode()).hexdigest()[:16]
+    file = folder / f"{name}-{key}.json"
+    if file.exists() and not again:
+        kept = json.loads(file.read_text())
+        return Cell(kept["result"], kept["seconds"], kept["environment"], found=True)
+    start = time.monotonic()
+    kept = {"settings": settings, "result": compute(), "environment": environment()}
+    kept["seconds"] = time.monotonic() - start
+    folder.mkdir(parents=True, exist_ok=True)
+    half = file.with_suffix(".part")
+    half.write_text(json.dumps(kept, indent=1))
+    half.replace(file)
+    # What was written is what a later run will read: no difference between the two.
+    kept = json.loads(file.read_text())
+    return Cell(kept["result"], kept["seconds"], kept["environment"], found=False)
+
+
+def sources(modules: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the repository's files that `modules` consist of and import, by relative path."""
+    todo, seen = list(modules), {}
+    while todo:
+        file = _file(todo.pop())
+        if file is None or str(file.relative_to(ROOT)) in seen:
+            continue
+        content = file.read_bytes()
+        seen[str(file.relative_to(ROOT))] = hashlib.sha256(content).hexdigest()
+        todo += _imported(ast.parse(content))
+    return dict(sorted(seen.items()))
+
+
+def _imported(tree: ast.AST) -> list[str]:
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # Either may be a module: the package, or what is imported from it.
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name for name in inside if _file(name)]
+            names += found if len(found) == len(inside) else [node.module, *found]
+    return names
+
+
+@functools.cache
+def _file(module: str) -> pathlib.Path | None:
+    """The source of a module of this repository, None for any other's."""
+    for base in (ROOT, ROOT / "experiments", ROOT / "experiments" / "claims"):
+        path = base.joinpath(*module.split("."))
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.exists():
+                return file
+    return None

@@ -1,0 +1,61 @@
+"""Features of a denoising autoencoder against a plain one's, on corrupted images."""
+
+import jax
+import numpy as np
+from claims_common import KEY, Claim, Measure, coded, gather, learned, opened, pictured, rows_of
+
+from jaxae import evaluation
+
+LEVEL, STEPS = 0.5, 3000
+
+
+def test(data, seeds, picture, data_dir):
+    source, found, restored = opened(data, data_dir), {}, []
+    pixels = evaluation.pixels_of(source.test, 500).reshape(-1, *source.spec.image_shape)
+    kept = np.random.default_rng(0).random(pixels.shape) >= LEVEL
+    damaged = (pixels * kept).astype(np.float32)
+    for name, fields in {
+        "denoising": {"corruption": "masking", "levels": (LEVEL,)},
+        "plain": {"corruption": "none"},
+    }.items():
+        model, states = learned("dae", source, seeds, STEPS, decay_steps=STEPS, **fields)
+        encode, decode = jax.jit(model.encode), jax.jit(model.decode)
+
+        def measure(state, model=model, encode=encode):
+            train, labels, clean, wanted = coded(model, state, source)
+            seen = np.concatenate([
+                encode(state, damaged[i : i + 500], jax.random.key(KEY))
+                for i in range(0, len(damaged), 500)
+            ])  # fmt: skip
+            return {
+                "clean": evaluation.linear_probe(train, labels, clean, wanted),
+                "damaged": evaluation.linear_probe(train, labels, seen, wanted),
+            }
+
+        found[name] = gather(states, measure)
+        codes = encode(states[0], damaged[:10], jax.random.key(KEY))
+        restored.append(np.asarray(decode(states[0], codes, jax.random.key(KEY))))
+    pictured(
+        [pixels[:10], damaged[:10], *restored],
+        ["image", "damaged", "denoising", "plain"],
+        picture,
+        "Half of the pixels masked",
+        "and what both make of it",
+    )
+    return (
+        [Measure("gain in accuracy on damaged images",
+                 found["denoising"]["damaged"] - found["plain"]["damaged"])],
+        rows_of(["probe on clean images", "probe on damaged images"], {
+            name: [seen["clean"], seen["damaged"]] for name, seen in found.items()
+        }),
+    )  # fmt: skip
+
+
+CLAIM = Claim(
+    "Features learnt by denoising hold under corruption, where a plain autoencoder's do not",
+    "Vincent et al. 2008 and 2010",
+    f"The same network trained with and without masking of {LEVEL:.0%} of the pixels; a logistic "
+    "regression fitted to codes of clean training images is asked about test images of which half "
+    "the pixels are masked.",
+    test,
+)

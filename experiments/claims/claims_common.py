@@ -1,0 +1,146 @@
+"""What claims share: what one consists of, how it is judged, and training with few words."""
+
+import dataclasses
+import math
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from scipy import stats
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tables"))
+
+from common import KEY, assessed, gather, make, on_test, shown, train
+
+from jaxae import evaluation
+from jaxae.data import Data, Options, load
+from jaxae.training import Model, State
+
+__all__ = ["HERE", "KEY", "Claim", "Measure", "account", "assessed", "coded", "gather", "learned",
+           "make", "on_test", "opened", "pictured", "rows_of", "shown", "verdict"]  # fmt: skip
+CONFIDENCE = 0.95
+HERE = pathlib.Path(__file__).resolve().parent
+FIGURES = HERE / "figures"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A number for each training seed, which the claim says is above zero."""
+
+    name: str
+    values: Sequence[float]
+    unit: str = ""
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        """Mean over seeds, and Student's interval of 95 % for it."""
+        values = np.asarray(self.values, np.float64)
+        if len(values) < 2:
+            raise ValueError(f"{self.name}: one seed has no error; take at least two")
+        mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
+        half = error * stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+        return float(mean), float(mean - half), float(mean + half)
+
+    @property
+    def verdict(self) -> str:
+        """reproduced: the interval is above zero; not reproduced: below; else inconclusive."""
+        _, low, high = self.interval
+        if not np.all(np.isfinite(self.values)):
+            return "inconclusive"
+        return "reproduced" if low > 0 else "not reproduced" if high < 0 else "inconclusive"
+
+
+def verdict(measures: Sequence[Measure]) -> str:
+    """Of a claim with several parts: reproduced if all are, not reproduced if any is not."""
+    each = {measure.verdict for measure in measures}
+    for worst in ("not reproduced", "inconclusive"):
+        if worst in each:
+            return worst
+    return "reproduced"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What a paper says, and how it is put to the test."""
+
+    said: str
+    where: str
+    how: str
+    test: Callable[[str, int, pathlib.Path, str | None], tuple[list[Measure], list[list[str]]]]
+    """data, seeds, picture, data_dir -> measures, and the rows of a table of the numbers behind
+    them, its head first; writes a PNG to `picture`"""
+
+
+def account(name: str, claim: Claim, found: dict[str, Any]) -> str:
+    """The section of CLAIMS.md about a claim; `found` holds `measures`, `rows`, and its run."""
+    measures = [Measure(**m) for m in found["measures"]]
+    lines = [
+        f"## {claim.said}",
+        f"**{verdict(measures)}** · {claim.where}",
+        claim.how,
+        _table([["the claim says > 0", "mean over seeds", "95 % interval", "by seed", ""],
+                *(_row(m) for m in measures)]),
+        _table(found["rows"]),
+        f"![{name}](experiments/claims/figures/{name}.png)",
+        f"`python experiments/claims/run.py {name}`: {found['data']}, {found['seeds']} seeds, "
+        f"{found['seconds']:.0f} s, {found['device']}.",
+    ]  # fmt: skip
+    return "\n\n".join(lines) + "\n"
+
+
+def _row(measure: Measure) -> list[str]:
+    mean, low, high = measure.interval
+    unit = f" {measure.unit}" if measure.unit else ""
+    by_seed = " ".join(f"{value:.4g}" for value in measure.values)
+    return [measure.name, f"{mean:.4g}{unit}", f"{low:.4g} to {high:.4g}", by_seed, measure.verdict]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    line = lambda cells: "| " + " | ".join(str(cell) for cell in cells) + " |"
+    head, *body = rows
+    return "\n".join([line(head), line(["---"] * len(head)), *map(line, body)])
+
+
+# -- training and looking with few words -----------------------------------------------------------
+
+
+def opened(data: str, data_dir: str | None, **options) -> Data:
+    """The data set of a claim, with these options."""
+    return load(data, Options(**options), data_dir)
+
+
+def learned(
+    name: str, data: Data, seeds: int, steps: int, batch_size: int = 100, **fields
+) -> tuple[Model, list[State]]:
+    """The model `name` with these fields of its Config, and its states after `steps` steps."""
+    model = make(name, data, **fields)
+    states, _ = train(model, data, seeds, steps, batch_size=batch_size, log_every=100,
+                      eval_every=0, save_every=10**6)  # fmt: skip
+    return model, states
+
+
+def coded(model: Model, state: State, data: Data, train_limit: int = 10_000):
+    """Codes and labels of training and test images, as the probes take them."""
+    return [
+        part
+        for split, limit in ((data.train, train_limit), (data.test, None))
+        for part in evaluation.encode_split(model, state, split, 500, jax.random.key(KEY), limit)
+    ]
+
+
+def pictured(images: np.ndarray, rows: Sequence[str], path: pathlib.Path, title: str, note: str):
+    """Rows of images `[R, N, H, W, C]`, each with its name."""
+    images = np.asarray(images)
+    evaluation.image_grid(
+        images.reshape(-1, *images.shape[2:]), images.shape[1], path, title=title, note=note,
+        row_labels=list(rows),
+    )  # fmt: skip
+
+
+def rows_of(head: Sequence[str], rows: dict[str, Sequence]) -> list[list[str]]:
+    """A table with a line per name: numbers of the seeds become mean and standard deviation."""
+    text = lambda value: value if isinstance(value, str) else shown(value, 4)
+    return [["", *head], *([name, *map(text, values)] for name, values in rows.items())]

@@ -1,0 +1,71 @@
+"""What an image loses on the way through its code."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxae.evaluation.codes import decode_codes, encode_split, pixels_of
+from jaxae.evaluation.likelihood import summary
+from jaxae.training.state import Model, State
+
+
+def reconstruction(
+    model: Model,
+    state: State,
+    data: Any,
+    *,
+    batch_size: int,
+    rng: jax.Array,
+    limit: int | None = None,
+) -> dict[str, Any] | None:
+    """Errors of decode(encode(x)) against x on test images, both as the model sees them.
+
+    `decode` gives a mean image where a model has one, and a draw from p(x|z) elsewhere; a draw has
+    a larger error, on average twice that of the mean. On binarised data x is of bits, which a mean
+    image cannot meet. `Model.evaluate` may count errors that it calls `mse` in another way: from a
+    random code, or before the image is cut to its size.
+
+    Args:
+        model: the bundle.
+        state: the trained state.
+        data: a data set with `test`.
+        batch_size: images encoded at a time; affects speed and memory only.
+        rng: for what the encoder or the decoder draws.
+        limit: test images, evenly spread; None for all.
+    Returns:
+        `mse`: squared error, mean over pixels and then over images, in the squared unit of x, with
+        its standard error over images `mse_se`; `psnr_db`: 10 log10(peak^2 / mse), of the mean
+        error and not the mean over images (one perfect image would make that infinite), None where
+        the error is 0, higher is better; `peak`: the range of pixel values, 1 unless the images are
+        dequantised or standardised; `images`. None for models that cannot encode or decode.
+    Raises:
+        ValueError: codes or images are not finite.
+    """
+    if model.encode is None or model.decode is None:
+        return None
+    of_codes, of_images = jax.random.split(rng)
+    codes, _ = encode_split(model, state, data.test, batch_size, of_codes, limit)
+    back = decode_codes(model, state, codes, of_images).reshape(len(codes), -1)
+    if not np.isfinite(back).all():
+        raise ValueError("decode gives NaN or infinity: the run has diverged before this state")
+    errors = np.square(back - pixels_of(data.test, batch_size, limit), dtype=np.float64)
+    found = summary("mse", errors.mean(axis=1))
+    peak = pixel_range(data)
+    return {
+        **found,
+        "psnr_db": 10 * math.log10(peak**2 / found["mse"]) if found["mse"] > 0 else None,
+        "peak": peak,
+        "images": len(codes),
+    }
+
+
+def pixel_range(data: Any) -> float:
+    """What lies between the lowest and the highest pixel value, as a model sees the images."""
+    highest = max(data.test.levels - 1, 1)
+    rows = np.array([0, highest]).reshape(2, 1, 1, 1)
+    # The same position twice: both get the same noise, which cancels.
+    rows = {"image": rows, "position": np.zeros(2, np.int32)}
+    low, high = np.asarray(data.test.finish(rows, jax.random.key(0))["image"], np.float64).ravel()
+    return float(high - low)

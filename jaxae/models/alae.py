@@ -1,0 +1,376 @@
+"""ALAE: a GAN cut in two places, whose halves are an autoencoder of a latent that it learns itself.
+
+Pidhorskyi, Adjeroh & Doretto 2020, arXiv:2004.04467 (its text was not at hand); podgorskiy/ALAE.
+
+x [B,H,W,C] image; z [B,Z] ~ N(0, I); w = F(z) [B,Z] the latent, whose distribution nobody
+prescribes; G(w, noise) an image; E(x) the latent read from an image; D(w) the logit, positive
+where it believes that E has read data. The generator is G after F, the discriminator D after E.
+Each step, in turn, with a fresh z, noise and (but for the last) style mixing for each:
+
+    critic       mean softplus(D(E(G(F(z))))) + mean softplus(-D(E(x)))
+                 + gamma/2 mean |grad_x D(E(x))|^2                        moves E and D
+    generator    mean softplus(-D(E(G(F(z)))))                            moves F and G
+    reciprocity  mean (w - E(G(w)))^2, w = F(z), over examples and Z      moves E and G
+
+In reciprocity w is a constant as a target, but not as G's input: through it the official code moves
+F as well, which the published algorithm does not (update_f_in_reciprocity). A real x enters the
+critic's turn alone: that G(E(x)) looks like x is an indirect effect, and keeps its kind rather than
+its pixels.
+
+Ablations: reciprocity=z has E find z instead of w; separate gives the discriminator an encoder of
+its own ("eye"), so that E learns from reciprocity alone (the official one is StyleGAN's, with
+statistics over the batch).
+
+Evaluation reads moving averages of F, G and E. Where networks are convolutional see `alae_style`.
+
+Departures: each player has an optimiser state of its own, where the code lets reciprocity step
+those of the other two, and so share their second moments; style mixing is drawn for each image.
+"""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxae import losses, nets
+from jaxae.models import alae_style
+from jaxae.models.alae_networks import DenseEncoder, DenseGenerator, Judge, Mapping
+from jaxae.models.ali_parts import reconstruction_ratio
+from jaxae.models.iae_parts import mean_squared_slope
+from jaxae.training.state import Model, Player, Spec, State, adam, gathered, play
+
+AVERAGED = ("map", "gen", "enc")
+W_KEEP = 0.995  # what the average of w keeps of itself whenever images are generated
+TRUNCATED = 8  # of G's inputs are truncated, the coarse ones
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every field is a flag of the command line; the line below a field is its help text."""
+
+    network: Literal["mlp", "style"] = "mlp"
+    """dense networks, or StyleALAE's (square images, side a power of two)"""
+    latent: int = 16
+    """size Z of z and of w"""
+    widths: tuple[int, ...] = (256, 256)
+    """hidden layers of the dense encoder; the dense generator mirrors them"""
+    conv_width: int = 8
+    """channels of StyleALAE at the full side, doubled at each halving"""
+    conv_most: int = 64
+    """channels of StyleALAE at most"""
+    last_gain: float = 1.0
+    """gain, and so pace, of StyleALAE's last layer (official code: 0.03, for long training)"""
+    norm_floor: float = 1e-8
+    """added to the variances that StyleALAE's normalisations divide by"""
+    map_layers: int = 6
+    """layers of F"""
+    critic_layers: int = 3
+    """layers of D"""
+    d_activation: Literal["none", "leaky_relu"] = "none"
+    """between D's layers; the published numbers are of none, which its author calls an error"""
+    slope: float = 0.2
+    """of the rectifiers in the dense generator and at the dense encoder's end"""
+    output: Literal["sigmoid", "linear"] = "sigmoid"
+    """what the generator's last layer passes through; the official code has nothing there"""
+    centred: bool = False
+    """networks see pixels in [-1, 1], not [0, 1]; the penalty's slope is that of what they see"""
+    reciprocity: Literal["w", "z"] = "w"
+    """what the encoder finds again in a generated image: w, or z (an ablation)"""
+    separate: bool = False
+    """the discriminator has an encoder of its own (an ablation)"""
+    update_f_in_reciprocity: bool = True
+    """reciprocity moves F too, through G's input (official code); false: the published algorithm"""
+    style_mixing: float = 0.9
+    """probability that an image's later styles come from another z (style)"""
+    truncation: float = 1.0
+    """psi: samples have mean + psi (w - mean) at the first 8 styles; 1: w itself"""
+    r1: float = 10.0
+    """weight gamma of |grad D(E(x))|^2 / 2 at data"""
+    half_life: int = 10_000
+    """images after which the moving averages keep half of what they were (0: no averages)"""
+    learning_rate: float = 2e-3
+    """Adam's rate for F and G"""
+    critic_rate: float = 2e-3
+    """Adam's rate for E and D"""
+    reciprocity_rate: float = 2e-3
+    """Adam's rate for reciprocity"""
+    beta1: float = 0.0
+    """decay of Adam's first moment, for all"""
+    beta2: float = 0.99
+    """decay of Adam's second moment, for all"""
+    decay_steps: int = 0
+    """steps in which all rates fall to zero along a cosine (0: constant)"""
+
+    def __post_init__(self):
+        for field in ("latent", "conv_width", "conv_most", "map_layers", "critic_layers"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        for field in ("r1", "half_life", "truncation", "norm_floor"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field}={getattr(self, field)} must not be negative")
+        if not self.widths:
+            raise ValueError("widths must name at least one hidden layer")
+        if not 0 <= self.style_mixing <= 1:
+            raise ValueError(f"style_mixing={self.style_mixing} must lie in [0, 1]")
+        if self.truncation != 1 and self.reciprocity == "z":
+            raise ValueError(
+                "truncation pulls w to its mean, but reciprocity=z decodes z: leave truncation=1"
+            )
+
+
+class Draw(NamedTuple):
+    """What one turn draws."""
+
+    z: jax.Array  # [B, Z]
+    other: jax.Array | None  # [B, Z], whose styles follow from `cut` on; None: no mixing
+    cut: jax.Array | None  # [B] int32
+    noise: tuple[jax.Array, ...]  # what G adds to its features
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """ALAE for images of `spec`.
+
+    Raises:
+        ValueError: network=style on images that are not square with a power of two as their side.
+    """
+    network, players, game = (
+        _networks(config, spec),
+        _players(config),
+        losses.game("non_saturating"),
+    )
+    styled = config.network == "style"
+    inputs = 2 * alae_style.levels(spec.image_shape) if styled else 1
+    noise_shapes = alae_style.noise_shapes(spec.image_shape) if styled else ()
+    eye = "eye" if config.separate else "enc"
+
+    def seen(x):
+        """Pixels as the networks see them."""
+        return 2 * x - 1 if config.centred else x
+
+    def shown(made):
+        return (made + 1) / 2 if config.centred else made
+
+    # -- the parts -----------------------------------------------------------------------------
+
+    def noise_of(rng, n):
+        keys = jax.random.split(rng, max(len(noise_shapes), 1))
+        return tuple(jax.random.normal(k, (n, *s)) for k, s in zip(keys, noise_shapes))  # noqa: B905
+
+    def draw(rng, n, mixed):
+        of_z, of_noise, of_other, of_coin, of_cut = jax.random.split(rng, 5)
+        z, noise = prior(of_z, n), noise_of(of_noise, n)
+        if not (mixed and styled):
+            return Draw(z, None, None, noise)
+        cut = jax.random.randint(of_cut, (n,), 1, inputs)
+        mixing = jax.random.uniform(of_coin, (n,)) < config.style_mixing
+        return Draw(z, prior(of_other, n), jnp.where(mixing, cut, inputs), noise)
+
+    def alike(w):
+        """The same w for all of G's inputs: [B,Z] -> [B,L,Z]."""
+        return jnp.broadcast_to(w[:, None], (w.shape[0], inputs, w.shape[1]))
+
+    def latents(p, drawn):
+        """w = F(z) [B,Z], and the styles [B,L,Z] that it and another w give."""
+        w = network(p, {}, "map", drawn.z)
+        if drawn.other is None:
+            return w, alike(w)
+        first = jnp.arange(inputs)[None] < drawn.cut[:, None]
+        return w, jnp.where(first[..., None], alike(w), alike(network(p, {}, "map", drawn.other)))
+
+    def generated(p, styles, noise):
+        """G's images as the networks see them."""
+        raw = network(p, {}, "gen", styles, *noise)
+        if config.output == "linear":
+            return raw
+        return seen(jax.nn.sigmoid(raw))
+
+    def judged(p, image):
+        """D(E(image)) [B]."""
+        return network(p, {}, "dis", network(p, {}, eye, image))
+
+    # -- the contract --------------------------------------------------------------------------
+
+    def init(rng):
+        x, w = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, config.latent))
+        noise = tuple(jnp.zeros((1, *shape)) for shape in noise_shapes)
+        examples = {"map": w, "gen": (alike(w), *noise), "enc": x, "eye": x, "dis": w}
+        params, _ = network.init(rng, **examples)
+        opt = {
+            name: player.tx.init({net: params[net] for net in player.owns})
+            for name, player in players.items()
+        }
+        average = {name: params[name] for name in AVERAGED} if config.half_life else {}
+        extra = {"w_mean": jnp.zeros(config.latent), "average": jax.tree.map(jnp.copy, average)}
+        return State(jnp.int32(0), params, opt, extra)
+
+    def step(state, batch, rng, axis_name=None):
+        x = seen(batch["image"])
+        first, second, third = (
+            draw(key, x.shape[0], mixed)
+            for key, mixed in zip(jax.random.split(rng, 3), (True, True, False), strict=True)
+        )
+
+        def made(p, drawn, w_mean):
+            w, styles = latents(p, drawn)
+            w_mean = W_KEEP * w_mean + (1 - W_KEEP) * jnp.mean(w, axis=0)
+            return generated(p, styles, drawn.noise), w_mean
+
+        def critic(p, w_mean):
+            fake, w_mean = made(p, first, w_mean)
+            cost = jnp.mean(game.fake(judged(p, fake))) + jnp.mean(game.real(judged(p, x)))
+            slope = mean_squared_slope(lambda x: judged(p, x), x) if config.r1 else jnp.zeros(())
+            total = cost + 0.5 * config.r1 * slope
+            return total, ({"critic": total, "slope": slope}, w_mean)
+
+        def generator(p, w_mean):
+            fake, w_mean = made(p, second, w_mean)
+            cost = jnp.mean(game.fool(judged(p, fake)))
+            return cost, ({"generator": cost}, w_mean)
+
+        def reciprocity(p, w_mean):
+            w, styles = latents(p, third)
+            found = network(p, {}, "enc", generated(p, styles, third.noise))
+            # Without this F would shrink w, which makes any guess a good one.
+            target = third.z if config.reciprocity == "z" else jax.lax.stop_gradient(w)
+            cost = jnp.mean(jnp.square(target - found))
+            spread = jnp.mean(jnp.var(gathered(w, axis_name), axis=0))
+            return cost, ({"loss": cost, "reciprocity": cost, "spread": spread}, w_mean)
+
+        turns = {"critic": critic, "generator": generator, "reciprocity": reciprocity}
+        params, opt, w_mean, metrics = play(
+            players, turns, state.params, state.opt, state.extra["w_mean"], axis_name
+        )
+        shares = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+        keep = 0.5 ** (shares * x.shape[0] / max(config.half_life, 1))
+        average = jax.tree.map(
+            lambda old, new: keep * old + (1 - keep) * new,
+            state.extra["average"],
+            {name: params[name] for name in state.extra["average"]},
+        )
+        extra = {"w_mean": w_mean, "average": average}
+        return State(state.step + 1, params, opt, extra), metrics
+
+    def learnt(state):
+        """The parameters that evaluation reads."""
+        return state.params | state.extra["average"]
+
+    def code_of(p, z, w):
+        return z if config.reciprocity == "z" else w
+
+    def encode(state, x, rng):
+        return network(learnt(state), {}, "enc", seen(x))
+
+    def rendered(state, styles, rng):
+        p = learnt(state)
+        return shown(generated(p, styles, noise_of(rng, styles.shape[0])))
+
+    def decode(state, z, rng):
+        if config.reciprocity == "z":
+            z = network(learnt(state), {}, "map", z)
+        return rendered(state, alike(z), rng)
+
+    def prior(rng, n):
+        return jax.random.normal(rng, (n, config.latent))
+
+    def sample(state, rng, n):
+        of_z, of_noise = jax.random.split(rng)
+        styles = alike(network(learnt(state), {}, "map", prior(of_z, n)))
+        mean = state.extra["w_mean"][None, None]
+        pulled = (jnp.arange(inputs) < TRUNCATED)[None, :, None]
+        truncated = mean + config.truncation * (styles - mean)
+        return rendered(state, jnp.where(pulled, truncated, styles), of_noise)
+
+    def mix(state, x, y, rng):
+        """x with its coarse, middle or fine styles replaced by those of y (two kinds at 8x8)."""
+        w_x, w_y = (alike(encode(state, image, rng)) for image in (x, y))
+        kinds = np.array_split(np.arange(inputs).reshape(-1, 2), min(3, inputs // 2))
+        found = []
+        for key, kind in zip(jax.random.split(rng, len(kinds)), kinds, strict=True):
+            theirs = np.isin(np.arange(inputs), kind)[None, :, None]
+            found.append(rendered(state, jnp.where(theirs, w_y, w_x), key))
+        return jnp.stack(found)
+
+    def reciprocal(state, rng, n):
+        """n codes, F(z) or z, and what the encoder finds of them in their images."""
+        of_z, of_noise = jax.random.split(rng)
+        z = prior(of_z, n)
+        code = code_of(state, z, network(learnt(state), {}, "map", z))
+        return code, encode(state, decode(state, code, of_noise), rng)
+
+    def evaluate(state, batch, rng):
+        """`loss`: half the squared error of G(E(x)), summed over pixels; `reciprocity`: that of the
+        code of a generated image, one for each example, averaged over Z."""
+        x, (of_image, of_z) = batch["image"], jax.random.split(rng)
+        error = losses.half_squared_error(decode(state, encode(state, x, rng), of_image), x)
+        code, found = reciprocal(state, of_z, x.shape[0])
+        return {
+            "loss": error,
+            "mse": 2 * error / x[0].size,
+            "reciprocity": jnp.mean(jnp.square(code - found), axis=-1),
+        }
+
+    def assess(state, data, rng):
+        """Reciprocity beside the variance of the code, and how near reconstructions come."""
+        of_codes, of_images = jax.random.split(rng)
+        code, found = jax.jit(reciprocal, static_argnums=2)(state, of_codes, 1000)
+        error, variance = jnp.mean(jnp.square(code - found)), jnp.mean(jnp.var(code, axis=0))
+        back = jax.jit(lambda s, batch, rng: decode(s, encode(s, batch["image"], rng), rng))
+        return {
+            "reciprocity_error": float(error),
+            "code_variance": float(variance),
+            "reciprocity_share": float(error / variance),
+        } | reconstruction_ratio(back, state, data, of_images)
+
+    return Model(
+        init,
+        step,
+        evaluate,
+        encode=encode,
+        decode=decode,
+        sample=sample,
+        prior=prior if config.reciprocity == "z" else None,
+        assess=assess,
+        mix=mix if styled and config.reciprocity == "w" else None,
+    )
+
+
+def _networks(config: Config, spec: Spec) -> nets.Bundle:
+    """map: z -> w; gen: styles, noise -> x; enc (and eye): x -> w; dis: w -> D."""
+    shape, found = spec.image_shape, {"map": Mapping(config.map_layers)}
+    if config.network == "mlp":
+        # z has both signs alike, so whoever finds z is not rectified at the end.
+        last = 1.0 if config.reciprocity == "z" else config.slope
+        found["gen"] = DenseGenerator(shape, config.widths[::-1], config.slope)
+        encoder = lambda: DenseEncoder(config.widths, config.latent, last)
+    else:
+        sizes = shape, config.conv_width, config.conv_most
+        colour, floor = _mean_colour(config, spec), config.norm_floor
+        found["gen"] = alae_style.StyleGenerator(*sizes, config.last_gain, colour, floor)
+        encoder = lambda: alae_style.StyleEncoder(*sizes, config.latent, floor)
+    found["enc"] = encoder()
+    if config.separate:
+        found["eye"] = encoder()
+    found["dis"] = Judge(config.critic_layers, config.d_activation == "leaky_relu")
+    return nets.Bundle(**found)
+
+
+def _mean_colour(config: Config, spec: Spec) -> np.ndarray:
+    """`[C]` where G begins, before any squashing: at the training images' mean colour."""
+    mean = np.asarray(spec.mean, np.float32).mean((0, 1))
+    if config.output == "sigmoid":
+        mean = np.clip(mean, 0.01, 0.99)
+        return np.log(mean) - np.log1p(-mean)
+    return 2 * mean - 1 if config.centred else mean
+
+
+def _players(config: Config) -> dict[str, Player]:
+    """Who moves what."""
+    descent = lambda rate: adam(rate, config.decay_steps, config.beta1, config.beta2)
+    recipients = ("enc", "gen", "map") if config.update_f_in_reciprocity else ("enc", "gen")
+    return {
+        "critic": Player(("eye" if config.separate else "enc", "dis"), descent(config.critic_rate)),
+        "generator": Player(("map", "gen"), descent(config.learning_rate)),
+        "reciprocity": Player(recipients, descent(config.reciprocity_rate)),
+    }

@@ -1,0 +1,105 @@
+"""Layers with an equalised learning rate, and the fixed operations that style networks use.
+
+Weights start at N(0, 1) and are scaled when they are used, by gain / sqrt(fan in). Under an
+optimiser whose steps do not depend on a gradient's scale (Adam) every layer then learns at the
+same pace relative to its size, however wide it is. Karras, Aila, Laine & Lehtinen 2018,
+arXiv:1710.10196; the rate multiplier of Karras, Laine & Aila 2019, arXiv:1812.04948.
+
+The same dynamics have an implicit form (podgorskiy/ALAE: lreq.py): weights start at
+N(0, (gain / sqrt(fan in))^2), are used as they are, and Adam's steps are multiplied by
+rate * gain / sqrt(fan in), those of biases by rate.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxae.nets.mlp import bias_init
+
+ROOT_TWO = math.sqrt(2.0)
+
+
+class EqualDense(nn.Module):
+    """A linear layer with an equalised learning rate: `[..., in] -> [..., features]`."""
+
+    features: int
+    gain: float = ROOT_TWO
+    """deviation of an output at the start, for inputs of mean square 1"""
+    rate: float = 1.0
+    """multiplies the layer's learning rate, and leaves its start as it is"""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = _kernel(self, (x.shape[-1], self.features), self.gain, self.rate)
+        bias = self.rate * self.param("bias", nn.initializers.zeros, (self.features,))
+        return x @ kernel + bias.reshape(*[1] * (x.ndim - 1), -1)
+
+
+class EqualConv(nn.Module):
+    """A convolution with an equalised learning rate: `[B,H,W,C] -> [B,H,W,features]`."""
+
+    features: int
+    size: int = 3
+    """side of the kernel, odd; the image keeps its size, with zeros around it"""
+    gain: float = ROOT_TWO
+    rate: float = 1.0
+    bias: bool = True
+    out_bias: Any = None
+    """start of the bias, `[features]`; None: zeros"""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = _kernel(self, shape, self.gain, self.rate)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        out = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+        if not self.bias:
+            return out
+        bias = self.rate * self.param("bias", bias_init(self.out_bias), (self.features,))
+        return out + bias[None, None, None]
+
+
+def _kernel(layer: nn.Module, shape: tuple[int, ...], gain: float, rate: float) -> jax.Array:
+    """The kernel as it is used."""
+    stored = layer.param("kernel", nn.initializers.normal(1 / rate), shape)
+    return stored * (rate * gain / math.sqrt(math.prod(shape[:-1])))
+
+
+def pixel_norm(x: jax.Array, floor: float = 1e-8) -> jax.Array:
+    """x / sqrt(mean of squares + floor) over the last axis: vectors of mean square 1."""
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + floor)
+
+
+def channel_statistics(x: jax.Array, floor: float = 1e-8) -> tuple[jax.Array, jax.Array]:
+    """Mean and deviation of each channel over one image: `[B,H,W,C] -> two [B,1,1,C]`.
+
+    Args:
+        floor: added to the variance (biased) before its root.
+    """
+    mean = jnp.mean(x, axis=(1, 2), keepdims=True)
+    variance = jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
+    return mean, jnp.sqrt(variance + floor)
+
+
+def blur(x: jax.Array) -> jax.Array:
+    """Each channel of `[B,H,W,C]` smoothed by [1 2 1] / 4 along both sides, zeros around it."""
+    for axis in (1, 2):
+        x = jnp.moveaxis(x, axis, 1)
+        padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
+        x = (padded[:, :-2] + 2 * x + padded[:, 2:]) / 4
+        x = jnp.moveaxis(x, 1, axis)
+    return x
+
+
+def doubled(x: jax.Array) -> jax.Array:
+    """`[B,H,W,C] -> [B,2H,2W,C]`: each pixel becomes four."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+
+
+def halved(x: jax.Array) -> jax.Array:
+    """`[B,2H,2W,C] -> [B,H,W,C]`: the mean of each square of four pixels."""
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))

@@ -1,0 +1,258 @@
+"""ALAE: start values, the slope's penalty, who moves in which turn, and the moving averages.
+
+That each player follows exactly the gradient of its own loss is in `test_players.py`; the layers
+are in `test_alae_style.py` and `nets/test_equalised.py`.
+"""
+
+import functools
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from jaxae.models import alae
+from jaxae.training import Spec
+from jaxae.training import state as contract
+
+DATA = tiny.images()
+BATCH = DATA.train.batch(1, 0, tiny.BATCH)
+SMALL = {"latent": 3, "widths": (8,), "map_layers": 2, "beta1": 0.5, "half_life": 100}
+key = lambda: jax.random.key(5)  # a fresh one each time: none may be used twice
+
+
+@functools.cache
+def made(**fields):
+    """One object for the same fields, so that each of its functions compiles once."""
+    return alae.make(alae.Config(**SMALL | fields), DATA.spec)
+
+
+def differing(one, other):
+    return {
+        name for name in one
+        if any(np.any(a != b) for a, b in zip(
+            jax.tree.leaves(one[name]), jax.tree.leaves(other[name]), strict=True))
+    }  # fmt: skip
+
+
+def turn(name, model, state, batch=BATCH, rng=None):
+    """One step in which only this turn is taken."""
+    only = lambda players, losses, *rest: contract.play(players, {name: losses[name]}, *rest)
+    with mock.patch.object(alae, "play", only):
+        return compiled(model.step, name)(state, batch, key() if rng is None else rng)
+
+
+@functools.cache
+def compiled(fn, turn=None, **how):
+    return jax.jit(lambda *args: fn(*args), **how)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget():
+    yield
+    made.cache_clear()
+    compiled.cache_clear()
+
+
+# -- costs by hand ---------------------------------------------------------------------------------
+
+
+def test_a_judge_that_starts_at_zero_costs_two_log_two():
+    model = made()
+    state = compiled(model.init)(key())
+    state.params["dis"]["EqualDense_2"] = jax.tree.map(
+        jnp.zeros_like, state.params["dis"]["EqualDense_2"]
+    )
+    metrics = turn("critic", model, state)[1]
+    np.testing.assert_allclose(metrics["critic"], 1.386294, rtol=1e-6)
+    assert metrics["slope"] == 0
+    np.testing.assert_allclose(turn("generator", model, state)[1]["generator"], 0.693147, rtol=1e-6)
+
+
+def weights(params, network, layers, rate):
+    """Kernels as they are used, float64; biases are zero at the start."""
+    found = []
+    for i in range(layers):
+        stored = np.asarray(params[network][f"EqualDense_{i}"]["kernel"], np.float64)
+        found.append(stored * rate * np.sqrt(2 / len(stored)))
+    return found
+
+
+def logit(params, x):
+    """D(E(x)) of the dense networks, x [B, 64] float64."""
+    leaky = lambda v: np.where(v > 0, v, 0.2 * v)
+    for kernel in weights(params, "enc", 2, 1.0):
+        x = leaky(x @ kernel)
+    for kernel in weights(params, "dis", 3, 0.1):
+        x = x @ kernel
+    return x[:, 0]
+
+
+def test_the_penalty_of_a_linear_judge_is_that_of_its_slope():
+    """Positive weights before rectifiers, and so D(E(x)) = a x: gamma / 2 |a|^2 for any images."""
+    model = made()
+    state = compiled(model.init)(key())
+    state.params["enc"] = jax.tree.map(jnp.abs, state.params["enc"])
+    a = np.linalg.multi_dot(
+        [*weights(state.params, "enc", 2, 1.0), *weights(state.params, "dis", 3, 0.1)]
+    )
+    for image, rng in ((BATCH["image"], key()), (0 * BATCH["image"] + 0.5, jax.random.key(9))):
+        metrics = turn("critic", model, state, BATCH | {"image": image}, rng)[1]
+        np.testing.assert_allclose(metrics["slope"], np.sum(a**2), rtol=1e-5)  # of data alone
+    free = turn("critic", made(r1=0.0), state, BATCH | {"image": image}, jax.random.key(9))[1]
+    np.testing.assert_allclose(metrics["critic"] - free["critic"], 5 * np.sum(a**2), rtol=1e-4)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_penalty_is_the_slope_by_finite_differences(centred):
+    """Of what the networks see."""
+    model = made(centred=centred)
+    state = compiled(model.init)(key())
+    x = np.asarray(BATCH["image"], np.float64).reshape(tiny.BATCH, -1)
+    x = 2 * x - 1 if centred else x
+    total = 0.0
+    for pixel in range(x.shape[1]):
+        nudge = np.eye(x.shape[1])[pixel] * 1e-6
+        slope = (logit(state.params, x + nudge) - logit(state.params, x - nudge)) / 2e-6
+        total += np.mean(slope**2)
+    np.testing.assert_allclose(turn("critic", model, state)[1]["slope"], total, rtol=1e-3)
+
+
+# -- who moves -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "moved"),
+    [
+        ({}, {"critic": {"enc", "dis"}, "generator": {"map", "gen"},
+              "reciprocity": {"enc", "gen", "map"}}),
+        ({"update_f_in_reciprocity": False}, {"reciprocity": {"enc", "gen"}}),
+        ({"separate": True}, {"critic": {"eye", "dis"}, "reciprocity": {"enc", "gen", "map"}}),
+    ],
+)  # fmt: skip
+def test_each_turn_moves_what_it_owns_though_momentum_is_left(fields, moved):
+    model = made(**fields)
+    state = compiled(model.init)(key())
+    if not fields:
+        state = compiled(model.step)(state, BATCH, key())[0]
+    for name, owned in moved.items():
+        after = turn(name, model, state)[0]
+        assert differing(state.params, after.params) == owned
+        assert differing(state.opt, after.opt) == {name}
+
+
+def test_only_the_critic_sees_the_images():
+    model, other = made(), BATCH | {"image": 1 - BATCH["image"]}
+    state = compiled(model.init)(key())
+    for name in ("critic", "generator", "reciprocity"):
+        params = [turn(name, model, state, batch)[0].params for batch in (BATCH, other)]
+        assert bool(differing(*params)) == (name == "critic")
+
+
+def test_the_target_of_reciprocity_does_not_follow_the_encoder():
+    """With an encoder that answers c whatever it sees, F has no reason to move towards c."""
+    with mock.patch.object(alae, "adam", side_effect=lambda *_, **__: optax.sgd(1.0)):
+        model = alae.make(alae.Config(**SMALL), DATA.spec)
+    state = compiled(model.init)(key())
+    state.params["enc"] = jax.tree.map(jnp.zeros_like, state.params["enc"])
+    after = turn("reciprocity", model, state)[0]
+    assert differing(state.params, after.params) == {"enc"}
+
+
+# -- averages, truncation --------------------------------------------------------------------------
+
+
+def test_averages_of_weights_and_of_w():
+    model = made()
+    state = compiled(model.init)(key())
+    after = compiled(model.step)(state, BATCH, key())[0]
+    keep = 0.5 ** (tiny.BATCH / 100)
+    for name in ("map", "gen", "enc"):
+        wanted = jax.tree.map(
+            lambda old, new: keep * old + (1 - keep) * new, state.params[name], after.params[name]
+        )
+        tiny.assert_close(after.extra["average"][name], wanted, rtol=1e-6, atol=1e-7)
+    # The published half life at a batch of 128.
+    assert 0.5 ** (128 / alae.Config().half_life) == pytest.approx(0.991167, abs=1e-6)
+    # w of the critic's and of the generator's turn, drawn as they draw: F moves after both.
+    w = lambda z: alae.Mapping(2).apply({"params": state.params["map"]}, z)
+    draws = [jax.random.split(turn, 5)[0] for turn in jax.random.split(key(), 3)[:2]]
+    means = [np.mean(w(jax.random.normal(draw, (tiny.BATCH, 3))), axis=0) for draw in draws]
+    wanted = 0.995 * 0.005 * means[0] + 0.005 * means[1]
+    np.testing.assert_allclose(after.extra["w_mean"], wanted, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("network", ["mlp", "style"])
+def test_samples_are_pulled_to_the_mean(network):
+    fields = {"network": network, "conv_width": 2, "conv_most": 4}
+    model, full = made(truncation=0.0, **fields), made(**fields)
+    state = compiled(model.init)(key())
+    state.extra["w_mean"] = jnp.float32([0.3, -0.2, 0.5])
+    sampled = lambda model: jax.jit(model.sample, static_argnums=2)(state, key(), 3)
+    images, wanted = (
+        sampled(model),
+        jax.jit(model.decode)(state, state.extra["w_mean"][None], key()),
+    )
+    for image in images:  # G's noise has no strength yet
+        np.testing.assert_allclose(image, wanted[0], atol=1e-5)
+    assert np.std(sampled(full), axis=0).max() > 1e-3
+
+
+def test_the_code_is_z_where_z_is_found():
+    model = made(reciprocity="z")
+    state = compiled(model.init)(key())
+    z = model.prior(key(), 1)
+    w = alae.Mapping(2).apply({"params": state.params["map"]}, z)
+    wanted = compiled(made().decode)(state, w, key())
+    np.testing.assert_allclose(compiled(model.decode)(state, z, key()), wanted, rtol=1e-5)
+    assert made().prior is None
+
+
+def test_assess_compares_the_error_with_the_variance():
+    """An encoder that answers zero errs by the mean square of the code."""
+    model = made()
+    state = compiled(model.init)(key())
+    state.extra["average"]["enc"] = jax.tree.map(jnp.zeros_like, state.params["enc"])
+    found = model.assess(state, DATA, key())
+    error, variance = found["reciprocity_error"], found["code_variance"]
+    assert found["reciprocity_share"] == pytest.approx(error / variance)
+    z = jax.random.normal(jax.random.key(8), (20_000, 3))
+    w = alae.Mapping(2).apply({"params": state.params["map"]}, z)
+    assert error == pytest.approx(float(np.mean(w**2)), rel=0.1)
+    assert variance == pytest.approx(float(np.mean(np.var(w, axis=0))), rel=0.1)
+
+
+# -- sizes and refusals ----------------------------------------------------------------------------
+
+
+def test_the_published_mnist_networks_have_their_sizes():
+    spec = Spec((28, 28, 1), 60_000, 10, 256, np.zeros((28, 28, 1), np.float32))
+    model = alae.make(alae.Config(latent=50, widths=(1024, 1024)), spec)
+    shapes = jax.eval_shape(model.init, jax.random.key(0)).params
+    sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(net)) for name, net in shapes.items()}
+    assert sizes == {"map": 15_300, "gen": 1_905_424, "enc": 1_904_690, "dis": 5_151}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("latent", 0), ("map_layers", 0), ("r1", -1.0), ("widths", ()), ("style_mixing", 1.5),
+     ("truncation", -0.1), ("half_life", -1)],
+)  # fmt: skip
+def test_a_field_that_cannot_be_is_named(field, value):
+    with pytest.raises(ValueError, match=field):
+        alae.Config(**{field: value})
+
+
+def test_truncation_needs_w():
+    with pytest.raises(ValueError, match="truncation"):
+        alae.Config(truncation=0.7, reciprocity="z")
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 16, 3), (4, 4, 1), (1, 2, 1)])
+def test_style_networks_refuse_other_sides(shape):
+    spec = Spec(shape, 10, 0, 256, np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match="power of two"):
+        alae.make(alae.Config(network="style"), spec)

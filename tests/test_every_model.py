@@ -58,7 +58,7 @@ def grouped(variants) -> list:
     return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in variants]
 
 
-@pytest.fixture(params=grouped(tiny.VARIANTS))
+@pytest.fixture(params=grouped(name for name in tiny.VARIANTS if name not in tiny.ALIKE))
 def case(request) -> Case:
     return case_of(request.param)
 

@@ -157,6 +157,9 @@ VARIANTS = {
 
 FIRST = list({name: variant for variant, (name, _) in reversed(VARIANTS.items())}.values())
 """of the variants of each model the first"""
+ALIKE = ("vae free bits", "vae capacity", "acn unique", "ali joint regressor", "gan wasserstein",
+         "iae given", "iae semisupervised", "vaegan separate", "alae ablated")  # fmt: skip
+"""differ from another variant in a loss alone, which other tests look at"""
 
 
 def make(variant: str, data: Data, **changes: Any) -> Model:

@@ -49,9 +49,7 @@ def cell(
         again: compute even if it is there, and replace it.
     """
     code = sources(modules)
-    said = json.dumps({"settings": settings, "code": code}, sort_keys=True)
-    key = hashlib.sha256(said.encode()).hexdigest()[:16]
-    file = folder / f"{name}-{key}.json"
+    file = folder / f"{name}-{digest({'settings': settings, 'code': code})}.json"
     if file.exists() and not again:
         kept = json.loads(file.read_text())
         return Cell(kept["result"], kept["seconds"], kept["environment"], found=True)
@@ -65,6 +63,11 @@ def cell(
     # What was written is what a later run will read: no difference between the two.
     kept = json.loads(file.read_text())
     return Cell(kept["result"], kept["seconds"], kept["environment"], found=False)
+
+
+def digest(value: Any) -> str:
+    """Sixteen hexadecimal digits that change with a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def sources(modules: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ LEVEL, STEPS = 0.5, 3000
 
 def test(data, seeds, picture, data_dir):
     source, found, restored = opened(data, data_dir), {}, []
-    pixels = evaluation.pixels_of(source.test, 500).reshape(-1, *source.spec.image_shape)
+    pixels = evaluation.images_of(source.test, 500)
     kept = np.random.default_rng(0).random(pixels.shape) >= LEVEL
     damaged = (pixels * kept).astype(np.float32)
     for name, fields in {

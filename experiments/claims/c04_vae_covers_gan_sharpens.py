@@ -40,7 +40,7 @@ def test(data, seeds, picture, data_dir):
 
         found[label] = gather(states, measure)
         drawn.append(np.clip(draw(states[0], jax.random.key(KEY), 12), 0, 1))
-    real = evaluation.pixels_of(source.test, 500, COUNT).reshape(-1, *source.spec.image_shape)
+    real = evaluation.images_of(source.test, 500, COUNT)
     pictured([real[:12], *drawn], ["data", "VAE", "GAN"], picture, "Samples", "first seed")
     rows = rows_of(
         ["recall", "precision", f"Fréchet distance ({name})", "sharpness"],

@@ -25,7 +25,7 @@ def test(data, seeds, picture, data_dir):
     source, grey = opened(data, data_dir, binarise="dynamic"), opened(data, data_dir)
     alone, together = STEPS.get(data, (2000, 1500))
     found, drawn = {}, []
-    images = evaluation.pixels_of(source.test, 500, 10).reshape(-1, *source.spec.image_shape)
+    images = evaluation.images_of(source.test, 500, 10)
     for variant in ("vae", "acn"):
         model, states = learned("acn", source, seeds, alone + together, variant=variant,
                                 decoder_first=alone)  # fmt: skip

@@ -13,7 +13,7 @@ def test(data, seeds, picture, data_dir):
     model, states = learned("acn", source, seeds, STEPS, decoder="mlp", neighbours=5)
     found = assessed(model, states, source)
     totals = ["total_ordered", "total_ordered_with_credit", "total_unordered"]
-    images = evaluation.pixels_of(source.test, 500, 10).reshape(-1, *source.spec.image_shape)
+    images = evaluation.images_of(source.test, 500, 10)
     evaluation.draw_daydream(model, states[0], images[:6], picture, jax.random.key(KEY))
     return (
         [Measure("unordered total minus ordered", found["total_unordered"] - found["total_ordered"],

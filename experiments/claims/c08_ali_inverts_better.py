@@ -12,7 +12,7 @@ LATENT, STEPS, COUNT = 50, 2500, 2000
 def test(data, seeds, picture, data_dir):
     source, found, back = opened(data, data_dir), {}, []
     name = evaluation.features_of(source)
-    images = evaluation.pixels_of(source.test, 500, 10).reshape(-1, *source.spec.image_shape)
+    images = evaluation.images_of(source.test, 500, 10)
     for label, fields, steps in (
         ("BiGAN", {}, STEPS),
         ("regressor afterwards", {"method": "post_hoc_regressor", "gan_steps": STEPS}, 2 * STEPS),

@@ -16,7 +16,7 @@ def test(data, seeds, picture, data_dir):
     source, found = opened(data, data_dir, dequantise=True), {}
     judge = evaluation.train_classifier(source)
     labels = np.asarray(source.test.labels)
-    images = evaluation.pixels_of(source.test, 500).reshape(-1, *source.spec.image_shape)
+    images = evaluation.images_of(source.test, 500)
     for name, latent in SIZES.items():
         model, states = learned(
             "iae", source, seeds, STEPS, 128, latent=latent, local=LOCAL, widths=(256, 256),

@@ -22,7 +22,7 @@ LATENT, WIDTHS, STEPS = 32, (256, 256), 4000
 
 def test(data, seeds, picture, data_dir):
     source, found, back = opened(data, data_dir), {}, []
-    images = evaluation.pixels_of(source.test, 500, 10).reshape(-1, *source.spec.image_shape)
+    images = evaluation.images_of(source.test, 500, 10)
     for label, name, fields in (
         ("ALAE", "alae", {}),
         ("autoencoder", "ae", {"activation": "leaky_relu_0.2"}),

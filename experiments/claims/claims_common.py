@@ -1,18 +1,19 @@
 """What claims share: what one consists of, how it is judged, and training with few words."""
 
 import dataclasses
+import functools
 import math
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from scipy import stats
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tables"))
 
+import common
 from common import KEY, assessed, gather, make, on_test, shown, train
 
 from jaxae import evaluation
@@ -122,13 +123,8 @@ def learned(
     return model, states
 
 
-def coded(model: Model, state: State, data: Data, train_limit: int = 10_000):
-    """Codes and labels of training and test images, as the probes take them."""
-    return [
-        part
-        for split, limit in ((data.train, train_limit), (data.test, None))
-        for part in evaluation.encode_split(model, state, split, 500, jax.random.key(KEY), limit)
-    ]
+# Codes of a claim's probes: of 10,000 training images.
+coded = functools.partial(common.coded, batch=500, train_limit=10_000)
 
 
 def pictured(images: np.ndarray, rows: Sequence[str], path: pathlib.Path, title: str, note: str):

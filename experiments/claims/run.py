@@ -12,7 +12,6 @@ unless --again says so. Each takes up to about ten minutes on two CPU cores.
 
 import argparse
 import dataclasses
-import hashlib
 import importlib
 import json
 import pathlib
@@ -22,7 +21,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from cells import sources  # noqa: E402
+from cells import digest, sources  # noqa: E402
 from claims_common import CONFIDENCE, FIGURES, Measure, account, verdict  # noqa: E402
 
 FOUND = HERE / "found"
@@ -63,7 +62,7 @@ def main(argv: list[str]) -> int:
 
 def tested(name: str, asked) -> dict:
     """What the claim's test found, from its file where the same code has found it before."""
-    code = hashlib.sha256(json.dumps(sources([name])).encode()).hexdigest()[:16]
+    code = digest(sources([name]))
     file = FOUND / f"{name}.json"
     same = {"data": asked.data, "seeds": asked.seeds, "code": code}
     if file.exists() and not asked.again:

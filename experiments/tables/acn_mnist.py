@@ -7,8 +7,7 @@ dynamic binarisation, Adam 1e-3, batch 128, 3,000 steps, one seed. Reads the fou
     python experiments/tables/acn_mnist.py --data-dir <folder that holds mnist/>
 """
 
-import jax
-from common import KEY, against, assessed, make, on_test, parser, publish, table, train
+from common import against, assessed, coded, make, on_test, parser, publish, table, train
 
 from jaxae import evaluation
 from jaxae.data import Options, load
@@ -33,9 +32,7 @@ def both(decoder: str, data, grey, seeds: int, steps: int) -> str:
         )
 
     def probed(row, model, state, reference):
-        arrays = []
-        for split, limit in ((grey.train, PROBED), (grey.test, None)):
-            arrays += evaluation.encode_split(model, state, split, 1000, jax.random.key(KEY), limit)
+        arrays = coded(model, state, grey, 1000, PROBED)
         report(row, "logistic probe", evaluation.linear_probe(*arrays), reference, ACCURACY)
 
     model = make("acn", data, variant="vae", decoder=decoder, **SIZES)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from presets import ali as presets
 
 from jaxae.data import Options, load
-from jaxae.data.grid25 import CENTRES, DEVIATION, in_the_plane
+from jaxae.data.grid25 import CENTRES, DEVIATION, PLANE
 from jaxae.evaluation import mode_coverage
 
 SAMPLES = 10_000
@@ -33,7 +33,7 @@ METHODS = {
 def measured(model, states, data) -> dict[str, np.ndarray]:
     """Modes, reconstruction, and where there is one reciprocity."""
     raw = load("grid25").train.arrays["image"].astype(np.float64)
-    plane = lambda x: in_the_plane(x, raw.mean(), raw.std())
+    plane = lambda x: PLANE.points(x, raw.mean(), raw.std())
     images = next(data.test.examples(data.test.size))[0]["image"]
     sample, decode = jax.jit(model.sample, static_argnums=2), jax.jit(model.decode)
     encode = jax.jit(model.encode)

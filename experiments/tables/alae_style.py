@@ -63,7 +63,7 @@ def main_table(seeds: int, steps: int) -> str:
 def pictures(model: Model, state: State, data) -> list[pathlib.Path]:
     """Three PNG files beside the table."""
     keys = jax.random.split(jax.random.key(KEY), 3)
-    images = evaluation.pixels_of(data.test, 500, PICTURES).reshape(-1, *data.spec.image_shape)
+    images = evaluation.images_of(data.test, 500, PICTURES)
     file = lambda name: RESULTS / f"alae_style_{name}.png"
     RESULTS.mkdir(exist_ok=True)
     return [

@@ -20,7 +20,7 @@ from presets import ali as presets
 
 from jaxae import evaluation
 from jaxae.data import Options, load
-from jaxae.data.grid25 import CENTRES, DEVIATION, in_the_plane
+from jaxae.data.grid25 import CENTRES, DEVIATION, PLANE
 from jaxae.models.ali import POST_HOC
 
 SAMPLES = 10_000
@@ -36,7 +36,7 @@ METHODS = {
 def measured(model, states, data) -> dict[str, np.ndarray]:
     """What the table shows of each state."""
     raw = load("grid25").train.arrays["image"].astype(np.float64)
-    plane = lambda x: in_the_plane(x, raw.mean(), raw.std())
+    plane = lambda x: PLANE.points(x, raw.mean(), raw.std())
     images = next(data.test.examples(data.test.size))[0]["image"]
     sample, decode = jax.jit(model.sample, static_argnums=2), jax.jit(model.decode)
     encode = jax.jit(model.encode) if model.encode else None

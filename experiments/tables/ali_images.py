@@ -133,7 +133,7 @@ def few_labels(seeds: int, steps: int) -> str:
 def probe_of_few(data: Data) -> float:
     """Accuracy of a logistic regression that sees nothing but the labelled images."""
     seen = data.train.labelled
-    x, test = (evaluation.pixels_of(s, BATCH).reshape(s.size, -1) for s in (data.train, data.test))
+    x, test = (evaluation.pixels_of(s, BATCH) for s in (data.train, data.test))
     return evaluation.linear_probe(x[seen], data.train.labels[seen], test, data.test.labels)
 
 

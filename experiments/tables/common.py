@@ -60,15 +60,24 @@ def assessed(model: Model, states: Sequence[State], data: Data) -> dict[str, np.
     return gather(states, lambda state: model.assess(state, data, jax.random.key(KEY)))
 
 
+def coded(
+    model: Model, state: State, data: Data, batch: int = BATCH, train_limit: int | None = None
+) -> list[np.ndarray]:
+    """Codes and labels of training images, then of test images, as the probes take them."""
+    return [
+        part
+        for split, limit in ((data.train, train_limit), (data.test, None))
+        for part in evaluation.encode_split(model, state, split, batch, jax.random.key(KEY), limit)
+    ]
+
+
 def probes(
     model: Model, states: Sequence[State], data: Data, batch: int = BATCH
 ) -> dict[str, np.ndarray]:
     """Test accuracy of a logistic regression and of 5 nearest neighbours on the codes of `data`."""
 
     def measure(state):
-        arrays = []
-        for split in (data.train, data.test):
-            arrays += evaluation.encode_split(model, state, split, batch, jax.random.key(KEY))
+        arrays = coded(model, state, data, batch)
         return {
             "logistic": evaluation.linear_probe(*arrays),
             "5-NN": evaluation.knn_probe(*arrays),

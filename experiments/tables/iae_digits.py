@@ -42,7 +42,7 @@ def shows(images) -> np.ndarray:
 
 
 def images(split) -> np.ndarray:
-    return evaluation.pixels_of(split, BATCH).reshape(-1, *data().spec.image_shape)
+    return evaluation.images_of(split, BATCH)
 
 
 def trained(preset: str, seeds: int, steps: int, labels: int = 0, **changes):

@@ -44,8 +44,7 @@ class Bench:
 
     @functools.cached_property
     def real(self) -> np.ndarray:
-        found = evaluation.pixels_of(self.data.train, BATCH, 10_000)
-        return found.reshape(-1, *self.data.spec.image_shape)
+        return evaluation.images_of(self.data.train, BATCH, 10_000)
 
     def measured(self, model, states, given: bool = False) -> dict[str, np.ndarray]:
         """`assess`, the classifier's opinion of reconstructions and samples."""
@@ -77,8 +76,7 @@ class Bench:
         """Codes of ten test images, one of each class, with eleven noises."""
         labels = np.asarray(self.data.test.labels)
         first = np.array([np.flatnonzero(labels == k)[0] for k in range(10)])
-        images = evaluation.pixels_of(self.data.test, BATCH)[first]
-        images = images.reshape(-1, *self.data.spec.image_shape)
+        images = evaluation.images_of(self.data.test, BATCH)[first]
         if given:
             z = jnp.eye(self.data.spec.classes)
         else:

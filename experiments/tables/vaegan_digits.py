@@ -51,7 +51,7 @@ def classifier() -> evaluation.Classifier:
 
 
 def images(split) -> np.ndarray:
-    return evaluation.pixels_of(split, BATCH).reshape(-1, *data().spec.image_shape)
+    return evaluation.images_of(split, BATCH)
 
 
 @functools.cache

@@ -32,7 +32,7 @@ import wiring
 from presets.vqvae_audio import speech
 
 from jaxae import evaluation
-from jaxae.data import load, mu_law_decode, speech_content
+from jaxae.data import mu_law_decode, speech_content
 from jaxae.data.speech import KINDS, PITCH, SOUND, SOUNDS
 from jaxae.models import vqvae_audio
 from jaxae.training import Workdir
@@ -84,10 +84,9 @@ def main() -> None:
     run = wiring.build("vqvae_audio", settings, None)
     with Workdir.open(folder) as workdir:
         state = wiring.restore(run, workdir)[1][0]
-    data, config = load("speech"), settings.model
+    data, config = run.data, settings.model
     (said, _), (said_test, who_test) = (speech_content(n, s) for n, s in ((4000, 0), (500, 1)))
-    pixels = (evaluation.pixels_of(split, 500) for split in (data.train, data.test))
-    train, test = (x.reshape(-1, *data.spec.image_shape) for x in pixels)
+    train, test = (evaluation.images_of(split, 500) for split in (data.train, data.test))
 
     # What was said.
     code_of = jax.jit(vqvae_audio.codes_of(config, data.spec))

@@ -6,13 +6,13 @@ Dumoulin et al. 2017, arXiv:1606.00704, section 4.5: means on {-4,-2,0,2,4}^2, s
 
 import numpy as np
 
-from jaxae.data.source import Raw, content_bits
+from jaxae.data.plane import Plane
+from jaxae.data.source import Raw, content_bits, content_shares
 
 CENTRES = np.array([(x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)], np.float64)
 """`[25, 2]` the means, in the order of the labels"""
 DEVIATION = 0.05
-OFFSET, SPAN = 6.0, 12.0
-"""a point p of the plane is stored as (p + OFFSET) / SPAN"""
+PLANE = Plane(offset=6.0, span=12.0)
 _TRAIN, _TEST = 100_000, 10_000
 
 
@@ -22,29 +22,14 @@ def grid25() -> Raw:
     The points are a pure function of fixed seeds; a label is the number of the Gaussian.
     """
     train, test = grid_points(_TRAIN, seed=0), grid_points(_TEST, seed=1)
-    return Raw(_stored(train[0]), train[1], _stored(test[0]), test[1], levels=0)
+    return Raw(PLANE.stored(train[0]), train[1], PLANE.stored(test[0]), test[1], levels=0)
 
 
 def grid_points(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Points `[count, 2]` float64 of the plane, and the Gaussians `[count]` int32 they are from."""
     labels = (content_bits(count, seed, 0) % np.uint64(len(CENTRES))).astype(np.int32)
     # Box and Muller's normal numbers, since those of numpy may differ between its versions.
-    share = [((content_bits(count, seed, i) >> np.uint64(11)) + 0.5) / 2**53 for i in (1, 2)]
+    share = [content_shares(count, seed, i) for i in (1, 2)]
     radius, angle = np.sqrt(-2 * np.log(share[0])), 2 * np.pi * share[1]
     noise = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return CENTRES[labels] + DEVIATION * noise, labels
-
-
-def in_the_plane(images: np.ndarray, mean: float = 0.0, deviation: float = 1.0) -> np.ndarray:
-    """Images `[N,1,2,1]` as points `[N, 2]` of the plane.
-
-    Args:
-        images: as stored, or standardised.
-        mean, deviation: of all stored training pixels, where the images are standardised.
-    """
-    stored = deviation * np.asarray(images, np.float64).reshape(-1, 2) + mean
-    return SPAN * stored - OFFSET
-
-
-def _stored(points: np.ndarray) -> np.ndarray:
-    return np.float32((points + OFFSET) / SPAN).reshape(-1, 1, 2, 1)

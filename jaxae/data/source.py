@@ -118,6 +118,11 @@ def content_bits(count: int, seed: int, stream: int) -> np.ndarray:
     return random_bits(count, seed, 2**62 + stream)
 
 
+def content_shares(count: int, seed: int, stream: int) -> np.ndarray:
+    """`[count]` float64, uniform in (0, 1), of `content_bits`."""
+    return ((content_bits(count, seed, stream) >> np.uint64(11)) + 0.5) / 2**53
+
+
 def blocks(images: Images) -> Iterator[np.ndarray]:
     """Consecutive positions that cover all images, a bounded number of bytes at a time."""
     count = images.shape[0]

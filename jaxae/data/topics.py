@@ -9,7 +9,7 @@ therefore Bayes' theorem on its counts: `topic_posterior`.
 
 import numpy as np
 
-from jaxae.data.source import Raw, content_bits
+from jaxae.data.source import Raw, content_bits, content_shares
 
 TOPICS, HEIGHT, WIDTH = 20, 20, 20
 WORDS = HEIGHT * WIDTH
@@ -34,7 +34,7 @@ def word_probabilities() -> np.ndarray:
     common = 1 / (np.arange(WORDS) + 10)
     common /= common.sum()
     # Box and Muller's normal numbers, since those of numpy may differ between its versions.
-    first, second = (_uniform(TOPICS * WORDS, 7, i).reshape(TOPICS, WORDS) for i in (0, 1))
+    first, second = (content_shares(TOPICS * WORDS, 7, i).reshape(TOPICS, WORDS) for i in (0, 1))
     normal = np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second)
     special = common * np.exp(_SPREAD * normal)
     special /= special.sum(1, keepdims=True)
@@ -44,12 +44,12 @@ def word_probabilities() -> np.ndarray:
 def documents(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts `[count, WORDS]` int64 and topics `[count]` int32, a pure function of the seed."""
     labels = (content_bits(count, seed, 0) % np.uint64(TOPICS)).astype(np.int32)
-    lengths = _SHORTEST + np.int64(_uniform(count, seed, 1) * (_LONGEST + 1 - _SHORTEST))
+    lengths = _SHORTEST + np.int64(content_shares(count, seed, 1) * (_LONGEST + 1 - _SHORTEST))
     owner = np.repeat(np.arange(count), lengths)
     ends = np.cumsum(word_probabilities(), axis=1)
     ends /= ends[:, -1:]
     # One search for all topics: topic k's cumulative probabilities lie in k .. k+1.
-    place = labels[owner] + _uniform(len(owner), seed, 2)
+    place = labels[owner] + content_shares(len(owner), seed, 2)
     word = np.searchsorted((ends + np.arange(TOPICS)[:, None]).ravel(), place) % WORDS
     counts = np.bincount(owner * WORDS + word, minlength=count * WORDS)
     return counts.reshape(count, WORDS), labels
@@ -64,11 +64,6 @@ def topic_posterior(counts: np.ndarray) -> np.ndarray:
     log = np.asarray(counts, np.float64).reshape(-1, WORDS) @ np.log(word_probabilities()).T
     log -= log.max(1, keepdims=True)
     return np.exp(log) / np.exp(log).sum(1, keepdims=True)
-
-
-def _uniform(count: int, *key: int) -> np.ndarray:
-    """`[count]` float64 in (0, 1)."""
-    return ((content_bits(count, *key) >> np.uint64(11)) + 0.5) / 2**53
 
 
 def _pages(counts: np.ndarray) -> np.ndarray:

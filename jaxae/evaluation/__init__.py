@@ -7,7 +7,7 @@ matplotlib and scikit-learn are imported by the functions that use them.
 from jaxae.evaluation.canvas import image_grid, value_range
 from jaxae.evaluation.classifier import Classifier, train_classifier
 from jaxae.evaluation.clusters import cluster_errors, max_confidence_label_map
-from jaxae.evaluation.codes import encode_split, pixels_of
+from jaxae.evaluation.codes import encode_split, images_of, pixels_of
 from jaxae.evaluation.coverage import mode_coverage
 from jaxae.evaluation.features import FEATURES, Features, features_of, load_features
 from jaxae.evaluation.fidelity import fidelity_table
@@ -90,6 +90,7 @@ __all__ = [
     "flat_rows",
     "frechet_distance",
     "image_grid",
+    "images_of",
     "interpolate",
     "kmeans_accuracy",
     "kmeans_scores",

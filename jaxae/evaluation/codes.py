@@ -61,10 +61,16 @@ def decode_codes(model: Model, state: State, codes: jax.Array, rng: jax.Array) -
     return np.concatenate(images)[: len(codes)]
 
 
+def images_of(split: Any, batch_size: int, limit: int | None = None) -> np.ndarray:
+    """The images of a split as a model sees them: `[N,H,W,C]` float32."""
+    return over_split(_images, None, split, batch_size, jax.random.key(0), limit)
+
+
 def pixels_of(split: Any, batch_size: int, limit: int | None = None) -> np.ndarray:
-    """The images of a split as a model sees them, flattened: `[N, H*W*C]` float32."""
-    return over_split(_pixels, None, split, batch_size, jax.random.key(0), limit)
+    """The same, flattened: `[N, H*W*C]`."""
+    images = images_of(split, batch_size, limit)
+    return images.reshape(len(images), -1)
 
 
-def _pixels(state, batch, rng):
-    return batch["image"].reshape(len(batch["image"]), -1)
+def _images(state, batch, rng):
+    return batch["image"]

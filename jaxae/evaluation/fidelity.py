@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxae.evaluation.codes import pixels_of
+from jaxae.evaluation.codes import images_of
 from jaxae.evaluation.features import features_of, load_features
 from jaxae.evaluation.frechet import frechet_distance
 from jaxae.evaluation.manifolds import NEIGHBOURS, precision_and_recall
@@ -56,7 +56,7 @@ def fidelity_table(
     if model.sample is None or name is None or count <= NEIGHBOURS:
         return None
     network = load_features(name)
-    shaped = lambda split: pixels_of(split, batch_size, count).reshape(-1, *network.image_shape)
+    shaped = lambda split: images_of(split, batch_size, count)
     real = network.features(shaped(reference.test))
 
     def compared(images: np.ndarray) -> dict[str, float]:

@@ -18,7 +18,7 @@ from jaxae.evaluation.canvas import (
     value_range,
     write_png,
 )
-from jaxae.evaluation.codes import DECODED, decode_codes, encode_split, pixels_of
+from jaxae.evaluation.codes import DECODED, decode_codes, encode_split, images_of
 from jaxae.evaluation.fidelity import DRAWN
 from jaxae.training.state import Model, State
 
@@ -391,7 +391,7 @@ def draw_all(
     """
     folder, drawn = pathlib.Path(folder), []
     keys = dict(zip(("samples", "back", "mix", "dream", "codes"), jax.random.split(rng, 5)))  # noqa: B905
-    images = pixels_of(data.test, 500, COUNT).reshape(-1, *data.spec.image_shape)
+    images = images_of(data.test, 500, COUNT)
     shown = value_range(images)
     if model.sample is not None:
         drawn.append(

@@ -9,6 +9,7 @@ from jaxae.losses.adversarial import (
     feature_matching,
     game,
     gradient_penalty,
+    mean_squared_slope,
     r1_penalty,
     squared_slopes,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "logistic_mixture_nll",
     "logistic_mixture_sample",
     "logistic_mixture_width",
+    "mean_squared_slope",
     "mixture_log_prob",
     "multinomial_nll",
     "order_credit",

@@ -105,6 +105,21 @@ def squared_slopes(critic: Callable[..., jax.Array], *inputs: jax.Array) -> jax.
     return sum(jnp.sum(jnp.square(s.reshape(s.shape[0], -1)), axis=-1) for s in slopes)
 
 
+def mean_squared_slope(judge: Callable[[jax.Array], jax.Array], at: jax.Array) -> jax.Array:
+    """The mean of `squared_slopes` of one input, by one gradient of the whole batch.
+
+    Several times as fast for convolutions, which are slow under `vmap`.
+
+    Args:
+        judge: `[B, ...]` -> logits `[B]`, each example by itself.
+        at: `[B, ...]` float.
+    Returns:
+        a scalar, >= 0.
+    """
+    gradient = jax.grad(lambda at: jnp.sum(judge(at)))(at)
+    return jnp.sum(jnp.square(gradient)) / at.shape[0]
+
+
 def r1_penalty(critic: Callable[..., jax.Array], *real: jax.Array) -> jax.Array:
     """|grad T|^2 / 2 at real data, `[B]`; the discriminator pays gamma times its mean.
 

@@ -31,8 +31,8 @@ import optax
 from jaxae import losses, nets
 from jaxae.models import aae_priors
 from jaxae.models.aae_networks import Heads, Trunk, head_repulsion
-from jaxae.models.vae import LOG_VAR_BOUND, output_start
-from jaxae.training.state import Model, Player, Spec, State, adam, play
+from jaxae.models.vae import gaussian_draw, mean_and_log_var, output_start
+from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
 
 CLASSED = ("semisupervised", "clustering", "reduction")
 LABELLED = ("conditioned", "supervised", "semisupervised")
@@ -154,9 +154,7 @@ def make(config: Config, spec: Spec) -> Model:
         h, stats = run(p, stats, "trunk", x)
         z, _ = run(p, stats, "code", h)
         if config.posterior == "gaussian":
-            mean, raw = jnp.split(z, 2, axis=-1)
-            log_var = LOG_VAR_BOUND * jnp.tanh(raw / LOG_VAR_BOUND)
-            z = mean + jnp.exp(0.5 * log_var) * noise
+            z = gaussian_draw(*mean_and_log_var(z), noise)
         logits = run(p, stats, "label", h)[0] if task in CLASSED else None
         return logits, z, stats
 
@@ -195,10 +193,7 @@ def make(config: Config, spec: Spec) -> Model:
             "heads": (),
         }
         params, stats = network.init(rng, **examples)
-        opt = {
-            name: player.tx.init({net: params[net] for net in player.owns})
-            for name, player in players.items()
-        }
+        opt = enter(players, params)
         return State(jnp.int32(0), params, opt, {"stats": stats})
 
     def step(state, batch, rng, axis_name=None):

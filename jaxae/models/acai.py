@@ -33,7 +33,7 @@ from jaxae import nets
 from jaxae.models import acai_baselines
 from jaxae.models.acai_baselines import Comparison, Method, Parts, mean_squares, plain
 from jaxae.models.acai_networks import Critic, Decoder, Encoder
-from jaxae.training.state import Model, Player, Spec, State, adam, play
+from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
 
 SAMPLERS = ("vae", "aae")
 
@@ -139,10 +139,7 @@ def _assembled(config: Config, spec: Spec) -> tuple[Model, Callable]:
                     "critic": x if config.method == "acai" else z, "slots": z,
                     "bottleneck": slots}  # fmt: skip
         params, _ = network.init(of_networks, **examples)
-        opt = {
-            name: player.tx.init({net: params[net] for net in player.owns})
-            for name, player in players.items()
-        }
+        opt = enter(players, params)
         return State(jnp.int32(0), params, opt, {"stats": method.stats(of_stats)})
 
     def step(state, batch, rng, axis_name=None):

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 
 from jaxae import losses, nets
 from jaxae.models.acai_networks import Bottleneck
+from jaxae.models.vae import gaussian_draw
 from jaxae.nets import codebook
 from jaxae.training.state import gathered
 
@@ -154,7 +155,7 @@ def vae(config: Any, parts: Parts) -> Method:
 
     def drawn(p, x, eps):
         mean, log_var = posterior(p, x)
-        return mean, log_var, mean + jnp.exp(0.5 * log_var) * eps
+        return mean, log_var, gaussian_draw(mean, log_var, eps)
 
     def draw(rng, x):
         return jax.random.normal(rng, (x.shape[0], parts.size))

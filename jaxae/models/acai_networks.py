@@ -20,6 +20,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxae.nets.conv import doubled
+
 SLOPE = 0.2  # of TensorFlow's leaky ReLU; JAX's is 0.01
 
 
@@ -83,13 +85,6 @@ class Bottleneck(nn.Module):
         for width in (self.hidden, self.out):
             x = nn.relu(nn.Dense(width)(x))
         return x
-
-
-def doubled(x: jax.Array) -> jax.Array:
-    """Every pixel as a square of four: `[B,H,W,C] -> [B,2H,2W,C]`."""
-    batch, height, width, channels = x.shape
-    x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
-    return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
 def _leaky(x: jax.Array) -> jax.Array:

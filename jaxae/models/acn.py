@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxae import losses, nets
 from jaxae.models import acn_costs, acn_memory, acn_networks
-from jaxae.models.vae import LOG_VAR_BOUND
+from jaxae.models.vae import gaussian_draw, mean_and_log_var
 from jaxae.training.state import Model, Spec, State, adam, descend, gathered
 
 ASSOCIATIVE = ("acn", "gaussian_neighbour")
@@ -151,8 +151,7 @@ def make(config: Config, spec: Spec) -> Model:
         out = encoder.apply({"params": p["enc"]}, x)
         if not learned_variance:
             return out, jnp.zeros_like(out)
-        mean, raw = jnp.split(out, 2, axis=-1)
-        return mean, LOG_VAR_BOUND * jnp.tanh(raw / LOG_VAR_BOUND)
+        return mean_and_log_var(out)
 
     def prior(p, neighbour):
         """p(z|neighbour) as a mixture: logits, means, log_scales [B,d,M]."""
@@ -192,7 +191,7 @@ def make(config: Config, spec: Spec) -> Model:
     def draw(mean, log_var, rng):
         if config.variant == "decoder":
             return jnp.zeros_like(mean)
-        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(rng, mean.shape)
+        return gaussian_draw(mean, log_var, jax.random.normal(rng, mean.shape))
 
     # -- the contract --------------------------------------------------------------------------
 

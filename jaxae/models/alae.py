@@ -38,8 +38,7 @@ from jaxae import losses, nets
 from jaxae.models import alae_style
 from jaxae.models.alae_networks import DenseEncoder, DenseGenerator, Judge, Mapping
 from jaxae.models.ali_parts import reconstruction_ratio
-from jaxae.models.iae_parts import mean_squared_slope
-from jaxae.training.state import Model, Player, Spec, State, adam, gathered, play
+from jaxae.training.state import Model, Player, Spec, State, adam, enter, gathered, play
 
 AVERAGED = ("map", "gen", "enc")
 W_KEEP = 0.995  # what the average of w keeps of itself whenever images are generated
@@ -197,10 +196,7 @@ def make(config: Config, spec: Spec) -> Model:
         noise = tuple(jnp.zeros((1, *shape)) for shape in noise_shapes)
         examples = {"map": w, "gen": (alike(w), *noise), "enc": x, "eye": x, "dis": w}
         params, _ = network.init(rng, **examples)
-        opt = {
-            name: player.tx.init({net: params[net] for net in player.owns})
-            for name, player in players.items()
-        }
+        opt = enter(players, params)
         average = {name: params[name] for name in AVERAGED} if config.half_life else {}
         extra = {"w_mean": jnp.zeros(config.latent), "average": jax.tree.map(jnp.copy, average)}
         return State(jnp.int32(0), params, opt, extra)
@@ -220,7 +216,9 @@ def make(config: Config, spec: Spec) -> Model:
         def critic(p, w_mean):
             fake, w_mean = made(p, first, w_mean)
             cost = jnp.mean(game.fake(judged(p, fake))) + jnp.mean(game.real(judged(p, x)))
-            slope = mean_squared_slope(lambda x: judged(p, x), x) if config.r1 else jnp.zeros(())
+            slope = (
+                losses.mean_squared_slope(lambda x: judged(p, x), x) if config.r1 else jnp.zeros(())
+            )
             total = cost + 0.5 * config.r1 * slope
             return total, ({"critic": total, "slope": slope}, w_mean)
 

@@ -28,13 +28,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxae.models.alae_networks import SLOPE
+from jaxae.nets.conv import doubled, halved
 from jaxae.nets.equalised import (
     EqualConv,
     EqualDense,
     blur,
     channel_statistics,
-    doubled,
-    halved,
 )
 
 FIRST = 4  # side of the first level

@@ -43,7 +43,7 @@ from jaxae import losses, nets
 from jaxae.models.ali_networks import Critic, Encoder, Generator
 from jaxae.models.ali_parts import Parts, reconstruction_ratio, regression_error
 from jaxae.models.gan import TWO_LOG_TWO
-from jaxae.training.state import Model, Player, Spec, State, adam, play
+from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
 
 REGRESSED = ("regressor", "joint_regressor", "post_hoc_regressor")
 POST_HOC = ("post_hoc_regressor", "post_hoc_ali")
@@ -170,10 +170,7 @@ def make(config: Config, spec: Spec) -> Model:
             "embed": jnp.zeros((1, spec.classes)),
         }
         params, stats = network.init(rng, **examples)
-        opt = {
-            name: player.tx.init({net: params[net] for net in player.owns})
-            for name, player in players.items()
-        }
+        opt = enter(players, params)
         return State(jnp.int32(0), params, opt, {"stats": stats})
 
     def step(state, batch, rng, axis_name=None):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxae import losses, nets
 from jaxae.models.vae import output_start
-from jaxae.training.state import Model, Player, Spec, State, adam, play
+from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
 
 TWO_LOG_TWO = 1.3862943611198906
 
@@ -83,10 +83,7 @@ def make(config: Config, spec: Spec) -> Model:
     def init(rng):
         x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, config.latent))
         params, stats = network.init(rng, gen=z, critic=x)
-        opt = {
-            name: player.tx.init({net: params[net] for net in player.owns})
-            for name, player in players.items()
-        }
+        opt = enter(players, params)
         return State(jnp.int32(0), params, opt, {"stats": stats})
 
     def step(state, batch, rng, axis_name=None):

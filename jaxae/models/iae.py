@@ -40,9 +40,9 @@ from jaxae.models import aae_priors
 from jaxae.models.iae_games import pair_game
 from jaxae.models.iae_measures import reconstruction_measures
 from jaxae.models.iae_networks import LEAKY, ConvReader, DenseReader
-from jaxae.models.iae_parts import in_the_other_domain, mean_squared_slope, moving_average
+from jaxae.models.iae_parts import in_the_other_domain, moving_average
 from jaxae.models.vae import output_start
-from jaxae.training.state import Model, Player, Spec, State, adam, play
+from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
 
 CLASSED = ("clustering", "semisupervised")
 LABELLED = ("semisupervised", "given")
@@ -189,10 +189,7 @@ def make(config: Config, spec: Spec) -> Model:
             "critic_image": (x, jnp.zeros((1, 0))),
         }
         params, _ = network.init(rng, **examples)
-        opt = {
-            name: player.tx.init({net: params[net] for net in player.owns})
-            for name, player in players.items()
-        }
+        opt = enter(players, params)
         return State(jnp.int32(0), params, opt, {"average": moving_average(config.average, params)})
 
     def step(state, batch, rng, axis_name=None):
@@ -231,8 +228,8 @@ def make(config: Config, spec: Spec) -> Model:
             """|grad T|^2 by the half of a pair that is remade: the image, flipped the code."""
             image, code = positive
             if config.flipped:
-                return mean_squared_slope(lambda z: told(p, image, z), code)
-            return mean_squared_slope(lambda x: told(p, x, code), image)
+                return losses.mean_squared_slope(lambda z: told(p, image, z), code)
+            return losses.mean_squared_slope(lambda x: told(p, x, code), image)
 
         def critic_marginal(p, stats):
             made = pairs(p)[2]
@@ -240,7 +237,9 @@ def make(config: Config, spec: Spec) -> Model:
             cost = jnp.mean(critics.real(judged(p, real))) + jnp.mean(critics.fake(judged(p, made)))
             total, weight = cost, config.r1 if config.flipped else config.code_r1
             if weight:
-                total += 0.5 * weight * mean_squared_slope(lambda real: judged(p, real), real)
+                total += (
+                    0.5 * weight * losses.mean_squared_slope(lambda real: judged(p, real), real)
+                )
             return total, ({marginal: cost}, stats)
 
         def remaker(p, stats):

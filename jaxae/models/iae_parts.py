@@ -1,10 +1,11 @@
 """What the IAE's step needs beside networks and costs."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from jaxae.nets.conv import doubled, halved
 
 AVERAGED = ("enc", "dec")
 
@@ -31,13 +32,6 @@ def moving_average(keep: float, params: Any, average: Any = None, step: Any = 0)
     return jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, average, now)
 
 
-def mean_squared_slope(judge: Callable[[jax.Array], jax.Array], at: jax.Array) -> jax.Array:
-    """Mean of |grad judge|^2 over examples `[B, ...]`, each of which has a logit of its own."""
-    # One gradient of the sum and not many of single logits: vmapped convolutions are slow.
-    gradient = jax.grad(lambda at: jnp.sum(judge(at)))(at)
-    return jnp.sum(jnp.square(gradient)) / at.shape[0]
-
-
 def in_the_other_domain(domain: str, x: jax.Array) -> jax.Array:
     """Images `[B,H,W,C]` in [0, 1] as codes `[B,HWC]` of another domain.
 
@@ -50,7 +44,5 @@ def in_the_other_domain(domain: str, x: jax.Array) -> jax.Array:
     elif domain == "rotated":
         x = jnp.rot90(x, axes=(1, 2))
     else:
-        b, h, w, c = x.shape
-        x = x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
-        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        x = doubled(halved(x))
     return x.reshape(x.shape[0], -1)

@@ -136,8 +136,7 @@ def make(config: Config, spec: Spec) -> Model:
     tx = _optimiser(config)
 
     def posterior(p, x):
-        mean, raw = jnp.split(encoder.apply({"params": p["enc"]}, x), 2, axis=-1)
-        return mean, LOG_VAR_BOUND * jnp.tanh(raw / LOG_VAR_BOUND)
+        return mean_and_log_var(encoder.apply({"params": p["enc"]}, x))
 
     def outputs(p, z):
         out = decoder.apply({"params": p["dec"]}, z).reshape(-1, *spec.image_shape[:2], channels)
@@ -147,7 +146,7 @@ def make(config: Config, spec: Spec) -> Model:
         return out
 
     def draw(mean, log_var, rng):
-        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(rng, mean.shape)
+        return gaussian_draw(mean, log_var, jax.random.normal(rng, mean.shape))
 
     def init(rng):
         of_encoder, of_decoder = jax.random.split(rng)
@@ -255,6 +254,18 @@ def make(config: Config, spec: Spec) -> Model:
         log_weight=log_weight,
         daydream=daydream,
     )
+
+
+def mean_and_log_var(out: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What an encoder gives, `[..., 2Z]`, as mean and log-variance `[..., Z]`, the latter bounded
+    to +-LOG_VAR_BOUND."""
+    mean, raw = jnp.split(out, 2, axis=-1)
+    return mean, LOG_VAR_BOUND * jnp.tanh(raw / LOG_VAR_BOUND)
+
+
+def gaussian_draw(mean: jax.Array, log_var: jax.Array, noise: jax.Array) -> jax.Array:
+    """mean + exp(log_var / 2) noise, for noise from N(0, I)."""
+    return mean + jnp.exp(0.5 * log_var) * noise
 
 
 def output_start(likelihood: str, spec: Spec, channels: int, floor: float = 0.001) -> np.ndarray:

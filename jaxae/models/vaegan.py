@@ -32,11 +32,11 @@ import optax
 
 from jaxae import losses
 from jaxae.models.gan import TWO_LOG_TWO
-from jaxae.models.vae import LOG_VAR_BOUND
+from jaxae.models.vae import gaussian_draw, mean_and_log_var
 from jaxae.models.vaegan_game import adversarial_game, balance_gate
 from jaxae.models.vaegan_networks import joined
 from jaxae.models.vaegan_networks import networks as _networks
-from jaxae.training.state import Model, Player, Spec, State, adam, play
+from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
 
 LAST_RATE = 1e-5 / 64  # where the official learning rates end, whatever they began with
 
@@ -182,8 +182,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def posterior(run, x, y):
         (out, _), stats = run("enc", x, y)
-        mean, raw = jnp.split(out, 2, axis=-1)
-        return mean, LOG_VAR_BOUND * jnp.tanh(raw / LOG_VAR_BOUND), stats
+        return *mean_and_log_var(out), stats
 
     def made(run, name, z, y):
         out, stats = run(name, joined([z, y], axis=-1))
@@ -202,10 +201,7 @@ def make(config: Config, spec: Spec) -> Model:
         y = jnp.zeros((1, told)) if told else None
         inputs = {"enc": (x, y), "dec": z, "gen": z, "dis": (x, y)}
         params, stats = network.init(rng, **{name: inputs[name] for name in network.networks})
-        opt = {
-            name: player.tx.init({net: params[net] for net in player.owns})
-            for name, player in players.items()
-        }
+        opt = enter(players, params)
         return State(jnp.int32(0), params, opt, {"stats": stats})
 
     def step(state, batch, rng, axis_name=None):
@@ -219,7 +215,7 @@ def make(config: Config, spec: Spec) -> Model:
 
         def coded(p, stats):
             mean, log_var, stats = posterior(training(p, stats), x, y)
-            z = mean + jnp.exp(0.5 * log_var) * noise
+            z = gaussian_draw(mean, log_var, noise)
             return z, losses.kl_to_standard_normal(mean, log_var), stats
 
         def fakes(p, stats):
@@ -332,7 +328,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def drawn(state, x, rng):
         mean, log_var, _ = posterior(learnt(state), x, None)
-        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(rng, mean.shape)
+        return gaussian_draw(mean, log_var, jax.random.normal(rng, mean.shape))
 
     def decode(state, z, rng):
         return made(learnt(state), "dec", z, None)[0]

@@ -112,6 +112,19 @@ class ConvDecoder(nn.Module):
         return x
 
 
+def doubled(x: jax.Array) -> jax.Array:
+    """`[B,H,W,C] -> [B,2H,2W,C]`: each pixel becomes four."""
+    b, h, w, c = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
+    return x.reshape(b, 2 * h, 2 * w, c)
+
+
+def halved(x: jax.Array) -> jax.Array:
+    """`[B,2H,2W,C] -> [B,H,W,C]`: the mean of each square of four pixels."""
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
 class Upsample(nn.Module):
     """A 4x4 transposed convolution of stride 2: `[B, H, W, C] -> [B, 2H, 2W, features]`.
 

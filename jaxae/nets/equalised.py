@@ -92,14 +92,3 @@ def blur(x: jax.Array) -> jax.Array:
         x = (padded[:, :-2] + 2 * x + padded[:, 2:]) / 4
         x = jnp.moveaxis(x, 1, axis)
     return x
-
-
-def doubled(x: jax.Array) -> jax.Array:
-    """`[B,H,W,C] -> [B,2H,2W,C]`: each pixel becomes four."""
-    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-
-
-def halved(x: jax.Array) -> jax.Array:
-    """`[B,2H,2W,C] -> [B,H,W,C]`: the mean of each square of four pixels."""
-    b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))

@@ -102,6 +102,13 @@ class Player(NamedTuple):
     tx: optax.GradientTransformation
 
 
+def enter(players: dict[str, Player], params: dict[str, Any]) -> dict[str, Any]:
+    """Every player's optimiser state before its first move, by name."""
+    return {
+        name: player.tx.init(split_names(params, player.owns)) for name, player in players.items()
+    }
+
+
 def play(
     players: dict[str, Player],
     losses: dict[str, Callable],

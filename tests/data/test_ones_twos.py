@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from jaxae.data import Options, describe, load
-from jaxae.data.ones_twos import in_the_plane, kinds_and_detail
+from jaxae.data.ones_twos import PLANE, kinds_and_detail
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_is_a_named_data_set_of_points(data):
 
 
 def test_detail_is_normal_and_knows_nothing_of_the_kind(data):
-    points, kinds = in_the_plane(data.train.arrays["image"]), data.train.labels
+    points, kinds = PLANE.points(data.train.arrays["image"]), data.train.labels
     twos = np.sum(kinds)
     assert abs(twos - 25_000) < 5 * np.sqrt(12_500)
     detail = points - 3 * np.stack([2 * kinds - 1, 0 * kinds], axis=1)
@@ -49,7 +49,7 @@ def test_standardised_points_find_back(data):
     np.testing.assert_allclose(20 * stored.std(), np.sqrt(5.5), rtol=1e-2)
     batch = standard.train.batch(0, 0, 1000)
     np.testing.assert_allclose(
-        in_the_plane(batch["image"], stored.mean(), stored.std()),
-        in_the_plane(stored[np.asarray(batch["index"])]),
+        PLANE.points(batch["image"], stored.mean(), stored.std()),
+        PLANE.points(stored[np.asarray(batch["index"])]),
         atol=1e-5,
     )

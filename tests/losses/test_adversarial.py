@@ -184,6 +184,12 @@ def test_slopes_count_every_input():
     np.testing.assert_allclose(found, [4 * 4 + 5 * 9] * 4, rtol=1e-6)
 
 
+def test_one_gradient_of_the_batch_gives_the_mean_of_all_slopes():
+    critic = lambda x: jnp.sin(x).prod(1)
+    found = losses.mean_squared_slope(critic, POINTS)
+    np.testing.assert_allclose(found, losses.squared_slopes(critic, POINTS).mean(), rtol=1e-6)
+
+
 def test_the_gradient_penalty_of_a_linear_critic():
     critic = lambda x: x @ jnp.float32([3, 4])
     found = losses.gradient_penalty(critic, POINTS, 2 * POINTS, jnp.float32([0, 0.5, 1]))

@@ -15,7 +15,8 @@ import tiny
 from scipy.stats import norm
 
 from jaxae.models import acai
-from jaxae.models.acai_networks import Critic, Decoder, Encoder, doubled
+from jaxae.models.acai_networks import Critic, Decoder, Encoder
+from jaxae.nets.conv import doubled
 from jaxae.training import Spec
 
 DATA = tiny.images()

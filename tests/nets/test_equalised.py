@@ -7,7 +7,7 @@ import optax
 import pytest
 from scipy.signal import correlate2d
 
-from jaxae.nets import equalised
+from jaxae.nets import conv, equalised
 from jaxae.nets.equalised import EqualConv, EqualDense
 
 X = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(np.float32)
@@ -32,9 +32,9 @@ def test_blur_doubling_and_halving():
         for c in range(3):
             wanted = correlate2d(X[b, :, :, c], kernel, "same")
             np.testing.assert_allclose(found[b, :, :, c], wanted, atol=1e-6)
-    wide = equalised.doubled(jnp.asarray(X))
+    wide = conv.doubled(jnp.asarray(X))
     np.testing.assert_array_equal(wide[1, :, :, 2], np.kron(X[1, :, :, 2], np.ones((2, 2))))
-    np.testing.assert_allclose(equalised.halved(wide), X, rtol=1e-6)
+    np.testing.assert_allclose(conv.halved(wide), X, rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 3])

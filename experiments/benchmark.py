@@ -14,7 +14,6 @@ Writes experiments/results/benchmark_DATA.{md,csv,png}.
 import argparse
 import csv
 import dataclasses
-import json
 import math
 import pathlib
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from cells import FOLDER, cell
+from cells import FOLDER, cell, hardware
 
 from jaxae import evaluation
 from jaxae.data import Options, load
@@ -230,7 +229,7 @@ def write(asked, found: dict) -> None:
         title=f"Samples of all models on {asked.data}", note="the first seed of each",
         row_labels=list(shown),
     )  # fmt: skip
-    first = next(iter(found.values()))
+    made = {hardware(kept.environment) for kept in found.values()}
     body = f"""# All models on {asked.data}, one protocol
 
 `python experiments/benchmark.py --data {asked.data}`: {asked.steps} steps of {BATCH}, widths
@@ -246,7 +245,7 @@ precision, recall: samples against test images in {features}, never to be compar
 
 ![samples]({base.name}.png)
 
-Environment: {json.dumps(first.environment)}
+Made with: {"; ".join(sorted(made))}.
 """
     base.with_suffix(".md").write_text(body)
     print(body)

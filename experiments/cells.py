@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ def cell(
         kept = json.loads(file.read_text())
         return Cell(kept["result"], kept["seconds"], kept["environment"], found=True)
     start = time.monotonic()
-    kept = {"settings": settings, "result": compute(), "environment": environment()}
+    kept = {"settings": settings, "result": compute(), "environment": made_with()}
     kept["seconds"] = time.monotonic() - start
     folder.mkdir(parents=True, exist_ok=True)
     half = file.with_suffix(".part")
@@ -63,6 +64,24 @@ def cell(
     # What was written is what a later run will read: no difference between the two.
     kept = json.loads(file.read_text())
     return Cell(kept["result"], kept["seconds"], kept["environment"], found=False)
+
+
+def made_with() -> dict[str, Any]:
+    """`evaluation.environment`, and the commit: "changed" after it where Python files differ."""
+    git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    try:
+        commit = git("rev-parse", "--short", "HEAD").stdout.strip()
+        changed = git("diff", "--quiet", "HEAD", "--", "*.py").returncode != 0
+    except FileNotFoundError:  # no git on this machine
+        commit = ""
+    said = f"{commit}, changed" if commit and changed else commit
+    return environment() | {"commit": said or "unknown"}
+
+
+def hardware(there: dict[str, Any]) -> str:
+    """A line from what `made_with` gave: device, versions, commit."""
+    place = f"{there['cores']} CPU cores" if there["backend"] == "cpu" else there["device"]
+    return f"{place}, jax {there['jax']}, Python {there['python']}, commit {there['commit']}"
 
 
 def digest(value: Any) -> str:

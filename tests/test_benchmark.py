@@ -12,6 +12,7 @@ import tiny
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
 
 import benchmark
+import cells
 from cells import Cell
 
 from jaxae.models import MODELS
@@ -32,7 +33,7 @@ def found():
         "seeds_by": "vmap", "steps": 10, "parameters": 1234, "seconds_training": 6.0,
         "samples": np.full((12, 8, 8, 1), 255).tolist(),
     }  # fmt: skip
-    return {"vae": Cell(kept, 60.0, {"jax": "x"}, found=False)}
+    return {"vae": Cell(kept, 60.0, cells.made_with(), found=False)}
 
 
 def test_a_line_holds_mean_and_standard_error_over_seeds(found):

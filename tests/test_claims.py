@@ -14,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments" / "clai
 
 import cells
 import claims_common
+import readme
 from claims_common import HERE as CLAIMS
 from claims_common import Measure, verdict
 
@@ -115,7 +116,14 @@ def test_a_claim_is_tested_written_and_found_again(tmp_path, monkeypatch, capsys
     said = json.loads(first)
     assert [len(m["values"]) for m in said["measures"]] == [2]
     assert verdict([Measure(**m) for m in said["measures"]]) in text
+    assert f"| {verdict([Measure(**m) for m in said['measures']])} |" in readme.claims(
+        tmp_path / "found"
+    )
     assert run_claims.main(words) == 0
     assert (tmp_path / "found" / f"{name}.json").read_text() == first
     assert run_claims.main(["nothing"]) == 1
     assert "no claim nothing" in capsys.readouterr().err
+
+
+def test_the_readme_shows_what_the_commands_wrote():
+    assert readme.main(["--check"]) == 0

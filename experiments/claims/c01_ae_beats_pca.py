@@ -39,4 +39,5 @@ CLAIM = Claim(
     f"AE 784-500-250-30 (8 numbers on digits), {STEPS} steps of Adam, no pretraining, beside PCA; "
     "squared error summed over pixels, averaged over the test images.",
     test,
+    published="MNIST, 30 numbers: 3.00 (recalled) against PCA's 13.87",
 )

@@ -62,4 +62,5 @@ CLAIM = Claim(
     f"{BITS} bits, {STEPS} steps; 1,000 test images search the training images; relevant is what "
     "has the query's label; hyperplanes cut the centred pixels.",
     test,
+    published="curves only; no figure could be read",
 )

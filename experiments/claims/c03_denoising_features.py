@@ -58,4 +58,5 @@ CLAIM = Claim(
     "regression fitted to codes of clean training images is asked about test images of which half "
     "the pixels are masked.",
     test,
+    published="error of fine-tuned classifiers on MNIST-basic: 2.80 % against 3.46 % (recalled)",
 )

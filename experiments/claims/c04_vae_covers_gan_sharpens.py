@@ -63,4 +63,5 @@ CLAIM = Claim(
     f"the manifold of as many samples (k = 3, {COUNT} each), in the features of a frozen network; "
     "sharpness the mean squared difference of neighbouring pixels over their variance.",
     test,
+    published="no figure for this",
 )

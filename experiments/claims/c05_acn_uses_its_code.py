@@ -65,4 +65,5 @@ CLAIM = Claim(
     "compares with a VAE's. VQ-VAE, for which the papers say the same, has no autoregressive "
     "decoder of images here and is not tested; its rate is fixed by its construction.",
     test,
+    published="no figure could be read",
 )

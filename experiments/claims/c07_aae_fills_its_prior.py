@@ -70,4 +70,5 @@ CLAIM = Claim(
     f"Codes of {POINTS} test images against as many draws of the prior, energy distance and "
     "permutation test; for the VAE samples of the posterior.",
     test,
+    published="pictures only",
 )

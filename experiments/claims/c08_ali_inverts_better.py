@@ -50,4 +50,5 @@ CLAIM = Claim(
     "for as many again. The ratio is 1 where nothing of the image comes back. Recall as in "
     "precision and recall of samples, in the features of a frozen network.",
     test,
+    published="modes of 25 Gaussians: ALI 13.4 ± 5.8, GAN 10.4 ± 9.2",
 )

@@ -53,4 +53,5 @@ CLAIM = Claim(
     f"pixel, of which the best by mean distance is compared. {COUNT} samples against as many test "
     "images (fewer where there are not so many).",
     test,
+    published="attributes of faces, cosine similarity: 0.911 against 0.903 (recalled)",
 )

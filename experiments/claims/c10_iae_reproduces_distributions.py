@@ -66,4 +66,5 @@ CLAIM = Claim(
     "conditional distribution changes as much as it errs. A classifier says which class a draw "
     "shows.",
     test,
+    published="pictures only",
 )

@@ -44,4 +44,5 @@ CLAIM = Claim(
     "lines. Mean distance of 256 interpolations of 16 images to the nearest true line. The paper "
     "trains on 700 times as many images.",
     test,
+    published="mean distance, thousandths: ACAI 0.24, VQ-VAE 5.41 (the latter recalled)",
 )

@@ -47,4 +47,5 @@ CLAIM = Claim(
     "on the coarser of them and more cells, so that parameters are about equal; "
     f"{IMAGES} test images.",
     test,
+    published="MNIST 78.01 nats with 15 groups; one level: none",
 )

@@ -73,6 +73,8 @@ class Claim:
     test: Callable[[str, int, pathlib.Path, str | None], tuple[list[Measure], list[list[str]]]]
     """data, seeds, picture, data_dir -> measures, and the rows of a table of the numbers behind
     them, its head first; writes a PNG to `picture`"""
+    published: str = "none"
+    """the paper's figure, with how it is known, for the reader to hold beside ours"""
 
 
 def account(name: str, claim: Claim, found: dict[str, Any]) -> str:
@@ -81,13 +83,13 @@ def account(name: str, claim: Claim, found: dict[str, Any]) -> str:
     lines = [
         f"## {claim.said}",
         f"**{verdict(measures)}** · {claim.where}",
-        claim.how,
+        f"{claim.how} Published: {claim.published}.",
         _table([["the claim says > 0", "mean over seeds", "95 % interval", "by seed", ""],
                 *(_row(m) for m in measures)]),
         _table(found["rows"]),
         f"![{name}](experiments/claims/figures/{name}.png)",
         f"`python experiments/claims/run.py {name}`: {found['data']}, {found['seeds']} seeds, "
-        f"{found['seconds']:.0f} s, {found['device']}.",
+        f"{found['seconds']:.0f} s, {found['made_with']}.",
     ]  # fmt: skip
     return "\n\n".join(lines) + "\n"
 

@@ -21,7 +21,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from cells import digest, sources  # noqa: E402
+from cells import digest, hardware, made_with, sources  # noqa: E402
 from claims_common import CONFIDENCE, FIGURES, Measure, account, verdict  # noqa: E402
 
 FOUND = HERE / "found"
@@ -69,18 +69,15 @@ def tested(name: str, asked) -> dict:
         found = json.loads(file.read_text())
         if same.items() <= found.items():
             return found
-    from jaxae import evaluation
-
     FIGURES.mkdir(exist_ok=True)
     start, claim = time.monotonic(), importlib.import_module(name).CLAIM
     measures, rows = claim.test(asked.data, asked.seeds, FIGURES / f"{name}.png", asked.data_dir)
-    there = evaluation.environment()
     found = same | {
         "measures": [dataclasses.asdict(m) | {"values": list(map(float, m.values))}
                      for m in measures],
         "rows": rows,
         "seconds": time.monotonic() - start,
-        "device": f"{there['device']}, jax {there['jax']}, Python {there['python']}",
+        "made_with": hardware(made_with()),
     }  # fmt: skip
     FOUND.mkdir(exist_ok=True)
     file.write_text(json.dumps(found, indent=1))

@@ -4,6 +4,7 @@ import base64
 import html
 import importlib.metadata
 import math
+import os
 import pathlib
 import platform
 from collections.abc import Mapping, Sequence
@@ -275,6 +276,8 @@ def _text(value: Any) -> str:
 def environment() -> dict[str, Any]:
     """Versions and devices that a number came from."""
     devices = jax.devices()
+    restricted = getattr(os, "sched_getaffinity", None)  # not on every system
+    cores = len(restricted(0)) if restricted else os.cpu_count()
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         **{name: importlib.metadata.version(name) for name in packages},
@@ -283,6 +286,7 @@ def environment() -> dict[str, Any]:
         "device": devices[0].device_kind,
         "backend": jax.default_backend(),
         "device_count": len(devices),
+        "cores": cores,
         "process_count": jax.process_count(),
     }
 

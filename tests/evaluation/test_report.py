@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -205,6 +206,7 @@ def test_environment_names_versions_and_devices():
     found = environment()
     assert found["jax"] == jax.__version__
     assert found["device_count"] == jax.device_count()
+    assert 1 <= found["cores"] <= os.cpu_count()
     json.dumps(found)
 
 

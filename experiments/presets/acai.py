@@ -26,7 +26,7 @@ def lines() -> Settings:
     """
     steps = 3000
     config = Config(
-        scales=4, depth=8, channels=16, gain=2.0, learning_rate=2e-3, critic_rate=2e-3,
+        scales=4, depth=8, channels=16, gain=2.0, learning_rate=1e-3, critic_rate=1e-3,
         decay_steps=steps,
     )  # fmt: skip
     plan = Plan(steps=steps, batch_size=16, log_every=100, eval_every=1000, save_every=1000)

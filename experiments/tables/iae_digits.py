@@ -1,7 +1,7 @@
 """The IAE's tasks on digits: clusters, few labels, the flipped form, translation between domains.
 
 All rows are the digits presets but for what they say. A classifier trained on the digits says which
-class a picture shows. Pictures go to runs/iae_digits/.
+class a picture shows. Pictures are written beside the table.
 
     python experiments/tables/iae_digits.py
 """
@@ -13,7 +13,20 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import BATCH, KEY, assessed, gather, holds, make, parser, publish, shown, table, train
+from common import (
+    BATCH,
+    KEY,
+    RESULTS,
+    assessed,
+    gather,
+    holds,
+    make,
+    parser,
+    publish,
+    shown,
+    table,
+    train,
+)
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
@@ -22,8 +35,6 @@ from jaxae.training import Model
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from presets import PRESETS
-
-PICTURES = pathlib.Path("runs/iae_digits")
 
 
 @functools.cache
@@ -89,17 +100,19 @@ def cells(found: dict[str, np.ndarray], *names: str, digits: int = 2) -> list[st
     return [shown(found[name], digits) if name in found else "–" for name in names]
 
 
-def draw(model: Model, state, z, first, name: str, note: str) -> None:
-    """A row for each code: what `first` shows, and eleven reconstructions."""
+def draw(model: Model, state, z, first, name: str, note: str) -> str:
+    """A row for each code: what `first` shows, and eleven reconstructions; a link to the PNG."""
+    RESULTS.mkdir(exist_ok=True)
     one = jax.jit(lambda z, key: model.decode(state, z[None], key)[0])
     keys = jax.random.split(jax.random.key(KEY), 11)
     columns = [*first, *(jax.vmap(one, (0, None))(jnp.asarray(z), key) for key in keys)]
     columns = [np.asarray(column) for column in columns]
     evaluation.image_grid(
         np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:]), len(columns),
-        PICTURES / f"{name}.png", title=f"One code, many digits: {name}", note=note,
+        RESULTS / f"iae_digits_{name}.png", title=f"One code, many digits: {name}", note=note,
         column_gaps=range(len(first)),
     )  # fmt: skip
+    return f"\n![{name}](iae_digits_{name}.png)\n"
 
 
 def one_of_each() -> np.ndarray:
@@ -122,8 +135,8 @@ def clusters(seeds: int, steps: int) -> str:
         rows.append((name, *cells(found, "information", "majority_error", "max_confidence_error",
                                   "rho", "delta", "distance")))  # fmt: skip
         if not changes:
-            draw(model, states[0], np.eye(10), [], "clusters",
-                 "a row: a cluster, with eleven noises; a column: one noise")  # fmt: skip
+            note = "a row: a cluster, with eleven noises; a column: one noise"
+            picture = draw(model, states[0], np.eye(10), [], "clusters", note)
     head = ("", "I(x; y), nats", "error, by majority", "error, by the surest", "rho", "delta",
             "FD of samples")  # fmt: skip
     ours = seen["as in the preset"]
@@ -134,7 +147,7 @@ def clusters(seeds: int, steps: int) -> str:
     ]
     title = f"1. Ten clusters and n of 16, {steps} steps, mean ± deviation of {seeds} seeds"
     hopes = table("1. What was hoped for (thresholds are ours)", ("", "", ""), musts)
-    return table(title, head, rows) + "\n" + hopes
+    return table(title, head, rows) + "\n" + hopes + picture
 
 
 def codes(seeds: int, steps: int) -> str:
@@ -156,11 +169,11 @@ def codes(seeds: int, steps: int) -> str:
             x = one_of_each()
             z = jax.jit(model.encode)(states[0], jnp.asarray(x), jax.random.key(KEY))
             note = "a row: a test image, and its code with eleven noises; a column: one noise"
-            draw(model, states[0], z, [x], "z4-n16", note)
+            picture = draw(model, states[0], z, [x], "z4-n16", note)
     head = ("", "E\\|x - x^\\|²", "E\\|x^ - x^'\\|²", "their quotient", "class kept",
             "FD of samples")  # fmt: skip
     title = f"2. Continuous codes, {steps} steps, mean ± deviation of {seeds} seeds"
-    return table(title, head, rows)
+    return table(title, head, rows) + picture
 
 
 def labels(seeds: int, steps: int) -> str:
@@ -181,14 +194,14 @@ def labels(seeds: int, steps: int) -> str:
         ("test error of a logistic regression on the labelled pixels, %",
          f"{100 * (1 - right):.1f}"),
     ]  # fmt: skip
-    draw(model, states[0], np.eye(10), [], "labels-100",
-         "a row: a class, with eleven noises; a column: one noise")  # fmt: skip
-    return table(f"3. 100 labels, {steps} steps, {seeds} seeds", ("", ""), rows)
+    note = "a row: a class, with eleven noises; a column: one noise"
+    picture = draw(model, states[0], np.eye(10), [], "labels-100", note)
+    return table(f"3. 100 labels, {steps} steps, {seeds} seeds", ("", ""), rows) + picture
 
 
 def translation(seeds: int, steps: int) -> str:
     """CycleIAE from digits to another domain, whose images are made of other digits."""
-    rows = []
+    rows, pictures = [], []
     for domain in ("coarse", "rotated", "inverted"):
         model, states = trained("digits-translation", seeds, steps, domain=domain)
         found = measured(model, states)
@@ -219,7 +232,7 @@ def translation(seeds: int, steps: int) -> str:
         y = jax.jit(model.encode)(states[0], jnp.asarray(few), jax.random.key(KEY))
         note = "a row: a test image, what it is translated to, and back with eleven noises"
         there = np.asarray(y).reshape(few.shape)
-        draw(model, states[0], y, [few, there], f"cycle-{domain}", note)
+        pictures.append(draw(model, states[0], y, [few, there], f"cycle-{domain}", note))
     title = f"4. CycleIAE, {steps} steps, mean ± deviation of {seeds} seeds"
     head = ("other domain", "energy distance of y from it", "of its test images", "of x itself",
             "E\\|y - own\\|²", "E\\|y - another's\\|²", "E\\|x - x^\\|²", "E\\|x^ - x^'\\|² / that",
@@ -231,6 +244,7 @@ y is the translation of x; own is what the other domain makes of the very same x
 never shows beside it, and another's that of the next test image. Nothing in the game asks y to be
 x's own.
 """
+        + "".join(pictures)
     )
 
 

@@ -3,19 +3,30 @@
 Class content shall stay longest in a code that shrinks, and detail move into the decoder's noise.
 The sizes (20 without noise, 10 and 5 with 100) are those recalled of the paper; networks and
 schedule are ours. A classifier trained on the training images says which class a picture shows.
-Pictures go to runs/iae_mnist/: a row for each code, a column for each noise.
+In the pictures beside the table a row is a code, a column a noise.
 
     python experiments/tables/iae_mnist.py --data-dir <folder that holds mnist/>
 """
 
 import functools
-import pathlib
 from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import KEY, assessed, gather, holds, make, parser, publish, shown, table, train
+from common import (
+    KEY,
+    RESULTS,
+    assessed,
+    gather,
+    holds,
+    make,
+    parser,
+    publish,
+    shown,
+    table,
+    train,
+)
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
@@ -27,11 +38,11 @@ PLAN = {"batch_size": 128, "log_every": 100, "eval_every": 0, "save_every": 10**
 
 
 class Bench:
-    """The data, its classifier, and where pictures go."""
+    """The data, its classifier, and the pictures."""
 
     def __init__(self, name: str, folder: str | None):
         self.name, self.folder = name, folder
-        self.pictures = pathlib.Path(f"runs/iae_{name}")
+        RESULTS.mkdir(exist_ok=True)
 
     @functools.cached_property
     def data(self) -> Data:
@@ -72,8 +83,8 @@ class Bench:
             name: np.float64(value) for name, value in assessed(model, states, self.data).items()
         }
 
-    def draw(self, model, state, name: str, given: bool = False) -> None:
-        """Codes of ten test images, one of each class, with eleven noises."""
+    def draw(self, model, state, name: str, given: bool = False) -> str:
+        """Codes of ten test images, one of each class, with eleven noises; a link to the PNG."""
         labels = np.asarray(self.data.test.labels)
         first = np.array([np.flatnonzero(labels == k)[0] for k in range(10)])
         images = evaluation.images_of(self.data.test, BATCH)[first]
@@ -87,11 +98,12 @@ class Bench:
         evaluation.image_grid(
             np.stack(columns, axis=1).reshape(-1, *images.shape[1:]),
             len(columns),
-            self.pictures / f"{name}.png",
+            RESULTS / f"iae_{self.name}_{name}.png",
             title=f"One code, many digits: {name}",
             note="a row: a test image, and its code with eleven noises; a column: one noise",
             column_gaps=(0,),
         )
+        return f"![{name}](iae_{self.name}_{name}.png)\n"
 
 
 def _label_as_code(data: Data):
@@ -100,12 +112,12 @@ def _label_as_code(data: Data):
 
 def sweep(bench: Bench, seeds: int, steps: int) -> str:
     """The code shrinks."""
-    lines, seen = [], []
+    lines, seen, pictures = [], [], []
     for name, (latent, local) in SIZES.items():
         sizes = {"latent": latent, "local": local, "decay_steps": steps, "local_warmup": steps // 2}
         model = make("iae", bench.data, **FIELDS | sizes)
         states, _ = train(model, bench.data, seeds, steps, **PLAN)
-        bench.draw(model, states[0], name.replace(", ", "-").replace(" ", ""))
+        pictures.append(bench.draw(model, states[0], name.replace(", ", "-").replace(" ", "")))
         found = bench.measured(model, states)
         seen.append(found)
         lines.append((name, shown(found["squared_error"], 1), shown(found["squared_change"], 1),
@@ -131,14 +143,14 @@ classifier's features of {len(bench.real)} samples and as many training images.
 """
     title = f"1. Sizes of z and n, {steps} steps of {PLAN['batch_size']}, {seeds} seeds"
     verdicts = table("1. Which way it should go", ("", "", ""), musts)
-    return table(title, head, lines) + note + "\n" + verdicts
+    return "\n".join([table(title, head, lines) + note, verdicts, *pictures])
 
 
 def shortcut(bench: Bench, seeds: int, steps: int) -> str:
     """The label is the code: decoder and pair critic alone."""
     model = make("iae", bench.data, **FIELDS | {"task": "given", "local": 32, "decay_steps": steps})
     states, _ = train(model, bench.data, seeds, steps, **PLAN)
-    bench.draw(model, states[0], "label-n32", given=True)
+    picture = bench.draw(model, states[0], "label-n32", given=True)
     found = bench.measured(model, states, given=True)
     pixels = np.prod(bench.data.spec.image_shape)
     variance = found["variance"].mean() / pixels
@@ -153,7 +165,7 @@ def shortcut(bench: Bench, seeds: int, steps: int) -> str:
         ("FD of samples", shown(found["distance"], 1), ""),
         holds("95% ≤ pictures of their label's class, every seed", 95, 100 * found["named"].min()),
     ]  # fmt: skip
-    return table(f"2. The label as code, n 32, {steps} steps", ("", "", ""), rows)
+    return table(f"2. The label as code, n 32, {steps} steps", ("", "", ""), rows) + "\n" + picture
 
 
 def main() -> None:

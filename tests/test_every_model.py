@@ -179,12 +179,20 @@ def descended(variant: str):
     return descend_as(case_of(variant), ONE)
 
 
-@pytest.mark.parametrize(("parallel", "devices"), [("mesh", 8), ("pmap", 2)])
-def test_several_devices_descend_as_one(case, parallel, devices):
-    if parallel == "mesh" and case.variant not in tiny.FIRST:
-        return  # the compiler's work, alike for all; under pmap each loss has its own part in it
-    found = descend_as(case, Mode(parallel, devices, "calls", "sequence"))
-    tiny.assert_close(found, descended(case.variant))
+def over_devices(parallel: str, devices: int, variants) -> list:
+    return [
+        pytest.param(name, parallel, devices, marks=pytest.mark.xdist_group(name))
+        for name in variants
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variant", "parallel", "devices"),
+    over_devices("mesh", 8, tiny.FIRST) + over_devices("pmap", 2, (*tiny.FIRST, *tiny.COUPLED)),
+)
+def test_several_devices_descend_as_one(variant, parallel, devices):
+    found = descend_as(case_of(variant), Mode(parallel, devices, "calls", "sequence"))
+    tiny.assert_close(found, descended(variant))
     for path, leaf in jax.tree_util.tree_leaves_with_path(found[0]):
         copies = [np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards]
         assert len(copies) == devices, path
@@ -220,7 +228,9 @@ def test_seeds_in_one_program_are_the_seeds_in_turn(variant):
     assert all(value.shape == (2, 3) for value in metrics.values())
 
 
-def test_a_seed_starts_alike_alone_and_among_others(case):
+@pytest.mark.parametrize("variant", grouped(tiny.FIRST))
+def test_a_seed_starts_alike_alone_and_among_others(variant):
+    case = case_of(variant)
     alone = Engine(case.model, DATA.train, tiny.plan(seed=5), ONE).init()[0]
     for by in ("vmap", "sequence"):
         mode = Mode("mesh", 1, "calls", by)
@@ -231,8 +241,9 @@ def test_a_seed_starts_alike_alone_and_among_others(case):
 # -- what was saved, learnt and evaluated ----------------------------------------------------------
 
 
-def test_a_checkpoint_continues_bit_for_bit(case, tmp_path):
-    engine = case.engine
+@pytest.mark.parametrize("variant", grouped(tiny.FIRST))
+def test_a_checkpoint_continues_bit_for_bit(variant, tmp_path):
+    engine = case_of(variant).engine
     states, _ = engine.run(engine.init(), 0, 3)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(3, states, meta={})

@@ -51,7 +51,7 @@ def alae(variant):
 
         def critic(p):
             cost = cross_entropy(judged(p, x), 1) + cross_entropy(judged(p, image(p, "critic")), 0)
-            slopes = jnp.stack([jax.grad(lambda u: judged(p, u[None])[0])(u) for u in x])
+            slopes = jax.vmap(jax.grad(lambda u: judged(p, u[None])[0]))(x)
             return cost + config.r1 / 2 * jnp.sum(slopes**2) / len(x)
 
         def generator(p):

@@ -176,23 +176,23 @@ def verdicts(seen, records) -> str:
 
 def of_digits(seeds: int, steps: int) -> str:
     """The embedded digits."""
-    title = f"8x8 digits, {2 * steps} steps of 64, 32 dimensions, mean ± deviation of {seeds} seeds"
-    return compared(title, load("digits", GREY), seeds, 2 * steps, 64, latent=32)
+    title = f"8x8 digits, {steps} steps of 64, 32 dimensions, mean ± deviation of {seeds} seeds"
+    return compared(title, load("digits", GREY), seeds, steps, 64, latent=32)
 
 
 def of_mnist(seeds: int, steps: int) -> str:
     """Permutation-invariant MNIST."""
     title = (
-        f"MNIST, {steps} steps of 128, networks 256 wide, 50 dimensions, mean ± deviation of "
+        f"MNIST, {2 * steps} steps of 128, networks 256 wide, 50 dimensions, mean ± deviation of "
         f"{seeds} seeds"
     )
-    text = compared(title, load("mnist", GREY), seeds, steps, 128, latent=50)
+    text = compared(title, load("mnist", GREY), seeds, 2 * steps, 128, latent=50)
     return text + f"\nProbes see {PROBED} training images.\n" + PUBLISHED
 
 
 SECTIONS = {"digits": of_digits, "mnist": of_mnist}
 
 if __name__ == "__main__":
-    args = parser(__doc__, list(SECTIONS), seeds=3, steps=2500).parse_args()
+    args = parser(__doc__, list(SECTIONS), seeds=3, steps=5000).parse_args()
     chosen = {name: lambda name=name: SECTIONS[name](args.seeds, args.steps) for name in args.only}
     publish("alae_mnist", "ALAE beside BiGAN", chosen, whole=len(chosen) == len(SECTIONS))

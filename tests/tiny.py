@@ -161,7 +161,7 @@ ALIKE = ("vae free bits", "vae capacity", "acn unique", "ali joint regressor", "
          "iae given", "iae semisupervised", "vaegan separate", "alae ablated")  # fmt: skip
 """differ from another variant in a loss alone, which other tests look at"""
 COUPLED = ("aae conditioned", "acai vqvae", "acn gaussian", "ali semisupervised", "gan conv",
-           "iae flipped", "vaegan conv", "vqvae gradient")  # fmt: skip
+           "iae flipped", "vqvae gradient")  # fmt: skip
 """beside `FIRST`: a batch's examples meet in them otherwise than in the mean of a loss, or players
 take turns otherwise"""
 

@@ -100,14 +100,13 @@ def check(variant: str, play=TRUE_PLAY) -> None:
 
 
 # One variant of each model shows that a broken copy is noticed.
-ONE_EACH = sorted(
-    {tiny.VARIANTS[name][0]: name for name in sorted(oracles.LOSSES, reverse=True)}.values()
-)
+ONE_EACH = ("aae", "acai aae", "alae", "ali", "gan", "iae", "vaegan")
 
 
 def test_every_adversarial_model_has_an_oracle():
     with_players = {name for name, module in MODELS.items() if hasattr(module, "play")}
     assert {tiny.VARIANTS[name][0] for name in oracles.LOSSES} == with_players
+    assert {tiny.VARIANTS[name][0] for name in ONE_EACH} == with_players
 
 
 @pytest.mark.parametrize("variant", sorted(oracles.LOSSES))

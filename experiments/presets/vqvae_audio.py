@@ -17,6 +17,7 @@ def speech() -> Settings:
         codes=32,
         code_width=16,
         restart=0.1,
+        learning_rate=4e-3,
         stage_one=first,
         decay_steps=first,
         prior_decay_steps=second,

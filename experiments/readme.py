@@ -98,7 +98,8 @@ def tables(folder: pathlib.Path = HERE / "tables" / "results") -> str:
         time = f"{int(seconds[1]) / 60:.0f} min" if seconds else "said there"
         lines.append(f"| [{title}]({file.relative_to(HERE.parent)}) | `{command}` | {time} |")
     return "\n".join([
-        "Acceptance tables, each with what was expected and whether it came out (two CPU cores):",
+        "Acceptance tables, each with what was expected and whether it came out (on one or two "
+        "CPU cores):",
         "",
         "| table | command | time |",
         "|---|---|---|",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxae import evaluation
@@ -150,3 +151,23 @@ def publish(name: str, title: str, sections: dict[str, Callable[[], str]], whole
         seconds = time.monotonic() - start
         about = f"`{command}`\n\n{versions}; {there['backend']}; {seconds:.0f} s of wall time.\n"
         file.write_text("\n".join([f"# {title}\n", about, *done]))
+
+
+def first_of_each_class(labels) -> np.ndarray:
+    """Where each class stands first among labels, `[classes]`."""
+    return np.unique(np.asarray(labels), return_index=True)[1]
+
+
+def many_digits(model: Model, state: State, z, first, file: str, name: str, note: str) -> str:
+    """A row for each code z: what `first` shows, and eleven draws; a link to results/<file>.png."""
+    one = jax.jit(lambda z, key: model.decode(state, z[None], key)[0])
+    keys = jax.random.split(jax.random.key(KEY), 11)
+    columns = [*first, *(jax.vmap(one, (0, None))(jnp.asarray(z), key) for key in keys)]
+    columns = [np.asarray(column) for column in columns]
+    RESULTS.mkdir(exist_ok=True)
+    evaluation.image_grid(
+        np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:]), len(columns),
+        RESULTS / f"{file}.png", title=f"One code, many digits: {name}", note=note,
+        column_gaps=range(len(first)),
+    )  # fmt: skip
+    return f"![{name}]({file}.png)\n"

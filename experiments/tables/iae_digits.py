@@ -16,11 +16,12 @@ import numpy as np
 from common import (
     BATCH,
     KEY,
-    RESULTS,
     assessed,
+    first_of_each_class,
     gather,
     holds,
     make,
+    many_digits,
     parser,
     publish,
     shown,
@@ -101,23 +102,11 @@ def cells(found: dict[str, np.ndarray], *names: str, digits: int = 2) -> list[st
 
 
 def draw(model: Model, state, z, first, name: str, note: str) -> str:
-    """A row for each code: what `first` shows, and eleven reconstructions; a link to the PNG."""
-    RESULTS.mkdir(exist_ok=True)
-    one = jax.jit(lambda z, key: model.decode(state, z[None], key)[0])
-    keys = jax.random.split(jax.random.key(KEY), 11)
-    columns = [*first, *(jax.vmap(one, (0, None))(jnp.asarray(z), key) for key in keys)]
-    columns = [np.asarray(column) for column in columns]
-    evaluation.image_grid(
-        np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:]), len(columns),
-        RESULTS / f"iae_digits_{name}.png", title=f"One code, many digits: {name}", note=note,
-        column_gaps=range(len(first)),
-    )  # fmt: skip
-    return f"\n![{name}](iae_digits_{name}.png)\n"
+    return "\n" + many_digits(model, state, z, first, f"iae_digits_{name}", name, note)
 
 
 def one_of_each() -> np.ndarray:
-    labels = np.asarray(data().test.labels)
-    return images(data().test)[[np.flatnonzero(labels == k)[0] for k in range(10)]]
+    return images(data().test)[first_of_each_class(data().test.labels)]
 
 
 def clusters(seeds: int, steps: int) -> str:

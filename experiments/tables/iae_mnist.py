@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from common import (
     KEY,
-    RESULTS,
     assessed,
+    first_of_each_class,
     gather,
     holds,
     make,
+    many_digits,
     parser,
     publish,
     shown,
@@ -42,7 +43,6 @@ class Bench:
 
     def __init__(self, name: str, folder: str | None):
         self.name, self.folder = name, folder
-        RESULTS.mkdir(exist_ok=True)
 
     @functools.cached_property
     def data(self) -> Data:
@@ -85,25 +85,14 @@ class Bench:
 
     def draw(self, model, state, name: str, given: bool = False) -> str:
         """Codes of ten test images, one of each class, with eleven noises; a link to the PNG."""
-        labels = np.asarray(self.data.test.labels)
-        first = np.array([np.flatnonzero(labels == k)[0] for k in range(10)])
-        images = evaluation.images_of(self.data.test, BATCH)[first]
+        chosen = first_of_each_class(self.data.test.labels)
+        images = evaluation.images_of(self.data.test, BATCH)[chosen]
         if given:
             z = jnp.eye(self.data.spec.classes)
         else:
             z = jax.jit(model.encode)(state, jnp.asarray(images), jax.random.key(KEY))
-        one = jax.jit(lambda z, key: model.decode(state, z[None], key)[0])
-        keys = jax.random.split(jax.random.key(KEY), 11)
-        columns = [images, *(jax.vmap(one, (0, None))(z, key) for key in keys)]
-        evaluation.image_grid(
-            np.stack(columns, axis=1).reshape(-1, *images.shape[1:]),
-            len(columns),
-            RESULTS / f"iae_{self.name}_{name}.png",
-            title=f"One code, many digits: {name}",
-            note="a row: a test image, and its code with eleven noises; a column: one noise",
-            column_gaps=(0,),
-        )
-        return f"![{name}](iae_{self.name}_{name}.png)\n"
+        note = "a row: a test image, and its code with eleven noises; a column: one noise"
+        return many_digits(model, state, z, [images], f"iae_{self.name}_{name}", name, note)
 
 
 def _label_as_code(data: Data):

@@ -2,8 +2,10 @@
 
 Class content shall stay longest in a code that shrinks, and detail move into the decoder's noise.
 The sizes (20 without noise, 10 and 5 with 100) are those recalled of the paper; networks and
-schedule are ours. A classifier trained on the training images says which class a picture shows.
-In the pictures beside the table a row is a code, a column a noise.
+schedule are ours: the decoder is without noise for half of the steps, and the pair critic sees a
+tenth of z (kaiu85's reimplementation does), because otherwise the codes come to say nothing in so
+few steps; the last row shows the first of the two. A classifier trained on the training images says
+which class a picture shows. In the pictures by the table a row is a code, a column a noise.
 
     python experiments/tables/iae_mnist.py --data-dir <folder that holds mnist/>
 """
@@ -33,8 +35,9 @@ from jaxae import evaluation
 from jaxae.data import Data, Options, load
 
 SIZES = {"z 20, no n": (20, 0), "z 10, n 100": (10, 100), "z 5, n 100": (5, 100)}
+NOISE_AT_ONCE = "z 10, n 100, noise grows at once"
 BATCH = 500
-FIELDS = {"widths": (256, 256), "learning_rate": 1e-3, "critic_rate": 2e-3, "r1": 0.3}
+FIELDS = {"widths": (256, 256), "learning_rate": 1e-3, "critic_rate": 2e-3, "r1": 1.0}
 PLAN = {"batch_size": 128, "log_every": 100, "eval_every": 0, "save_every": 10**6}
 
 
@@ -101,31 +104,35 @@ def _label_as_code(data: Data):
 
 def sweep(bench: Bench, seeds: int, steps: int) -> str:
     """The code shrinks."""
-    lines, seen, pictures = [], [], []
-    for name, (latent, local) in SIZES.items():
-        sizes = {"latent": latent, "local": local, "decay_steps": steps, "local_warmup": steps // 2}
+    lines, seen, pictures = [], {}, []
+    for name, (latent, local) in (SIZES | {NOISE_AT_ONCE: SIZES["z 10, n 100"]}).items():
+        start = 0 if name == NOISE_AT_ONCE else steps // 2
+        sizes = {"latent": latent, "local": local, "code_scale": 0.1, "decay_steps": steps,
+                 "local_start": start, "local_warmup": steps // 3}  # fmt: skip
         model = make("iae", bench.data, **FIELDS | sizes)
         states, _ = train(model, bench.data, seeds, steps, **PLAN)
-        pictures.append(bench.draw(model, states[0], name.replace(", ", "-").replace(" ", "")))
-        found = bench.measured(model, states)
-        seen.append(found)
+        if name in SIZES:
+            file = name.replace(", ", "-").replace(" ", "")
+            pictures.append(bench.draw(model, states[0], file))
+        found = seen[name] = bench.measured(model, states)
         lines.append((name, shown(found["squared_error"], 1), shown(found["squared_change"], 1),
                       shown(found["rho"]), shown(found["delta"]),
                       shown(found["change_over_error"]), shown(100 * found["same"], 1),
                       shown(100 * found["named"], 1), shown(found["distance"], 1)))  # fmt: skip
     head = ("", "E\\|x - x^\\|²", "E\\|x^ - x^'\\|²", "rho", "delta", "δ/ρ", "class of x, %",
             "label, %", "FD of samples")  # fmt: skip
-    mean = lambda key: [found[key].mean() for found in seen]
+    mean = lambda key: [seen[name][key].mean() for name in SIZES]
+    smallest = seen[list(SIZES)[-1]]
     musts = []
     for key, text in (("squared_error", "E\\|x - x^\\|²"), ("delta", "delta")):
         for (a, b), (left, right) in zip(pairwise(SIZES), pairwise(mean(key)), strict=True):
             musts.append(holds(f"{text}: {a} ≤ {b}", left, right))
     for (a, b), (left, right) in zip(pairwise(SIZES), pairwise(mean("same")), strict=True):
         musts.append(holds(f"class of x: {b} ≤ {a}", right, left))
-    musts.append(holds("class of x: 30% (three times chance) ≤ the smallest code's", 0.3,
-                       seen[-1]["same"].min()))  # fmt: skip
+    kept = "class of x: 30% (three times chance) ≤ the smallest code's"
+    musts.append(holds(kept, 0.3, smallest["same"].min()))
     note = f"""
-rho and delta by the variance within the classes of the labels, {seen[0]["variance"].mean():.1f}
+rho and delta by the variance within the classes of the labels, {smallest["variance"].mean():.1f}
 (the code's own is not known); δ/ρ is 1 where the game ends, for any code. The classifier is right
 about {100 * bench.classifier.test_accuracy:.1f}% of the test images. FD: Fréchet distance of the
 classifier's features of {len(bench.real)} samples and as many training images.

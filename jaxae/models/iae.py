@@ -60,8 +60,10 @@ class Config:
     """size Z of the global code (plain)"""
     local: int = 16
     """size N of the decoder's noise, the local code; 0: a deterministic decoder"""
+    local_start: int = 0
+    """steps in which the decoder has no noise, so that z is relied on first"""
     local_warmup: int = 0
-    """steps in which the decoder's noise grows to its full size, so that z is relied on first"""
+    """steps after these in which its noise grows to full size"""
     noise: int = 0
     """size of the encoder's noise; 0: a deterministic encoder"""
     prior: Literal["gaussian", "mixture", "swiss_roll", "uniform"] = "gaussian"
@@ -110,8 +112,8 @@ class Config:
     """steps in which all rates fall to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
-        for field, least in (("latent", 1), ("clusters", 2), ("local", 0), ("local_warmup", 0),
-                             ("noise", 0)):  # fmt: skip
+        for field, least in (("latent", 1), ("clusters", 2), ("local", 0), ("local_start", 0),
+                             ("local_warmup", 0), ("noise", 0)):  # fmt: skip
             if getattr(self, field) < least:
                 raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
         for field in ("r1", "code_r1", "code_weight"):
@@ -272,9 +274,10 @@ def make(config: Config, spec: Spec) -> Model:
 
     def grown(state):
         """Deviation of the decoder's noise."""
-        if not config.local_warmup:
+        if not config.local_start and not config.local_warmup:
             return 1.0
-        return jnp.minimum(1.0, (1.0 + state.step) / config.local_warmup)
+        grown_for = 1.0 + state.step - config.local_start
+        return jnp.clip(grown_for / max(config.local_warmup, 1), 0.0, 1.0)
 
     def one_hot(labels):
         return jax.nn.one_hot(labels, spec.classes)

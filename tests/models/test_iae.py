@@ -315,8 +315,17 @@ def test_noise_of_size_zero_is_no_noise():
         assert same(*(model.decode(state, z, jax.random.key(i)) for i in range(2))) == (local == 0)
 
 
-def test_the_local_code_grows():
-    model, seen = made(local_warmup=10, average=0.0), []
+@pytest.mark.parametrize(
+    ("start", "warmup", "deviations"),  # after 1, 5, 10 and 100 steps
+    [
+        (0, 10, (0.1, 0.5, 1, 1)),
+        (5, 10, (0, 0, 0.5, 1)),
+        (5, 0, (0, 0, 1, 1)),
+        (0, 0, (1, 1, 1, 1)),
+    ],
+)
+def test_the_local_code_grows(start, warmup, deviations):
+    model, seen = made(local_start=start, local_warmup=warmup, average=0.0), []
     state, z = model.init(key()), jnp.zeros((4, 3))
     true = iae.nets.Bundle.__call__
 
@@ -325,10 +334,10 @@ def test_the_local_code_grows():
         return true(self, params, stats, name, *inputs)
 
     with mock.patch.object(iae.nets.Bundle, "__call__", noted):
-        for step in (9, 4, 99):
-            model.decode(state.replace(step=jnp.int32(step)), z, key())
-    np.testing.assert_allclose(seen[1], seen[0] / 2)
-    np.testing.assert_array_equal(seen[2], seen[0])
+        for steps in (1, 5, 10, 100):
+            model.decode(state.replace(step=jnp.int32(steps - 1)), z, key())
+    for local, deviation in zip(seen, deviations, strict=True):
+        np.testing.assert_allclose(local, deviation * seen[-1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("domain", ["inverted", "rotated", "coarse"])

@@ -123,8 +123,10 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     return f"## {title}\n\n" + "\n".join(body) + "\n"
 
 
-def parser(doc: str, parts: Sequence[str], seeds: int, steps: int) -> argparse.ArgumentParser:
-    """The flags of every table."""
+def parser(
+    doc: str, parts: Sequence[str], seeds: int, steps: int | None
+) -> argparse.ArgumentParser:
+    """The flags of every table; without `steps` the length is each part's own."""
     found = argparse.ArgumentParser(description=doc.splitlines()[0])
     found.add_argument("--seeds", type=int, default=seeds, help="independent runs per row")
     found.add_argument("--steps", type=int, default=steps, help="training steps per run")

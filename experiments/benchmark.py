@@ -36,7 +36,8 @@ BATCH, WIDTHS, LATENT, STEPS = 100, (256, 256), 16, 3000
 SAME = {"latent": LATENT, "widths": WIDTHS}
 BITS = {"binarise": "dynamic"}
 NOISE = {"dequantise": True}  # for critics, which would tell 17 or 256 levels from a decoder's
-# model -> fields beside `decay_steps`, options of the data, what differs from the common protocol.
+# model -> fields beside `decay_steps` (some by the number of steps), options of the data, what
+# differs from the common protocol.
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "ae": (SAME, {}, ""),
     "hashing": ({"bits": 32, "widths": WIDTHS}, {}, "32 bits"),
@@ -50,8 +51,10 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "vqvae": ({"codes": 64, "code_width": 16, "conv_width": 16, "conv_blocks": 1, "restart": 0.1,
                "prior_width": 16, "prior_layers": 2}, BITS, "convolutions; a map of codes"),
     "acn": (SAME | {"decoder": "mlp", "prior_widths": (256,)}, BITS, "independent pixels"),
-    "iae": (SAME | {"local": 50, "learning_rate": 1e-3, "critic_rate": 2e-3, "r1": 0.3}, NOISE,
-            "50 numbers of noise"),
+    "iae": (SAME | {"local": 50, "local_start": lambda steps: steps // 2,
+                    "local_warmup": lambda steps: steps // 3, "code_scale": 0.1, "r1": 1.0,
+                    "learning_rate": 1e-3, "critic_rate": 2e-3}, NOISE,
+            "50 numbers of noise, from half of the steps on"),
     "nvae": ({"groups": (1, 1), "latent": 4, "width": 8, "block_cells": 1}, BITS,
              "convolutions; two groups; a quarter of the steps"),
     "acai": ({"scales": 3, "side": 32, "depth": 8, "channels": 1, "gain": 2.0,
@@ -78,7 +81,8 @@ NEGATED = ("-ELBO", "-IWAE")
 
 def fields_of(name: str, steps: int) -> dict[str, Any]:
     """A row's configuration; its rate falls over the whole run where it can."""
-    fields, kinds = dict(ROWS[name][0]), {f.name for f in dataclasses.fields(MODELS[name].Config)}
+    given, kinds = ROWS[name][0], {f.name for f in dataclasses.fields(MODELS[name].Config)}
+    fields = {key: value(steps) if callable(value) else value for key, value in given.items()}
     return fields | ({"decay_steps": steps} if "decay_steps" in kinds else {})
 
 
@@ -96,13 +100,20 @@ def quicker(model, data, plan: Plan) -> str:
     return min(times, key=times.get)
 
 
-def measured(name: str, data_name: str, data_dir: str | None, seeds: int, steps: int) -> dict:
-    """Trains and evaluates a row: `assess_run` of every seed, parameters, seconds."""
+def settings_of(name: str, data: str, seeds: int, steps: int) -> dict[str, Any]:
+    """All that decides a row's numbers beside the code."""
     steps = steps // SHORTER.get(name, 1)
-    data = load(data_name, Options(**ROWS[name][1]), data_dir)
-    module = MODELS[name]
-    model = module.make(module.Config(**fields_of(name, steps)), data.spec)
-    plan = Plan(steps=steps, seeds=seeds, batch_size=BATCH, devices=1, log_every=100, eval_every=0)
+    return {"model": name, "data": data, "fields": fields_of(name, steps), "options": ROWS[name][1],
+            "seeds": seeds, "steps": steps, "batch": BATCH}  # fmt: skip
+
+
+def measured(settings: dict[str, Any], data_dir: str | None) -> dict:
+    """Trains and evaluates a row: `assess_run` of every seed, parameters, seconds."""
+    data = load(settings["data"], Options(**settings["options"]), data_dir)
+    module = MODELS[settings["model"]]
+    model = module.make(module.Config(**settings["fields"]), data.spec)
+    plan = Plan(steps=settings["steps"], seeds=settings["seeds"], batch_size=settings["batch"],
+                devices=1, log_every=100, eval_every=0)  # fmt: skip
     by = quicker(model, data, plan)
     fitted = fit(model, data, dataclasses.replace(plan, seeds_by=by), quiet=True)
     results, start = [], time.perf_counter()
@@ -120,7 +131,7 @@ def measured(name: str, data_name: str, data_dir: str | None, seeds: int, steps:
     return {
         "results": results,
         "seeds_by": by,
-        "steps": steps,
+        "steps": settings["steps"],
         "parameters": int(sum(np.size(leaf) for leaf in jax.tree.leaves(shown.params))),
         "seconds_training": fitted.seconds,
         "seconds_evaluating": time.perf_counter() - start,
@@ -175,14 +186,10 @@ def main(argv: list[str]) -> int:
             if computed else math.nan  # fmt: skip
         print(f"[{number}/{len(asked.only)}] {name}"
               + (f", about {left / 60:.0f} min left" if computed else ""), flush=True)  # fmt: skip
-        fields, options, _ = ROWS[name]
-        settings = {"model": name, "data": asked.data, "fields": fields, "options": options,
-                    "seeds": asked.seeds, "steps": asked.steps, "batch": BATCH}  # fmt: skip
+        settings = settings_of(name, asked.data, asked.seeds, asked.steps)
         code = [f"jaxae.models.{name}", "jaxae.training.loop", "jaxae.evaluation.report",
                 "jaxae.data.assemble"]  # fmt: skip
-        compute = lambda name=name: measured(
-            name, asked.data, asked.data_dir, asked.seeds, asked.steps
-        )
+        compute = lambda settings=settings: measured(settings, asked.data_dir)
         found[name] = cell(f"benchmark-{name}-{asked.data}", settings, code, compute, FOLDER,
                            asked.again)  # fmt: skip
         computed += not found[name].found

@@ -17,19 +17,20 @@ def test(data, seeds, picture, data_dir):
     judge = evaluation.train_classifier(source)
     labels = np.asarray(source.test.labels)
     images = evaluation.images_of(source.test, 500)
+    some = np.random.default_rng(KEY).permutation(len(images))[:500]
     for name, latent in SIZES.items():
         model, states = learned(
             "iae", source, seeds, STEPS, 128, latent=latent, local=LOCAL, widths=(256, 256),
-            learning_rate=1e-3, critic_rate=2e-3, r1=0.3, decay_steps=STEPS,
-            local_warmup=STEPS // 2,
+            learning_rate=1e-3, critic_rate=2e-3, r1=1.0, code_scale=0.1, decay_steps=STEPS,
+            local_start=STEPS // 2, local_warmup=STEPS // 3,
         )  # fmt: skip
         encode, decode = jax.jit(model.encode), jax.jit(model.decode)
 
         def kept(state, encode=encode, decode=decode):
             of_code, of_image = jax.random.split(jax.random.key(KEY))
-            back = decode(state, encode(state, images[:500], of_code), of_image)
+            back = decode(state, encode(state, images[some], of_code), of_image)
             named = judge.logits(np.asarray(back)).argmax(1)
-            return {"class": float(np.mean(named == labels[:500]))}
+            return {"class": float(np.mean(named == labels[some]))}
 
         found[name] = assessed(model, states, source) | gather(states, kept)
         codes = encode(states[0], jnp.asarray(images[:4]), jax.random.key(KEY))

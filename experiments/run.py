@@ -86,6 +86,13 @@ def main(argv: list[str]) -> int:
             NonFiniteLoss) as error:  # fmt: skip
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # no room, no permission, a file where a folder should be
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}; when that is mended the same command goes on from "
+              "what was kept", file=sys.stderr)  # fmt: skip
+        return 1
 
 
 def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:

@@ -84,6 +84,19 @@ def test_sample_and_encode_without_training(finished, call, tmp_path):
     assert call("sample", "--workdir", finished)[0] == 1  # no --out
 
 
+def test_what_cannot_be_written_is_one_clear_message(finished, call, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    (tmp_path / "full.npz").symlink_to("/dev/full")
+    for words, message in {
+        ("sample", "--out", tmp_path / "taken"): "taken.*exists",
+        ("sample", "--out", tmp_path / "taken" / "s"): "taken/s.*Not a directory",
+        ("encode", "--out", tmp_path / "full.npz"): "No space left on device",
+    }.items():
+        code, out, err = call(*words, "--workdir", finished)
+        assert code == 1
+        assert re.search(f"^error: .*{message}.*the same command goes on", err, re.M), out + err
+
+
 def test_evaluate_from_the_best_checkpoint(finished, call):
     code, out, _ = call("evaluate", *VAE, "--seeds", "2", "--workdir", finished,
                         "--checkpoint", "best")  # fmt: skip

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from scipy.stats import norm
+from scipy.stats import logistic, norm
 
 from jaxae import losses
 from jaxae.models import nvae
@@ -290,13 +290,20 @@ def test_the_likelihood_of_levels_needs_levels():
         nvae.make(nvae.Config(likelihood="logistic_mixture"), DATA.spec._replace(levels=0))
 
 
-def test_the_readme_likelihood_sums_to_one_at_both_edges():
-    """The official threshold counts the second-highest value as an edge: sums of 1.33 and 1.42."""
+@pytest.mark.parametrize(
+    ("centre", "log_scale", "official"),  # card, section 6(a)2: two sums of the official code
+    [(0, -3, None), (0.9, -2, 1.3296), (0.99, -4, 1.4178), (0.95, -1, None), (-1.2, -2, None),
+     (0, -7, None), (0, 0, None)],
+)  # fmt: skip
+def test_the_likelihood_sums_to_one_at_both_edges(centre, log_scale, official):
+    """The official threshold counts the second-highest value as an edge, with all beyond it."""
     x = jnp.arange(256.0).reshape(256, 1, 1, 1) / 255
-    for centre, log_scale in [(0.9, -2.0), (0.99, -4.0), (-1.2, -2.0), (0.0, -7.0)]:
-        out = jnp.broadcast_to(jnp.array([0.0, centre, log_scale]), (256, 1, 1, 3))
-        nll = losses.logistic_mixture_nll(out, x, 256)
-        np.testing.assert_allclose(np.sum(np.exp(-np.float64(nll))), 1, atol=1e-5)
+    out = jnp.broadcast_to(jnp.array([0.0, centre, log_scale]), (256, 1, 1, 3))
+    mass = np.exp(-np.float64(losses.logistic_mixture_nll(out, x, 256)))
+    np.testing.assert_allclose(mass.sum(), 1, atol=1e-5)
+    if official:
+        beyond = logistic.sf(2 * 253.5 / 255 - 1, centre, np.exp(log_scale))
+        np.testing.assert_allclose(mass.sum() - mass[254] + beyond, official, atol=1e-4)
 
 
 def test_options_for_pixels_that_are_not_binary():

@@ -188,7 +188,7 @@ def over_devices(parallel: str, devices: int, variants) -> list:
 
 @pytest.mark.parametrize(
     ("variant", "parallel", "devices"),
-    over_devices("mesh", 8, tiny.FIRST) + over_devices("pmap", 2, (*tiny.FIRST, *tiny.COUPLED)),
+    over_devices("mesh", 8, tiny.FIRST) + over_devices("pmap", 2, (*tiny.RUN, *tiny.COUPLED)),
 )
 def test_several_devices_descend_as_one(variant, parallel, devices):
     found = descend_as(case_of(variant), Mode(parallel, devices, "calls", "sequence"))
@@ -214,7 +214,7 @@ def test_a_wrong_scale_of_the_gradient_does_not_pass(variant):
         tiny.assert_close(found, descended(variant))
 
 
-@pytest.mark.parametrize("variant", grouped(tiny.FIRST))
+@pytest.mark.parametrize("variant", grouped(tiny.RUN))
 def test_seeds_in_one_program_are_the_seeds_in_turn(variant):
     case = case_of(variant)
     convolves = Engine(case.model, DATA.train, tiny.plan(), ONE).convolves()
@@ -228,7 +228,7 @@ def test_seeds_in_one_program_are_the_seeds_in_turn(variant):
     assert all(value.shape == (2, 3) for value in metrics.values())
 
 
-@pytest.mark.parametrize("variant", grouped(tiny.FIRST))
+@pytest.mark.parametrize("variant", grouped(tiny.RUN))
 def test_a_seed_starts_alike_alone_and_among_others(variant):
     case = case_of(variant)
     alone = Engine(case.model, DATA.train, tiny.plan(seed=5), ONE).init()[0]
@@ -241,7 +241,7 @@ def test_a_seed_starts_alike_alone_and_among_others(variant):
 # -- what was saved, learnt and evaluated ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", grouped(tiny.FIRST))
+@pytest.mark.parametrize("variant", grouped(tiny.RUN))
 def test_a_checkpoint_continues_bit_for_bit(variant, tmp_path):
     engine = case_of(variant).engine
     states, _ = engine.run(engine.init(), 0, 3)

@@ -157,12 +157,15 @@ VARIANTS = {
 
 FIRST = list({name: variant for variant, (name, _) in reversed(VARIANTS.items())}.values())
 """of the variants of each model the first"""
+RUN = (*FIRST, "alae style")
+"""for what training promises of seeds, devices and checkpoints: `FIRST`, and what shares no network
+with the first of its model"""
 ALIKE = ("vae free bits", "vae capacity", "acn unique", "ali joint regressor", "gan wasserstein",
          "iae given", "iae semisupervised", "vaegan separate", "alae ablated")  # fmt: skip
 """differ from another variant in a loss alone, which other tests look at"""
 COUPLED = ("aae conditioned", "acai vqvae", "acn gaussian", "ali semisupervised", "gan conv",
            "iae flipped", "vqvae gradient")  # fmt: skip
-"""beside `FIRST`: a batch's examples meet in them otherwise than in the mean of a loss, or players
+"""beside `RUN`: a batch's examples meet in them otherwise than in the mean of a loss, or players
 take turns otherwise"""
 
 

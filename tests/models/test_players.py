@@ -133,7 +133,11 @@ def test_a_loss_that_leaks_into_another_is_noticed(variant):
 
 @pytest.mark.parametrize("variant", ONE_EACH)
 def test_a_player_that_moves_anothers_network_is_noticed(variant):
-    """A broken copy: the last player owns what the first one owns as well."""
+    """A broken copy: the last player owns what the first one owns as well.
+
+    No loss here has a stop-gradient that could be removed: what one would hold back is held back
+    by what a player owns, and this copy is the one without.
+    """
 
     def greedy(players, losses, params, opt, stats, *args):
         first, *_, last = losses

@@ -2,7 +2,7 @@
 
 The thresholds of sections 2 and 3 are ours: no number on this data is published. In sections 1 and
 4 all rows share data, encoder, decoder, optimiser and steps; a classifier trained on the digits
-gives the features of the Frechet distances and judges pictures. Pictures go to runs/vaegan_digits/.
+gives the features of the Frechet distances and judges pictures. Some stand beside the table.
 
     python experiments/tables/vaegan_digits.py
 """
@@ -14,7 +14,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import BATCH, KEY, holds, make, on_test, parser, publish, shown, table, train
+from common import BATCH, KEY, RESULTS, holds, make, on_test, parser, publish, shown, table, train
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
@@ -25,7 +25,6 @@ from jaxae.training import Model, State
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from presets import PRESETS
 
-PICTURES = pathlib.Path("runs/vaegan_digits")
 OURS, BOTH = "vaegan", "vaegan, x~ and x_p as fakes"
 ROWS = {  # fields beside those of the preset
     "vae, σ = 0.1": {"variant": "vae", "scale": 0.1},
@@ -37,6 +36,7 @@ ROWS = {  # fields beside those of the preset
     BOTH: {"fakes": "both"},
 }
 VAES = [name for name in ROWS if name.startswith("vae,")]
+DRAWN = {VAES[1]: "vae", "vae_dis_l": "vae_dis_l", "gan": "gan", OURS: "vaegan"}
 
 
 @functools.cache
@@ -92,25 +92,18 @@ def comparison(seeds: int, steps: int) -> str:
     real, unseen = images(data().train), images(data().test)
     labels = data().test.labels
     baseline = np.mean(np.square(unseen - np.asarray(data().spec.mean)[None]))
-    rows, samples, back, rates = [], {}, {}, {}
+    rows, samples, back, rates, links = [], {}, {}, {}, []
     for row in ROWS:
         model, states = trained(row, seeds, steps, steps)
         draw = jax.jit(model.sample, static_argnums=2)
         samples[row] = each(
             states, lambda s, draw=draw: distance(draw(s, jax.random.key(KEY), len(real)), real)
         )
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        name = row.replace(", ", "-").replace(" ", "").replace("~", "").replace("σ=", "")
-        evaluation.draw_samples(
-            model, states[0], PICTURES / f"{name}-samples.png", jax.random.key(KEY)
-        )
+        if row in DRAWN:
+            links += drawn(model, states[0], unseen[:40], DRAWN[row])
         if model.encode is None:
             rows.append((row, shown(samples[row]), "", "", "", "", ""))
             continue
-        evaluation.draw_reconstructions(
-            model, states[0], unseen[:40], PICTURES / f"{name}-reconstructions.png",
-            jax.random.key(KEY),
-        )  # fmt: skip
         recon = [decoded(model, s, codes_of(model, s)[2]) for s in states]
         back[row] = each(recon, lambda x: distance(x, unseen))
         error = each(recon, lambda x: np.mean(np.square(x - unseen)) / baseline)
@@ -145,7 +138,20 @@ of the test images' reconstructions from them. The last row is what sampling err
 two sets of {few} at a time. {alike} spends about as many nats on its code as the VAE/GANs do.
 """
     hopes = table("1. What was hoped for", ("", "", ""), musts)
-    return table(title, head, rows) + note + "\n" + hopes
+    return "\n".join([table(title, head, rows) + note, hopes, *links])
+
+
+def drawn(model: Model, state: State, unseen: np.ndarray, name: str) -> list[str]:
+    """Samples, and reconstructions where there is an encoder; links to results/vaegan_digits_*."""
+    RESULTS.mkdir(exist_ok=True)
+    files = {kind: f"vaegan_digits_{name}-{kind}.png" for kind in ("samples", "reconstructions")}
+    evaluation.draw_samples(model, state, RESULTS / files["samples"], jax.random.key(KEY))
+    if model.encode is None:
+        del files["reconstructions"]
+    else:
+        file = RESULTS / files["reconstructions"]
+        evaluation.draw_reconstructions(model, state, unseen, file, jax.random.key(KEY))
+    return [f"![{name}, {kind}]({file})\n" for kind, file in files.items()]
 
 
 def small(seeds: int, steps: int) -> str:
@@ -209,10 +215,11 @@ def attributes(seeds: int, steps: int) -> str:
     ]  # fmt: skip
     codes, of, _, _ = codes_of(model, states[0])
     vectors = {f"+ {k}": attribute_vector(codes, of, k) for k in range(10)}
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    draw_edits(model, states[0], unseen[:8], vectors, PICTURES / "edits.png", jax.random.key(KEY))
-    return table("3. Attribute vectors: test images, each towards the nine other digits",
-                 ("", "", ""), rows)  # fmt: skip
+    RESULTS.mkdir(exist_ok=True)
+    file = "vaegan_digits_edits.png"
+    draw_edits(model, states[0], unseen[:8], vectors, RESULTS / file, jax.random.key(KEY))
+    title = "3. Attribute vectors: test images, each towards the nine other digits"
+    return table(title, ("", "", ""), rows) + f"\n![edits]({file})\n"
 
 
 def conditional(seeds: int, steps: int) -> str:

@@ -13,6 +13,7 @@ from scipy import stats
 from jaxae.models import aae, aae_priors
 from jaxae.models.aae_networks import head_repulsion
 from jaxae.training import state as state_module
+from jaxae.training.parallel import Engine, Mode
 
 DATA = tiny.images(labels_batch=8)
 TINY = aae.Config(latent=3, widths=(16,))
@@ -123,6 +124,18 @@ def test_a_deterministic_code_takes_no_notice_of_the_key():
     state = model.init(jax.random.key(0))
     one, other = (model.encode(state, x, jax.random.key(i)) for i in (1, 2))
     np.testing.assert_array_equal(one, other)
+
+
+def test_ten_steps_from_one_seed_end_in_the_same_bits():
+    one_device, found = Mode("mesh", 1, "calls", "sequence"), []
+    for seed in (3, 3, 4):
+        engine = Engine(
+            model_of(posterior="gaussian"), DATA.train, tiny.plan(seed=seed), one_device
+        )
+        found.append(engine.run(engine.init(), 0, 10)[0])
+    tiny.assert_same_bits(found[0], found[1])
+    with pytest.raises(AssertionError):
+        tiny.assert_same_bits(found[0], found[2])
 
 
 @pytest.mark.parametrize("posterior", ["gaussian", "universal"])

@@ -72,6 +72,14 @@ def test_categorical_sums_to_one_and_agrees_with_its_mean_and_samples():
     assert np.all(np.abs(counts / n - p) < 5 * np.sqrt(p * (1 - p) / n))
 
 
+def test_the_256_chances_of_a_pixel_sum_to_one():
+    made = likelihood("categorical", (1, 1, 1), levels=256)
+    outputs = np.float32(np.random.default_rng(0).normal(scale=3, size=256))
+    every = np.float32(np.arange(256) / 255).reshape(256, 1, 1, 1)
+    nll = made.nll(np.tile(outputs, (256, 1, 1, 1)), every)
+    np.testing.assert_allclose(np.exp(-np.float64(nll)).sum(), 1, rtol=1e-5)
+
+
 def test_learned_scale_has_a_floor():
     made = likelihood("gaussian_learned", (1, 1, 1))
     x, outputs = jnp.zeros((1, 1, 1)), jnp.array([[[0.0, -1e4]]])

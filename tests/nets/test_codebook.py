@@ -116,8 +116,9 @@ def test_an_unused_row_goes_to_zero_in_the_end():
 
 
 def test_on_digits_it_is_k_means():
-    """Identity encoder and decoder, K = 64: within 5 % of scikit-learn's 0.0218 (train MSE)."""
-    x = np.float32(load_digits().data[:1437] / 16)
+    """Identity encoder and decoder, K = 64: within 5 % of scikit-learn's k-means, whose squared
+    errors are 0.0218 on the first 1,437 digits and 0.0294 on the others."""
+    x, unseen = np.split(np.float32(load_digits().data / 16), [1437])
     z = jnp.asarray(x)[:, None]  # one place, one codebook
 
     @jax.jit
@@ -129,11 +130,13 @@ def test_on_digits_it_is_k_means():
             return codebook.moving_average(*carry[:2], *codebook.usage(z, index, 64), 0.8), None
 
         carry, _ = jax.lax.scan(step, (jnp.ones((1, 64)), table, table), length=150)
-        e, index = codebook.look_up(z, carry[2])
-        return jnp.mean(jnp.square(z - e)), codebook.usage(z, index, 64)[0]
+        index = codebook.look_up(z, carry[2])[1]
+        beyond = jnp.asarray(unseen)[:, None]
+        errors = [jnp.mean(jnp.square(v - codebook.look_up(v, carry[2])[0])) for v in (z, beyond)]
+        return errors, codebook.usage(z, index, 64)[0]
 
-    error, counts = fit(jax.random.uniform(jax.random.key(0), (len(x),)))
-    assert error < 1.05 * 0.0218
+    errors, counts = fit(jax.random.uniform(jax.random.key(0), (len(x),)))
+    np.testing.assert_allclose(errors, [0.0218, 0.0294], rtol=0.05)
     assert codebook.perplexity(counts)[0] > 50
 
 

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -12,6 +13,9 @@ from PIL import Image
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
 
 import run as command
+
+from jaxae.data import download
+from jaxae.training.checkpoint import DamagedCheckpoint
 
 TINY = ["--devices", "1", "--steps", "6", "--batch-size", "8", "--log-every", "2",
         "--eval-every", "4", "--save-every", "4", "--widths", "8", "--latent", "2",
@@ -221,6 +225,37 @@ def test_a_damaged_config_and_checkpoints(finished, call, tmp_path):
     code, _, err = call("sample", "--workdir", tmp_path, "--out", tmp_path / "s")
     assert code == 1
     assert "no checkpoint" in err
+
+
+def test_damaged_checkpoints_are_named_and_the_older_one_is_used(finished, call, tmp_path):
+    shutil.copytree(finished, tmp_path / "w")
+    folders = (tmp_path / "w" / "checkpoints").glob("[0-9]*")
+    newest, older = sorted(folders, key=lambda folder: -int(folder.name))
+    words = ("sample", "--workdir", tmp_path / "w", "--out", tmp_path / "s")
+
+    def damage(step):
+        whole = (step / "meta" / "metadata").read_bytes()
+        (step / "meta" / "metadata").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    damage(newest)
+    with pytest.warns(DamagedCheckpoint, match=f"checkpoints/{newest.name} is damaged"):
+        assert call(*words)[0] == 0
+    damage(older)
+    code, out, err = call(*words)
+    assert code == 1
+    assert re.search(f"(?s)^error: .*checkpoints.*step {older.name}", err), err
+    assert "Traceback" not in out + err
+
+
+def test_without_a_network_the_remedies_are_named(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXAE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("JAXAE_DATA_DIR", raising=False)
+    nobody = download.REMOTE["mnist"]._replace(base="http://127.0.0.1:9/")
+    monkeypatch.setitem(download.REMOTE, "mnist", nobody)
+    code, _, err = call(*VAE, "--data", "mnist", "--workdir", tmp_path / "w")
+    assert code == 1
+    assert re.search("(?sm)^error: .*JAXAE_DATA_DIR=<folder>.*--data digits", err), err
+    assert not (tmp_path / "w" / "config.json").exists()
 
 
 def test_the_report_opens_without_a_network(finished):

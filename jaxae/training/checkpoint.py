@@ -154,7 +154,10 @@ class Checkpoints:
         if step is None:
             intact = self.steps()
             if not intact:
-                raise CheckpointError(f"{self.directory}: there is no intact checkpoint")
+                damaged = "; ".join(f"step {f.name}: {problem(f)}" for f in self._folders())
+                raise CheckpointError(
+                    f"{self.directory}: there is no intact checkpoint ({damaged or 'none at all'})"
+                )
             step = intact[-1]
         folder = self.directory / str(step)
         if wrong := problem(folder):

@@ -105,7 +105,7 @@ def fit_of_prior(load_as, seeds: int, run: Run) -> str:
     title = f"Prior N(0, I) of {CODE} dimensions; {data.name}, {run.of(seeds)}"
     note = f"""
 Codes of {COMPARED:,} images (or all) drawn at random from each half, against as many draws of the
-prior. The adversary matches the codes of training images; test images have writers of their own.
+prior. The adversary matches the codes of training images; MNIST's test images have other writers.
 
 """
     return table(title, head, rows) + note + table("What must hold", ("", "", ""), musts)

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from claims_common import KEY, Claim, Measure, gather, learned, opened, rows_of
+from claims_common import KEY, Claim, Measure, at_random, gather, learned, opened, rows_of
 
 from jaxae import evaluation
 
@@ -15,9 +15,7 @@ def test(data, seeds, picture, data_dir):
     def compare(name, model, states, codes_of):
         def measure(state):
             of_codes, of_prior, of_test = jax.random.split(jax.random.key(KEY), 3)
-            codes = codes_of(state, of_codes)
-            # At random: the writers of MNIST's first test images are not like the others.
-            codes = codes[np.random.default_rng(KEY).permutation(len(codes))[:POINTS]]
+            codes = at_random(codes_of(state, of_codes), POINTS)
             prior = np.asarray(model.prior(of_prior, len(codes)))
             clouds.setdefault(name, (codes, prior))
             return evaluation.two_sample_test(codes, prior, of_test)

@@ -1,15 +1,11 @@
 """VAE/GAN against the VAE with the same encoder and decoder."""
 
-import sys
-
 import jax
 import numpy as np
-from claims_common import HERE, KEY, Claim, Measure, gather, learned, opened, pictured, rows_of
+from claims_common import KEY, Claim, Measure, gather, learned, opened, pictured, rows_of
+from presets.vaegan import digits
 
 from jaxae import evaluation
-
-sys.path.insert(0, str(HERE.parent))
-from presets.vaegan import digits
 
 STEPS, COUNT = 4000, 2000
 VAES = {"VAE, σ 0.1": 0.1, "VAE, σ 0.2": 0.2, "VAE, σ 0.3": 0.3}

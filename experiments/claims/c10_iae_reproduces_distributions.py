@@ -3,7 +3,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from claims_common import KEY, Claim, Measure, assessed, gather, learned, opened, pictured, rows_of
+from claims_common import (
+    KEY,
+    Claim,
+    Measure,
+    assessed,
+    at_random,
+    gather,
+    learned,
+    opened,
+    pictured,
+    rows_of,
+)
 
 from jaxae import evaluation
 
@@ -17,7 +28,7 @@ def test(data, seeds, picture, data_dir):
     judge = evaluation.train_classifier(source)
     labels = np.asarray(source.test.labels)
     images = evaluation.images_of(source.test, 500)
-    some = np.random.default_rng(KEY).permutation(len(images))[:500]
+    some = at_random(np.arange(len(images)), 500)
     for name, latent in SIZES.items():
         model, states = learned(
             "iae", source, seeds, STEPS, 128, latent=latent, local=LOCAL, widths=(256, 256),

@@ -14,14 +14,15 @@ from scipy import stats
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tables"))
 
 import common
-from common import KEY, assessed, gather, make, on_test, shown, train
+from common import KEY, assessed, at_random, gather, make, on_test, shown, train
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
 from jaxae.training import Model, State
 
-__all__ = ["HERE", "KEY", "Claim", "Measure", "account", "assessed", "coded", "gather", "learned",
-           "make", "on_test", "opened", "pictured", "rows_of", "shown", "verdict"]  # fmt: skip
+__all__ = ["KEY", "Claim", "Measure", "account", "assessed", "at_random", "coded", "gather",
+           "learned", "make", "on_test", "opened", "pictured", "rows_of", "shown",
+           "verdict"]  # fmt: skip
 CONFIDENCE = 0.95
 HERE = pathlib.Path(__file__).resolve().parent
 FIGURES = HERE / "figures"

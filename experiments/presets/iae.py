@@ -16,8 +16,9 @@ GREY = Options(dequantise=True)
 
 
 def _config(steps: int, **fields) -> Config:
-    rates = {"learning_rate": 1e-3, "critic_rate": 2e-3, "decay_steps": steps}
-    return Config(**{"local_warmup": steps // 2} | rates | fields)
+    ours = {"learning_rate": 1e-3, "critic_rate": 2e-3, "decay_steps": steps,
+            "local_warmup": steps // 2}  # fmt: skip
+    return Config(**ours | fields)
 
 
 def digits() -> Settings:

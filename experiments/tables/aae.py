@@ -13,7 +13,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import KEY, gather, holds, make, on_test, parser, publish, shown, table, train
+from common import (
+    KEY,
+    at_random,
+    gather,
+    holds,
+    make,
+    on_test,
+    parser,
+    publish,
+    shown,
+    table,
+    train,
+)
 from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -60,11 +72,9 @@ def fit_of_prior(load_as, seeds: int, run: Run) -> str:
     def report(name, model, states, codes_of, mse=None):
         def measure(split):
             def of(state):
-                z = np.asarray(codes_of(model, state, split))
-                chosen = np.random.default_rng(KEY).permutation(len(z))[:COMPARED]
+                z = at_random(np.asarray(codes_of(model, state, split)), COMPARED)
                 of_prior, of_test = jax.random.split(jax.random.key(KEY))
-                prior = model.prior(of_prior, len(chosen))
-                return evaluation.two_sample_test(z[chosen], prior, of_test)
+                return evaluation.two_sample_test(z, model.prior(of_prior, len(z)), of_test)
 
             return of
 

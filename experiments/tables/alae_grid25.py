@@ -7,14 +7,9 @@ are 2 apart. Reciprocity share: mean (w - E(G(w)))^2 over mean Var(w).
     python experiments/tables/alae_grid25.py
 """
 
-import pathlib
-import sys
-
 import jax
 import numpy as np
 from common import KEY, gather, make, parser, publish, shown, table, train
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from presets import ali as presets
 
 from jaxae.data import Options, load

@@ -9,7 +9,6 @@ their original.
     python experiments/tables/alae_mnist.py
 """
 
-import pathlib
 import sys
 import time
 import warnings
@@ -17,8 +16,6 @@ import warnings
 import jax
 import numpy as np
 from common import BATCH, KEY, gather, holds, make, parser, publish, shown, table
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from presets.alae import GREY
 
 from jaxae import evaluation

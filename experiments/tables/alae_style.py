@@ -9,14 +9,11 @@ squared distance in that classifier's last hidden layer, and cannot be compared 
 """
 
 import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from common import BATCH, KEY, RESULTS, make, on_test, parser, publish, shown, table, train
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from presets import alae as presets
 
 from jaxae import evaluation

@@ -7,15 +7,10 @@ within 0.15 of a mode. Distances are in the paper's plane, whose modes are 2 apa
     python experiments/tables/ali_grid25.py
 """
 
-import pathlib
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from common import KEY, gather, make, parser, publish, shown, table, train
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from presets import ali as presets
 
 from jaxae import evaluation

@@ -15,6 +15,9 @@ from jaxae.data import Data, Options, load
 from jaxae.models import MODELS
 from jaxae.training import Model, Plan, State, fit
 
+# After this module a table can import `presets` and `run`.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
 RESULTS = pathlib.Path(__file__).parent / "results"
 KEY = 2**31 - 1  # of every evaluation, apart from the training seeds
 BATCH = 360  # images at a time in evaluation
@@ -153,6 +156,12 @@ def publish(name: str, title: str, sections: dict[str, Callable[[], str]], whole
         seconds = time.monotonic() - start
         about = f"`{command}`\n\n{versions}; {there['backend']}; {seconds:.0f} s of wall time.\n"
         file.write_text("\n".join([f"# {title}\n", about, *done]))
+
+
+def at_random(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many rows, without order: the first of a data set need not be like the others
+    (MNIST's first test images are of other writers)."""
+    return rows[np.random.default_rng(KEY).permutation(len(rows))[:most]]
 
 
 def first_of_each_class(labels) -> np.ndarray:

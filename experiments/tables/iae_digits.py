@@ -7,8 +7,6 @@ class a picture shows. Pictures are written beside the table.
 """
 
 import functools
-import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +26,12 @@ from common import (
     table,
     train,
 )
+from presets import PRESETS
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
 from jaxae.models.iae_parts import in_the_other_domain
 from jaxae.training import Model
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from presets import PRESETS
 
 
 @functools.cache

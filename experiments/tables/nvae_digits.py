@@ -10,8 +10,6 @@ split of the data; the numbers of this split stand beside NVAE's. The ablations 
 """
 
 import dataclasses
-import pathlib
-import sys
 
 import jax
 import numpy as np
@@ -29,12 +27,10 @@ from common import (
     table,
     train,
 )
+from presets import nvae as presets
 from scipy.special import logsumexp
 
 from jaxae import evaluation
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from presets import nvae as presets
 
 SAMPLES, DRAWS, ROUNDS, REFERENCE = 50, 20, 100, 22.57
 WITHOUT = {

@@ -15,19 +15,15 @@ job, so that a quiet machine would give the VAE fewer).
 """
 
 import dataclasses
-import pathlib
-import sys
 import time
 
 import jax
 import numpy as np
 from common import KEY, gather, holds, make, parser, publish, shown, table, train
+from presets.nvae import mnist
 
 from jaxae import evaluation
 from jaxae.data import Options, load
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from presets.nvae import mnist
 
 IMAGES, SAMPLES, BATCH = 500, 50, 32
 ONE_LEVEL = {"groups": (1,), "latent": 80, "blocks": 3, "cells": 3}

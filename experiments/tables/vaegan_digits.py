@@ -8,22 +8,19 @@ gives the features of the Frechet distances and judges pictures. Some stand besi
 """
 
 import functools
-import pathlib
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from common import BATCH, KEY, RESULTS, holds, make, on_test, parser, publish, shown, table, train
+from presets import PRESETS
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
 from jaxae.evaluation.attributes import attribute_vector, draw_edits, edited
 from jaxae.models import vaegan
 from jaxae.training import Model, State
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from presets import PRESETS
 
 OURS, BOTH = "vaegan", "vaegan, x~ and x_p as fakes"
 ROWS = {  # fields beside those of the preset

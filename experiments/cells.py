@@ -118,7 +118,8 @@ def _imported(tree: ast.AST) -> list[str]:
 @functools.cache
 def _file(module: str) -> pathlib.Path | None:
     """The source of a module of this repository, None for any other's."""
-    for base in (ROOT, ROOT / "experiments", ROOT / "experiments" / "claims"):
+    here = ROOT / "experiments"
+    for base in (ROOT, here, here / "claims", here / "tables"):
         path = base.joinpath(*module.split("."))
         for file in (path.with_suffix(".py"), path / "__init__.py"):
             if file.exists():

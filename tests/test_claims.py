@@ -97,6 +97,12 @@ def test_a_models_cell_does_not_depend_on_another_model():
     assert not {"jaxae/models/acn.py", "jaxae/models/__init__.py"} & set(found)
 
 
+def test_a_claims_cell_depends_on_the_tables_that_it_borrows_from():
+    found = cells.sources(["c11_lines_vqvae_and_acai"])
+    tables = {f"experiments/tables/{name}.py" for name in ("common", "acai_lines")}
+    assert tables <= set(found)
+
+
 def test_a_claim_is_tested_written_and_found_again(tmp_path, monkeypatch, capsys):
     # Not `import run`, which is the command's module of the same name.
     spec = importlib.util.spec_from_file_location("run_claims", CLAIMS / "run.py")

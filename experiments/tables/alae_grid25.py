@@ -2,7 +2,7 @@
 
 10,000 samples: a mode counts where any sample is nearest to it, and strictly where at least 20
 samples lie within three deviations of it. Reconstruction distances are in the plane, whose modes
-are 2 apart. Reciprocity share: mean (w - E(G(w)))^2 over mean Var(w).
+are 2 apart. Reciprocity share: mean (w - E(G(w)))^2 over mean Var(w); for ALI, z in place of w.
 
     python experiments/tables/alae_grid25.py
 """
@@ -26,7 +26,7 @@ METHODS = {
 
 
 def measured(model, states, data) -> dict[str, np.ndarray]:
-    """Modes, reconstruction, and where there is one reciprocity."""
+    """Modes, reconstruction and reciprocity."""
     raw = load("grid25").train.arrays["image"].astype(np.float64)
     plane = lambda x: PLANE.points(x, raw.mean(), raw.std())
     images = next(data.test.examples(data.test.size))[0]["image"]
@@ -34,14 +34,21 @@ def measured(model, states, data) -> dict[str, np.ndarray]:
     encode = jax.jit(model.encode)
 
     def of(state):
-        keys = jax.random.split(jax.random.key(KEY), 4)
+        keys = jax.random.split(jax.random.key(KEY), 5)
         found = mode_coverage(plane(sample(state, keys[0], SAMPLES)), CENTRES, DEVIATION)
         back = plane(decode(state, encode(state, images, keys[1]), keys[2]))
         apart = np.linalg.norm(back - plane(images), axis=1)
         return found | {
             "median": float(np.median(apart)),
-            "share of w": model.assess(state, data, keys[3]).get("reciprocity_share", np.nan),
+            "share of w": reciprocity_share(state, keys[3], keys[4]),
         }
+
+    def reciprocity_share(state, rng, of_back):
+        if model.prior is None:  # of w, which F draws: the model's own measure
+            return model.assess(state, data, rng)["reciprocity_share"]
+        z = model.prior(rng, SAMPLES)
+        again = encode(state, decode(state, z, of_back), of_back)
+        return float(np.mean((z - again) ** 2) / np.mean(np.var(z, axis=0)))
 
     return gather(states, of)
 
@@ -59,16 +66,18 @@ def methods(seeds: int, steps: int) -> str:
         )  # fmt: skip
         found = measured(model, states, data)
         best = max(best, int(found["modes"].max())) if name == "alae" else best
-        share = "–" if np.isnan(found["share of w"]).any() else shown(found["share of w"], 3)
         rows.append((label, shown(found["modes"], 1), shown(found["strict"], 1),
-                     shown(100 * found["share"], 1), shown(found["median"]), share))  # fmt: skip
+                     shown(100 * found["share"], 1), shown(found["median"]),
+                     shown(found["share of w"], 3)))  # fmt: skip
     head = ("", "modes", "strictly", "within three deviations, %", "median \\|x - G(E(x))\\|",
             "reciprocity share")  # fmt: skip
     title = f"{steps} steps of {own.plan.batch_size}, mean ± deviation of {seeds} seeds"
     verdict = "pass" if best >= 20 else "**off**"
     return table(title, head, rows) + (
         f"\nModes of ALAE's best seed: {best}; proposed: at least 20: {verdict}. That is a "
-        "proposal of ours; neither the paper nor its code has this experiment.\n"
+        "proposal of ours; neither the paper nor its code has this experiment. The rule is "
+        "lenient: one of 10,000 samples covers a mode, a blurred one too. The strict count tells "
+        "more.\n"
     )
 
 

@@ -77,6 +77,7 @@ def main() -> None:
     musts = [
         holds("squared error: VQ-VAE below k-means", test("squared_error"), clustered, 4),
         holds("more than half of the codes used", 0.5, whole("codes_used_test")),
+        holds("with restarts no code of the training set is dead", 1.0, whole("codes_used_train")),
         holds("rate: prior below unigram", rates["prior"], rates["unigram"]),
         holds("rate: unigram below uniform", rates["unigram"], rates["uniform"]),
     ]

@@ -80,7 +80,8 @@ def made_with() -> dict[str, Any]:
 
 def hardware(there: dict[str, Any]) -> str:
     """A line from what `made_with` gave: device, versions, commit."""
-    place = f"{there['cores']} CPU cores" if there["backend"] == "cpu" else there["device"]
+    cores = "a CPU core" if there["cores"] == 1 else f"{there['cores']} CPU cores"
+    place = cores if there["backend"] == "cpu" else there["device"]
     return f"{place}, jax {there['jax']}, Python {there['python']}, commit {there['commit']}"
 
 

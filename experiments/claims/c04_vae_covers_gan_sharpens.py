@@ -7,6 +7,14 @@ from claims_common import KEY, Claim, Measure, gather, learned, opened, pictured
 from jaxae import evaluation
 
 LATENT, WIDTHS, STEPS, COUNT = 16, (256, 256), 4000, 2000
+# row -> model, its fields, the data it learns from (grey levels jittered where a critic would see
+# that they are discrete).
+RIVALS = {
+    "VAE": ("vae", {"warmup_steps": STEPS // 4}, {"binarise": "dynamic"}),
+    "GAN, R1": ("gan", {"r1": 0.3, "critic_rate": 1e-3, "learning_rate": 5e-4},
+                {"dequantise": True}),
+    "GAN": ("gan", {}, {"dequantise": True}),
+}  # fmt: skip
 
 
 def sharpness(images: np.ndarray) -> float:
@@ -16,19 +24,17 @@ def sharpness(images: np.ndarray) -> float:
 
 
 def test(data, seeds, picture, data_dir):
-    source, found, drawn = opened(data, data_dir, dequantise=True), {}, []
-    name = evaluation.features_of(source)
-    for label, model_name, fields in (
-        ("VAE", "vae", {"likelihood": "gaussian", "scale": 0.2}),
-        ("GAN", "gan", {}),
-    ):
+    grey, found, drawn = opened(data, data_dir), {}, []
+    name = evaluation.features_of(grey)
+    for label, (model_name, fields, options) in RIVALS.items():
+        source = opened(data, data_dir, **options)
         model, states = learned(model_name, source, seeds, STEPS, latent=LATENT, widths=WIDTHS,
                                 decay_steps=STEPS, **fields)  # fmt: skip
         draw = jax.jit(model.sample, static_argnums=2)
 
         def measure(state, model=model, draw=draw):
             table = evaluation.fidelity_table(
-                model, state, source, batch_size=500, rng=jax.random.key(KEY), count=COUNT
+                model, state, grey, batch_size=500, rng=jax.random.key(KEY), count=COUNT
             )["samples"]
             images = np.clip(np.asarray(draw(state, jax.random.key(KEY), 500)), 0, 1)
             return {
@@ -40,18 +46,19 @@ def test(data, seeds, picture, data_dir):
 
         found[label] = gather(states, measure)
         drawn.append(np.clip(draw(states[0], jax.random.key(KEY), 12), 0, 1))
-    real = evaluation.images_of(source.test, 500, COUNT)
-    pictured([real[:12], *drawn], ["data", "VAE", "GAN"], picture, "Samples", "first seed")
+    real = evaluation.images_of(grey.test, 500, COUNT)
+    pictured([real[:12], *drawn], ["data", *RIVALS], picture, "Samples", "first seed")
     rows = rows_of(
         ["recall", "precision", f"Fréchet distance ({name})", "sharpness"],
         {label: list(seen.values()) for label, seen in found.items()},
     )
+    vae, gan = found["VAE"], found["GAN, R1"]
     return (
-        [Measure("recall, VAE's minus GAN's", found["VAE"]["recall"] - found["GAN"]["recall"]),
+        [Measure("recall, VAE's minus that of the GAN with R1", vae["recall"] - gan["recall"]),
          Measure("sharpness of the data minus the VAE's samples'",
-                 sharpness(real) - found["VAE"]["sharpness"]),
-         Measure("sharpness, GAN's minus VAE's",
-                 found["GAN"]["sharpness"] - found["VAE"]["sharpness"])],
+                 sharpness(real) - vae["sharpness"]),
+         Measure("sharpness, that of the GAN with R1 minus the VAE's",
+                 gan["sharpness"] - vae["sharpness"])],
         [*rows, ["data", "", "", "", f"{sharpness(real):.4f}"]],
     )  # fmt: skip
 
@@ -59,9 +66,11 @@ def test(data, seeds, picture, data_dir):
 CLAIM = Claim(
     "A VAE covers what a GAN drops, and its samples are blurrier",
     "said by many; Goodfellow et al. 2014 on the first, Larsen et al. 2016 on the second",
-    f"Dense networks of the same widths, {STEPS} steps. Recall is the share of test images within "
-    f"the manifold of as many samples (k = 3, {COUNT} each), in the features of a frozen network; "
-    "sharpness the mean squared difference of neighbouring pixels over their variance.",
+    f"Dense networks of the same widths, {STEPS} steps; the VAE of binarised images shows pixel "
+    "means. The GAN that is compared has a gradient penalty at the data (R1): without, in the last "
+    f"row, its samples are no digits. Recall is the share of test images within the manifold of as "
+    f"many samples (k = 3, {COUNT} each), in the features of a frozen network; sharpness the mean "
+    "squared difference of neighbouring pixels over their variance.",
     test,
     published="no figure for this",
 )

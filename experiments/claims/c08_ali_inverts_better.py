@@ -7,6 +7,7 @@ from claims_common import KEY, Claim, Measure, assessed, gather, learned, opened
 from jaxae import evaluation
 
 LATENT, STEPS, COUNT = 50, 2500, 2000
+RATES = {"critic_rate": 1e-3, "learning_rate": 5e-4}
 
 
 def test(data, seeds, picture, data_dir):
@@ -18,7 +19,7 @@ def test(data, seeds, picture, data_dir):
         ("regressor afterwards", {"method": "post_hoc_regressor", "gan_steps": STEPS}, 2 * STEPS),
     ):
         model, states = learned("ali", source, seeds, steps, 128, latent=LATENT,
-                                decay_steps=STEPS, **fields)  # fmt: skip
+                                decay_steps=STEPS, **RATES, **fields)  # fmt: skip
 
         def covers(state, model=model):
             table = evaluation.fidelity_table(
@@ -46,8 +47,8 @@ CLAIM = Claim(
     "Joint matching inverts the generator better than a regressor trained afterwards, and covers "
     "more of the data",
     "Donahue et al. 2017 and Dumoulin et al. 2017",
-    f"BiGAN for {STEPS} steps, and a GAN for as many with an encoder then fitted to its samples "
-    "for as many again. The ratio is 1 where nothing of the image comes back. Recall as in "
+    f"BiGAN for {STEPS} steps, and a GAN of the same networks and rates (faster than the published "
+    "ones) for as many with an encoder then fitted to its samples for as many again. The ratio is 1 where nothing of the image comes back. Recall as in "
     "precision and recall of samples, in the features of a frozen network.",
     test,
     published="modes of 25 Gaussians: ALI 13.4 ± 5.8, GAN 10.4 ± 9.2",

@@ -16,8 +16,8 @@ def test(data, seeds, picture, data_dir):
     images = evaluation.images_of(source.test, 500, 10)
     evaluation.draw_daydream(model, states[0], images[:6], picture, jax.random.key(KEY))
     return (
-        [Measure("unordered total minus ordered", found["total_unordered"] - found["total_ordered"],
-                 "nats")],
+        [Measure("unordered total minus ordered",
+                 found["total_unordered"] - found["total_ordered"], "nats")],
         rows_of(["nats per test image"], {name: [found[name]] for name in totals}),
     )  # fmt: skip
 
@@ -27,9 +27,9 @@ CLAIM = Claim(
     "Graves, Menick & van den Oord 2018",
     "Test images sent along a greedy path, each code by the prior of the one before, as the paper "
     "counts. Unordered codes are charged by the mixture of all conditionals. A caution of ours: the "
-    "sender has chosen the order, so that the first cost is a set's and the second a sequence's. "
-    "In an order that is given, which costs log(n!)/n nats more (the last row), little or nothing "
-    "of the gain is left.",
+    "sender has chosen the order, so the first cost is that of a set and the second that of a "
+    "sequence. In an order that is given the first would be up to log(n!)/n nats higher, the last "
+    "row.",
     test,
     published="73.9 nats an image with ordering (first abstract); the rest could not be read",
 )

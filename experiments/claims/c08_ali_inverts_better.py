@@ -48,8 +48,9 @@ CLAIM = Claim(
     "more of the data",
     "Donahue et al. 2017 and Dumoulin et al. 2017",
     f"BiGAN for {STEPS} steps, and a GAN of the same networks and rates (faster than the published "
-    "ones) for as many with an encoder then fitted to its samples for as many again. The ratio is 1 where nothing of the image comes back. Recall as in "
-    "precision and recall of samples, in the features of a frozen network.",
+    "ones) for as many, with an encoder then fitted to its samples for as many again. The ratio is "
+    "1 where nothing of the image comes back. Recall as in precision and recall of samples, in the "
+    "features of a frozen network.",
     test,
     published="modes of 25 Gaussians: ALI 13.4 ± 5.8, GAN 10.4 ± 9.2",
 )

@@ -26,10 +26,9 @@ CLAIM = Claim(
     "ACN's neighbours make codes cheap: the cost with ordering is below the cost without",
     "Graves, Menick & van den Oord 2018",
     "Test images sent along a greedy path, each code by the prior of the one before, as the paper "
-    "counts. Unordered codes are charged by the mixture of all conditionals. A caution of ours: the "
-    "sender has chosen the order, so the first cost is that of a set and the second that of a "
-    "sequence. In an order that is given the first would be up to log(n!)/n nats higher, the last "
-    "row.",
+    "counts. Unordered codes are charged by the mixture of all conditionals. A caution of ours: as "
+    "the sender has chosen the order, the first cost is that of a set and the second that of a "
+    "sequence. In a given order the first would be up to log(n!)/n nats higher, the last row.",
     test,
     published="73.9 nats an image with ordering (first abstract); the rest could not be read",
 )

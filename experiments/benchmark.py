@@ -62,7 +62,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "acai": ({"scales": 3, "side": 32, "depth": 8, "channels": 1, "gain": 2.0,
               "learning_rate": 1e-3, "critic_rate": 1e-3}, {},
              "convolutions at 32x32; half of the steps"),
-    "alae": (SAME, {}, ""),
+    "alae": (SAME | {"r1": 1.0}, NOISE, ""),
 }  # fmt: skip
 SHORTER = {"nvae": 4, "acai": 2}
 # column -> where in the result it stands, digits; {F} is the name of the feature network.

@@ -52,8 +52,8 @@ CLAIM = Claim(
     "ALAE's reciprocity in W holds, and its codes are more useful than those of an encoder trained "
     "on pixels",
     "Pidhorskyi et al. 2020; table 1 for the codes",
-    f"Encoders {WIDTHS[0]}-{WIDTHS[1]}-{LATENT}, {STEPS} steps of 128; a logistic regression on codes "
-    "of 10,000 training images. That a fifth is a small share is our proposal.",
+    f"Encoders {WIDTHS[0]}-{WIDTHS[1]}-{LATENT}, {STEPS} steps of 128; a logistic regression on "
+    "codes of 10,000 training images. That a fifth is a small share is our proposal.",
     test,
     published="linear SVM on short codes: ALAE 94.2 %, autoencoder 89.8 %, BiGAN 91.3 % (recalled)",
 )

@@ -18,8 +18,8 @@ from claims_common import (
 
 from jaxae import evaluation
 
-SIZES = {"z 10": 10, "z 4": 4}
-LOCAL, STEPS, CHANCE = 50, 3000, 0.1
+SIZES = {"z 20": 20, "z 5": 5}
+LOCAL, STEPS, CHANCE = 100, 6000, 0.1
 
 
 def test(data, seeds, picture, data_dir):
@@ -52,17 +52,17 @@ def test(data, seeds, picture, data_dir):
         [f"code {i}" for i in range(4)],
         picture,
         "One code, many digits",
-        "first column: test images; the others: draws given their codes of 4",
+        "first column: test images; the others: draws given their codes of 5",
     )
     large, small = (found[name] for name in SIZES)
     return (
-        [Measure("squared change between two draws over the squared error, minus a half, z 4",
+        [Measure("squared change between two draws over the squared error, minus a half, z 5",
                  small["change_over_error"] - 0.5),
-         Measure("share of draws with the image's class, minus three times chance, z 4",
+         Measure("share of draws with the image's class, minus three times chance, z 5",
                  small["class"] - 3 * CHANCE),
-         Measure("squared change between two draws, z 4 minus z 10",
+         Measure("squared change between two draws, z 5 minus z 20",
                  small["squared_change"] - large["squared_change"], "per image"),
-         Measure("share with the image's class, z 10 minus z 4", large["class"] - small["class"])],
+         Measure("share with the image's class, z 20 minus z 5", large["class"] - small["class"])],
         rows_of(["squared error", "change between two draws", "change / error", "class kept"], {
             name: [seen["squared_error"], seen["squared_change"], seen["change_over_error"],
                    seen["class"]] for name, seen in found.items()}),
@@ -73,7 +73,7 @@ CLAIM = Claim(
     "An IAE reproduces the distribution given the code, not the picture; the code's size sets "
     "what is content and what is noise",
     "Makhzani 2018, sections 2 and 3",
-    f"Global codes of 10 and of 4 numbers, {LOCAL} numbers of local noise. A decoder that repeats "
+    f"Global codes of 20 and of 5 numbers, {LOCAL} numbers of local noise. A decoder that repeats "
     "the picture has a change of 0 between two draws of one code; one that reproduces the "
     "conditional distribution changes as much as it errs. A classifier says which class a draw "
     "shows.",

@@ -47,11 +47,13 @@ def claims(folder: pathlib.Path = HERE / "claims" / "found") -> str:
     for file in sorted(folder.glob("*.json")):
         found, claim = json.loads(file.read_text()), importlib.import_module(file.stem).CLAIM
         measures = [Measure(**m) for m in found["measures"]]
+        hardware, commit = found["made_with"].rsplit(", commit ", 1)
         lines.append(
             f"| {claim.said} | {verdict(measures)} | {'; '.join(map(_measured, measures))} "
-            f"| {claim.published} | `{file.stem}`, {found['seconds'] / 60:.0f} min |"
+            f"| {claim.published} | `{file.stem}`, {found['seeds']} seeds, "
+            f"{found['seconds'] / 60:.0f} min, {commit} |"
         )
-        made.add(f"{found['data']}, {found['seeds']} seeds, {found['made_with']}")
+        made.add(f"{found['data']}, {hardware}")
     if not lines:
         return ""
     return "\n".join([
@@ -60,7 +62,7 @@ def claims(folder: pathlib.Path = HERE / "claims" / "found") -> str:
         "above zero: mean over training seeds and 95 % interval. Budgets are minutes, so published "
         "figures are for orientation.",
         "",
-        "| claim | verdict | measured | published | name, time |",
+        "| claim | verdict | measured | published | name, seeds, time, commit |",
         "|---|---|---|---|---|",
         *lines,
         "",

@@ -3,8 +3,8 @@
 The same data, batches of 100, as many steps, encoder and decoder of the same widths and codes of
 the same size where a paper allows it (exceptions stand in the table), Adam at 1e-3 falling along a
 cosine where a paper does not ask for another rate. Every model is trained by several seeds, at
-once or in turn, whichever a short measurement finds faster, and evaluated by `assess_run`, which
-knows the contract of a model and no model by name.
+once or in turn (--seeds-by; else whichever a short measurement finds faster), and evaluated by
+`assess_run`, which knows the contract of a model and no model by name.
 
 A cell, one model, is kept in runs/cells by a hash of its settings and of the code that it depends
 on: an interrupted benchmark goes on where it stopped, and a change of one model leaves the others.
@@ -102,11 +102,15 @@ def quicker(model, data, plan: Plan) -> str:
     return min(times, key=times.get)
 
 
-def settings_of(name: str, data: str, seeds: int, steps: int) -> dict[str, Any]:
+def settings_of(
+    name: str, data: str, seeds: int, steps: int, seeds_by: str | None = None
+) -> dict[str, Any]:
     """All that decides a row's numbers beside the code."""
     steps = steps // SHORTER.get(name, 1)
-    return {"model": name, "data": data, "fields": fields_of(name, steps), "options": ROWS[name][1],
-            "seeds": seeds, "steps": steps, "batch": BATCH}  # fmt: skip
+    settings = {"model": name, "data": data, "fields": fields_of(name, steps),
+                "options": ROWS[name][1], "seeds": seeds, "steps": steps,
+                "batch": BATCH}  # fmt: skip
+    return settings | ({"seeds_by": seeds_by} if seeds_by else {})
 
 
 def measured(settings: dict[str, Any], data_dir: str | None) -> dict:
@@ -116,7 +120,7 @@ def measured(settings: dict[str, Any], data_dir: str | None) -> dict:
     model = module.make(module.Config(**settings["fields"]), data.spec)
     plan = Plan(steps=settings["steps"], seeds=settings["seeds"], batch_size=settings["batch"],
                 devices=1, log_every=100, eval_every=0)  # fmt: skip
-    by = quicker(model, data, plan)
+    by = settings.get("seeds_by") or quicker(model, data, plan)
     fitted = fit(model, data, dataclasses.replace(plan, seeds_by=by), quiet=True)
     results, start = [], time.perf_counter()
     for seed, state in enumerate(fitted.states):
@@ -177,6 +181,9 @@ def main(argv: list[str]) -> int:
     words.add_argument("--seeds", type=int, default=3)
     words.add_argument("--steps", type=int, default=STEPS)
     words.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
+    words.add_argument("--seeds-by", choices=["vmap", "sequence"],
+                       help="seeds at once or in turn (default: whichever is quicker); the two "
+                       "round differently, so a row's bits come again only so")  # fmt: skip
     words.add_argument("--again", action="store_true", help="compute even what is there")
     asked = words.parse_args(argv)
     if asked.seeds < 2:
@@ -188,7 +195,7 @@ def main(argv: list[str]) -> int:
             if computed else math.nan  # fmt: skip
         print(f"[{number}/{len(asked.only)}] {name}"
               + (f", about {left / 60:.0f} min left" if computed else ""), flush=True)  # fmt: skip
-        settings = settings_of(name, asked.data, asked.seeds, asked.steps)
+        settings = settings_of(name, asked.data, asked.seeds, asked.steps, asked.seeds_by)
         code = [f"jaxae.models.{name}", "jaxae.training.loop", "jaxae.evaluation.report",
                 "jaxae.data.assemble"]  # fmt: skip
         compute = lambda settings=settings: measured(settings, asked.data_dir)

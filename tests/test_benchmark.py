@@ -1,6 +1,7 @@
 """The benchmark's table from what its cells hold; that each row is a model that can be made."""
 
 import argparse
+import json
 import pathlib
 import sys
 
@@ -46,6 +47,22 @@ def test_a_line_holds_mean_and_standard_error_over_seeds(found):
     assert cells["recall"] == "0.250 ± 0.000"
     assert cells["linear probe"] == "–"
     assert (cells["parameters"], cells["s per seed"], cells["seeds"]) == ("1,234", "3", "at once")
+
+
+def test_a_row_comes_again_bit_for_bit(tmp_path, monkeypatch):
+    def quicker(*_):
+        raise AssertionError("asked to measure what --seeds-by has settled")
+
+    monkeypatch.setattr(benchmark, "FOLDER", tmp_path)
+    monkeypatch.setattr(benchmark, "quicker", quicker)
+    words = ["--only", "ae", "--steps", "2", "--seeds", "2", "--seeds-by", "sequence", "--again"]
+    seen = []
+    for _ in range(2):
+        assert benchmark.main(words) == 0
+        (file,) = tmp_path.glob("benchmark-ae-digits-*.json")
+        seen.append(json.loads(file.read_text())["result"])
+    assert seen[0]["seeds_by"] == "sequence"
+    assert seen[0]["results"] == seen[1]["results"]
 
 
 def test_files_hold_every_seed(found, tmp_path, monkeypatch):

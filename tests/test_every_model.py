@@ -188,7 +188,10 @@ def over_devices(parallel: str, devices: int, variants) -> list:
 
 @pytest.mark.parametrize(
     ("variant", "parallel", "devices"),
-    over_devices("mesh", 8, tiny.FIRST) + over_devices("pmap", 2, (*tiny.RUN, *tiny.COUPLED)),
+    over_devices("mesh", 8, tiny.FIRST)
+    + over_devices("pmap", 2, (*tiny.RUN, *tiny.COUPLED))
+    + over_devices("mesh", 2, ["vae", "acn"])
+    + over_devices("pmap", 8, ["vae", "acn"]),
 )
 def test_several_devices_descend_as_one(variant, parallel, devices):
     found = descend_as(case_of(variant), Mode(parallel, devices, "calls", "sequence"))

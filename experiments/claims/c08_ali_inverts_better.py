@@ -7,7 +7,9 @@ from claims_common import KEY, Claim, Measure, assessed, gather, learned, opened
 from jaxae import evaluation
 
 LATENT, STEPS, COUNT = 50, 2500, 2000
-RATES = {"critic_rate": 1e-3, "learning_rate": 5e-4}
+# At one pair of rates for both, either the GAN's generator or BiGAN's does not get going.
+BIGAN = {"learning_rate": 5e-4, "critic_rate": 1e-3}
+GAN = {"learning_rate": 5e-4, "critic_rate": 1e-4}
 
 
 def test(data, seeds, picture, data_dir):
@@ -15,11 +17,15 @@ def test(data, seeds, picture, data_dir):
     name = evaluation.features_of(source)
     images = evaluation.images_of(source.test, 500, 10)
     for label, fields, steps in (
-        ("BiGAN", {}, STEPS),
-        ("regressor afterwards", {"method": "post_hoc_regressor", "gan_steps": STEPS}, 2 * STEPS),
+        ("BiGAN", BIGAN, STEPS),
+        (
+            "regressor afterwards",
+            GAN | {"method": "post_hoc_regressor", "gan_steps": STEPS},
+            2 * STEPS,
+        ),
     ):
         model, states = learned("ali", source, seeds, steps, 128, latent=LATENT,
-                                decay_steps=STEPS, **RATES, **fields)  # fmt: skip
+                                decay_steps=STEPS, **fields)  # fmt: skip
 
         def covers(state, model=model):
             table = evaluation.fidelity_table(
@@ -47,10 +53,10 @@ CLAIM = Claim(
     "Joint matching inverts the generator better than a regressor trained afterwards, and covers "
     "more of the data",
     "Donahue et al. 2017 and Dumoulin et al. 2017",
-    f"BiGAN for {STEPS} steps, and a GAN of the same networks and rates (faster than the published "
-    "ones) for as many, with an encoder then fitted to its samples for as many again. The ratio is "
-    "1 where nothing of the image comes back. Recall as in precision and recall of samples, in the "
-    "features of a frozen network.",
+    f"BiGAN for {STEPS} steps, and a GAN of the same networks for as many, with an encoder then "
+    "fitted to its samples for as many again; each has rates at which its generator learns. The "
+    "ratio is 1 where nothing of the image comes back. Recall as in precision and recall of "
+    "samples, in the features of a frozen network.",
     test,
     published="modes of 25 Gaussians: ALI 13.4 ± 5.8, GAN 10.4 ± 9.2",
 )

@@ -26,11 +26,12 @@ from jaxae.models.mirrored import Mirrored
 from jaxae.training import Model, Plan, State, fit
 
 PROBED = 10_000  # training images that the probes see, and test images at most
+GAN = {"learning_rate": 5e-4, "critic_rate": 1e-4}  # at which a GAN of these networks draws digits
 METHODS = {  # model, fields
     "ALAE": ("alae", {"r1": 1.0}),
     "BiGAN": ("ali", {}),
-    "latent regressor": ("ali", {"method": "regressor"}),
-    "joint latent regressor": ("ali", {"method": "joint_regressor"}),
+    "latent regressor": ("ali", GAN | {"method": "regressor"}),
+    "joint latent regressor": ("ali", GAN | {"method": "joint_regressor"}),
     "autoencoder, squared error": ("ae", {"loss": "mse", "widths": (256, 256)}),
 }
 PUBLISHED = (

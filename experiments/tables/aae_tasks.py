@@ -13,8 +13,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from aae import residual_of_pca, said_of
 from common import KEY, coded, gather, holds, make, on_test, parser, publish, shown, table, train
-from sklearn.decomposition import PCA
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
@@ -35,9 +35,7 @@ def learned(data: Data, seeds: int, steps: int, **fields):
 def wide(load_as, seeds: int, steps: int) -> str:
     """A Gaussian prior of deviation 5: does each dimension of the code have it?"""
     data, rows, found = load_as(), [], {}
-    pixels = [evaluation.pixels_of(half, 500) for half in (data.train, data.test)]
-    pca = PCA(CODE).fit(pixels[0])
-    residual = np.mean((pixels[1] - pca.inverse_transform(pca.transform(pixels[1]))) ** 2)
+    residual = residual_of_pca(data, CODE)
     for name, fields in {"AAE": {}, "AAE without an adversary": {"fool_rate": 0.0}}.items():
         model, states, last = learned(data, seeds, steps, latent=CODE, prior_scale=SCALE, **fields)
 
@@ -74,11 +72,10 @@ def wide(load_as, seeds: int, steps: int) -> str:
 def clusters(load_as, seeds: int, steps: int) -> str:
     """No labels: error once each cluster has the label of the image that it is surest of."""
     data, rows, musts = load_as(), [], []
-    halves = [_images(half) for half in (data.train, data.test)]
     for k in (16, 30):
         model, states, _ = learned(data, seeds, steps, task="clustering", latent=5, clusters=k,
                                    image_dropout=0.2, batch_norm=True)  # fmt: skip
-        found = gather(states, functools.partial(_named, model, halves))
+        found = gather(states, functools.partial(_named, model, data))
         entropy = found["usage_entropy"] / math.log(k)
         rows.append((k, shown(100 * found["max_confidence_error"]),
                      shown(100 * found["majority_error"]), shown(entropy, 3),
@@ -91,19 +88,11 @@ def clusters(load_as, seeds: int, steps: int) -> str:
     return table(title, head, rows) + "\n" + table("What must hold", ("", "", ""), musts)
 
 
-def _images(half) -> tuple[np.ndarray, np.ndarray]:
-    return evaluation.images_of(half, 500), np.asarray(half.labels)
-
-
-def _named(model, halves, state) -> dict:
-    ask = jax.jit(model.predict)
-    logits = [
-        np.concatenate([ask(state, x[i : i + 500], jax.random.key(KEY))
-                        for i in range(0, len(x), 500)])
-        for x, _ in halves
-    ]  # fmt: skip
-    (_, known), (_, wanted) = halves
-    return evaluation.cluster_errors(logits[0], known, logits[1], wanted)
+def _named(model, data: Data, state) -> dict:
+    return evaluation.cluster_errors(
+        said_of(model, state, data.train), data.train.labels,
+        said_of(model, state, data.test), data.test.labels,
+    )  # fmt: skip
 
 
 def style(load_as, seeds: int, steps: int) -> str:
@@ -144,32 +133,28 @@ def style(load_as, seeds: int, steps: int) -> str:
 def plane(load_as, seeds: int, steps: int) -> str:
     """Codes in the plane, W^T y + z: error of the cluster heads, and how far apart these are."""
     rows, musts = [], []
-    margin = aae.Config().margin
+    margin, batch_size = aae.Config().margin, RUNS[load_as().name][1]
     cases = {
         "1,000 labels": ({"reduction_labels": True}, 1000, "labels"),
         "100 labels": ({"reduction_labels": True}, 100, "few"),
         "no labels, 20 clusters": ({"clusters": 20}, 0, "none"),
     }
     for name, (fields, labels, key) in cases.items():
-        batch_size = RUNS[load_as().name][1]
         options = Options(labels=labels, labels_batch=batch_size) if labels else Options()
         data = load_as(options)
         model, states, _ = learned(data, seeds, steps, task="reduction", latent=2, **fields)
-        halves = [_images(half) for half in (data.train, data.test)]
 
-        def measure(state, model=model, halves=halves, labels=labels):
-            found = _named(model, halves, state)
+        def measure(state, model=model, data=data, labels=labels):
             heads = np.asarray(state.params["heads"]["rows"])
             apart = np.linalg.norm(heads[:, None] - heads[None], axis=-1)
-            found["nearest"] = apart[~np.eye(len(heads), dtype=bool)].min()
+            found = {"nearest": apart[~np.eye(len(heads), dtype=bool)].min()}
             if labels:  # a head has its label's name
-                x, wanted = halves[1]
-                logits = jax.jit(model.predict)(state, x, jax.random.key(KEY))
-                found["max_confidence_error"] = float(np.mean(logits.argmax(1) != wanted))
-            return found
+                wrong = said_of(model, state, data.test).argmax(1) != data.test.labels
+                return found | {"error": float(np.mean(wrong))}
+            return found | {"error": _named(model, data, state)["max_confidence_error"]}
 
         found = gather(states, measure)
-        rows.append((name, shown(100 * found["max_confidence_error"]), shown(found["nearest"]),
+        rows.append((name, shown(100 * found["error"]), shown(found["nearest"]),
                      PUBLISHED[key]))  # fmt: skip
         musts.append(holds(f"{name}: {margin} ≤ distance of any two heads, to a hundredth",
                            margin - 0.01, found["nearest"].min()))  # fmt: skip

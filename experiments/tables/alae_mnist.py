@@ -15,6 +15,7 @@ import warnings
 
 import jax
 import numpy as np
+from ali_images import GAN
 from common import BATCH, KEY, gather, holds, make, parser, publish, sampled_classes, shown, table
 from presets.alae import GREY
 
@@ -26,7 +27,6 @@ from jaxae.models.mirrored import Mirrored
 from jaxae.training import Model, Plan, State, fit
 
 PROBED = 10_000  # training images that the probes see, and test images at most
-GAN = {"learning_rate": 5e-4, "critic_rate": 1e-4}  # at which a GAN of these networks draws digits
 METHODS = {  # model, fields
     "ALAE": ("alae", {"r1": 1.0}),
     "BiGAN": ("ali", {}),

@@ -103,6 +103,12 @@ def test_a_claims_cell_depends_on_the_tables_that_it_borrows_from():
     assert tables <= set(found)
 
 
+def test_a_claims_cell_depends_on_its_own_models_alone():
+    found = cells.sources(["c13_hierarchy_beats_one_level"])
+    assert "jaxae/models/nvae_cells.py" in found
+    assert not {f"jaxae/models/{name}.py" for name in ("__init__", "acn", "gan")} & set(found)
+
+
 def test_a_claim_is_tested_written_and_found_again(tmp_path, monkeypatch, capsys):
     # Not `import run`, which is the command's module of the same name.
     spec = importlib.util.spec_from_file_location("run_claims", CLAIMS / "run.py")

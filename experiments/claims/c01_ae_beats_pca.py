@@ -5,7 +5,7 @@ import numpy as np
 from claims_common import KEY, Claim, Measure, assessed, learned, opened, pictured, rows_of
 
 from jaxae import evaluation
-from jaxae.models import pca
+from jaxae.models import ae, pca
 
 LATENT, WIDTHS, STEPS = 30, (500, 250), 3000
 
@@ -13,7 +13,7 @@ LATENT, WIDTHS, STEPS = 30, (500, 250), 3000
 def test(data, seeds, picture, data_dir):
     source = opened(data, data_dir)
     latent = LATENT if data == "mnist" else 8
-    model, states = learned("ae", source, seeds, STEPS, latent=latent, widths=WIDTHS,
+    model, states = learned(ae, source, seeds, STEPS, latent=latent, widths=WIDTHS,
                             decay_steps=STEPS)  # fmt: skip
     found = assessed(model, states, source)
     ours, theirs = found["squared_error_test"], found["squared_error_test_pca"]

@@ -5,13 +5,14 @@ from claims_common import KEY, Claim, Measure, gather, learned, opened, rows_of
 
 from jaxae import evaluation
 from jaxae.evaluation import retrieval
+from jaxae.models import hashing
 
 BITS, STEPS, QUERIES = 32, 2500, 1000
 
 
 def test(data, seeds, picture, data_dir):
     source = opened(data, data_dir)
-    model, states = learned("hashing", source, seeds, STEPS, bits=BITS, widths=(500, 500),
+    model, states = learned(hashing, source, seeds, STEPS, bits=BITS, widths=(500, 500),
                             decay_steps=STEPS)  # fmt: skip
 
     def measure(state):

@@ -5,6 +5,7 @@ import numpy as np
 from claims_common import KEY, Claim, Measure, coded, gather, learned, opened, pictured, rows_of
 
 from jaxae import evaluation
+from jaxae.models import dae
 
 LEVEL, STEPS = 0.5, 3000
 
@@ -18,7 +19,7 @@ def test(data, seeds, picture, data_dir):
         "denoising": {"corruption": "masking", "levels": (LEVEL,)},
         "plain": {"corruption": "none"},
     }.items():
-        model, states = learned("dae", source, seeds, STEPS, decay_steps=STEPS, **fields)
+        model, states = learned(dae, source, seeds, STEPS, decay_steps=STEPS, **fields)
         encode, decode = jax.jit(model.encode), jax.jit(model.decode)
 
         def measure(state, model=model, encode=encode):

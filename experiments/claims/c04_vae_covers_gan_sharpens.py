@@ -5,15 +5,16 @@ import numpy as np
 from claims_common import KEY, Claim, Measure, gather, learned, opened, pictured, rows_of
 
 from jaxae import evaluation
+from jaxae.models import gan, vae
 
 LATENT, WIDTHS, STEPS, COUNT = 16, (256, 256), 4000, 2000
 # row -> model, its fields, the data it learns from (grey levels jittered where a critic would see
 # that they are discrete).
 RIVALS = {
-    "VAE": ("vae", {"warmup_steps": STEPS // 4}, {"binarise": "dynamic"}),
-    "GAN, R1": ("gan", {"r1": 0.3, "critic_rate": 1e-3, "learning_rate": 5e-4},
+    "VAE": (vae, {"warmup_steps": STEPS // 4}, {"binarise": "dynamic"}),
+    "GAN, R1": (gan, {"r1": 0.3, "critic_rate": 1e-3, "learning_rate": 5e-4},
                 {"dequantise": True}),
-    "GAN": ("gan", {}, {"dequantise": True}),
+    "GAN": (gan, {}, {"dequantise": True}),
 }  # fmt: skip
 
 
@@ -26,9 +27,9 @@ def sharpness(images: np.ndarray) -> float:
 def test(data, seeds, picture, data_dir):
     grey, found, drawn = opened(data, data_dir), {}, []
     name = evaluation.features_of(grey)
-    for label, (model_name, fields, options) in RIVALS.items():
+    for label, (module, fields, options) in RIVALS.items():
         source = opened(data, data_dir, **options)
-        model, states = learned(model_name, source, seeds, STEPS, latent=LATENT, widths=WIDTHS,
+        model, states = learned(module, source, seeds, STEPS, latent=LATENT, widths=WIDTHS,
                                 decay_steps=STEPS, **fields)  # fmt: skip
         draw = jax.jit(model.sample, static_argnums=2)
 

@@ -17,6 +17,7 @@ from claims_common import (
 )
 
 from jaxae import evaluation
+from jaxae.models import acn
 
 STEPS = {"digits": (3000, 2000), "mnist": (2000, 1500)}  # decoder alone, then with the code
 
@@ -27,7 +28,7 @@ def test(data, seeds, picture, data_dir):
     found, drawn = {}, []
     images = evaluation.images_of(source.test, 500, 10)
     for variant in ("vae", "acn"):
-        model, states = learned("acn", source, seeds, alone + together, variant=variant,
+        model, states = learned(acn, source, seeds, alone + together, variant=variant,
                                 decoder_first=alone)  # fmt: skip
         probe = gather(states, lambda state, model=model: {
             "probe": evaluation.linear_probe(*coded(model, state, grey))})["probe"]  # fmt: skip

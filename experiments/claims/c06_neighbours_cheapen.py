@@ -4,13 +4,14 @@ import jax
 from claims_common import KEY, Claim, Measure, assessed, learned, opened, rows_of
 
 from jaxae import evaluation
+from jaxae.models import acn
 
 STEPS = 2000
 
 
 def test(data, seeds, picture, data_dir):
     source = opened(data, data_dir, binarise="dynamic")
-    model, states = learned("acn", source, seeds, STEPS, decoder="mlp", neighbours=5)
+    model, states = learned(acn, source, seeds, STEPS, decoder="mlp", neighbours=5)
     found = assessed(model, states, source)
     totals = ["total_ordered", "total_ordered_with_credit", "total_unordered"]
     images = evaluation.images_of(source.test, 500, 10)

@@ -5,6 +5,7 @@ import numpy as np
 from claims_common import KEY, Claim, Measure, at_random, gather, learned, opened, rows_of
 
 from jaxae import evaluation
+from jaxae.models import aae, vae
 
 LATENT, STEPS, POINTS = 2, 6000, 2000
 RATES = {"learning_rate": 5e-4, "critic_rate": 1e-3, "fool_rate": 1e-3}
@@ -29,11 +30,11 @@ def test(data, seeds, picture, data_dir):
         "AAE, swiss roll": ROLL,
         "the same without its adversary, swiss roll": ROLL | {"fool_rate": 0.0},
     }.items():
-        model, states = learned("aae", source, seeds, STEPS, latent=LATENT, decay_steps=STEPS,
+        model, states = learned(aae, source, seeds, STEPS, latent=LATENT, decay_steps=STEPS,
                                 **RATES | fields)  # fmt: skip
         compare(name, model, states, lambda state, key, model=model: evaluation.encode_split(
             model, state, source.test, 500, key)[0])  # fmt: skip
-    model, states = learned("vae", source, seeds, STEPS, latent=LATENT, decay_steps=STEPS)
+    model, states = learned(vae, source, seeds, STEPS, latent=LATENT, decay_steps=STEPS)
     compare("VAE, Gaussian", model, states, lambda state, key: evaluation.over_split(
         lambda state, batch, rng: model.posterior(state, batch["image"], rng), state, source.test,
         500, key))  # fmt: skip

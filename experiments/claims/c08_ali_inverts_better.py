@@ -5,6 +5,7 @@ import numpy as np
 from claims_common import KEY, Claim, Measure, assessed, gather, learned, opened, pictured, rows_of
 
 from jaxae import evaluation
+from jaxae.models import ali
 
 LATENT, STEPS, COUNT = 50, 2500, 2000
 # On digits the GAN needs these rates of its own to draw anything.
@@ -24,7 +25,7 @@ def test(data, seeds, picture, data_dir):
             2 * STEPS,
         ),
     ):
-        model, states = learned("ali", source, seeds, steps, 128, latent=LATENT,
+        model, states = learned(ali, source, seeds, steps, 128, latent=LATENT,
                                 decay_steps=STEPS, **fields)  # fmt: skip
 
         def covers(state, model=model):

@@ -6,6 +6,7 @@ from claims_common import KEY, Claim, Measure, gather, learned, opened, pictured
 from presets.vaegan import digits
 
 from jaxae import evaluation
+from jaxae.models import vaegan
 
 STEPS, COUNT = 4000, 2000
 VAES = {"VAE, σ 0.1": 0.1, "VAE, σ 0.2": 0.2, "VAE, σ 0.3": 0.3}
@@ -19,7 +20,7 @@ def test(data, seeds, picture, data_dir):
     }
     for label, fields in rows.items():
         fields = preset | fields | {"latent": 16, "decay_steps": STEPS}
-        model, states = learned("vaegan", source, seeds, STEPS, 64, **fields)
+        model, states = learned(vaegan, source, seeds, STEPS, 64, **fields)
 
         def measure(state, model=model):
             table = evaluation.fidelity_table(

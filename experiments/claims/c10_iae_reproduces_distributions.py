@@ -17,6 +17,7 @@ from claims_common import (
 )
 
 from jaxae import evaluation
+from jaxae.models import iae
 
 SIZES = {"z 20": 20, "z 5": 5}
 LOCAL, STEPS, CHANCE = 100, 6000, 0.1
@@ -31,7 +32,7 @@ def test(data, seeds, picture, data_dir):
     some = at_random(np.arange(len(images)), 500)
     for name, latent in SIZES.items():
         model, states = learned(
-            "iae", source, seeds, STEPS, 128, latent=latent, local=LOCAL, widths=(256, 256),
+            iae, source, seeds, STEPS, 128, latent=latent, local=LOCAL, widths=(256, 256),
             learning_rate=1e-3, critic_rate=2e-3, r1=1.0, code_scale=0.1, decay_steps=STEPS,
             local_start=STEPS // 2, local_warmup=STEPS // 3,
         )  # fmt: skip

@@ -7,6 +7,7 @@ from claims_common import KEY, Claim, Measure, gather, learned, opened, pictured
 
 from jaxae import evaluation
 from jaxae.data import render_lines
+from jaxae.models import acai
 
 STEPS = 1500
 COMPARED = ("baseline", "vqvae", "acai")
@@ -17,7 +18,7 @@ def test(data, seeds, picture, data_dir):
     found, strips = {}, []
     for name in COMPARED:
         fields = FIELDS | METHODS[name] | {"method": name, "decay_steps": STEPS}
-        model, states = learned("acai", source, seeds, STEPS, BATCH_SIZE, **fields)
+        model, states = learned(acai, source, seeds, STEPS, BATCH_SIZE, **fields)
         found[name] = gather(states, lambda state, model=model: evaluation.line_scores(
             model, state, source.test, reference, ANGLES, jax.random.key(KEY)))  # fmt: skip
         strips.append(np.asarray(strip(model, states[0])))

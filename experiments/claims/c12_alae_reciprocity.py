@@ -16,6 +16,7 @@ from claims_common import (
 )
 
 from jaxae import evaluation
+from jaxae.models import ae, alae
 
 LATENT, WIDTHS, STEPS = 50, (256, 256), 8000
 
@@ -23,11 +24,11 @@ LATENT, WIDTHS, STEPS = 50, (256, 256), 8000
 def test(data, seeds, picture, data_dir):
     source, found, back = opened(data, data_dir, dequantise=True), {}, []
     images = evaluation.images_of(source.test, 500, 10)
-    for label, name, fields in (
-        ("ALAE", "alae", {"r1": 1.0}),
-        ("autoencoder", "ae", {"activation": "leaky_relu_0.2"}),
+    for label, module, fields in (
+        ("ALAE", alae, {"r1": 1.0}),
+        ("autoencoder", ae, {"activation": "leaky_relu_0.2"}),
     ):
-        model, states = learned(name, source, seeds, STEPS, 128, latent=LATENT, widths=WIDTHS,
+        model, states = learned(module, source, seeds, STEPS, 128, latent=LATENT, widths=WIDTHS,
                                 decay_steps=STEPS, **fields)  # fmt: skip
         found[label] = gather(states, lambda state, model=model: {
             "probe": evaluation.linear_probe(*coded(model, state, source))})  # fmt: skip
@@ -36,14 +37,14 @@ def test(data, seeds, picture, data_dir):
         codes = jax.jit(model.encode)(states[0], images, jax.random.key(KEY))
         back.append(np.asarray(jax.jit(model.decode)(states[0], codes, jax.random.key(KEY))))
     pictured([images, *back], ["image", *found], picture, "Reconstructions", "of test images")
-    alae, plain = found.values()
+    ours, plain = found.values()
     return (
         [Measure("0.2 minus the share of w's variance that is not found again",
-                 0.2 - alae["reciprocity_share"]),
+                 0.2 - ours["reciprocity_share"]),
          Measure("linear probe, ALAE's w minus the autoencoder's code",
-                 alae["probe"] - plain["probe"])],
+                 ours["probe"] - plain["probe"])],
         rows_of(["linear probe", "reciprocity error / variance of w"], {
-            "ALAE": [alae["probe"], alae["reciprocity_share"]],
+            "ALAE": [ours["probe"], ours["reciprocity_share"]],
             "autoencoder": [plain["probe"], "–"]}),
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ import numpy as np
 from claims_common import KEY, Claim, Measure, gather, learned, opened, pictured, rows_of
 
 from jaxae import evaluation
+from jaxae.models import nvae
 
 # data -> steps, what both have in common, and the single level's own fields: about equal sizes.
 SETTINGS = {
@@ -20,7 +21,7 @@ def test(data, seeds, picture, data_dir):
     source, found, drawn = opened(data, data_dir, binarise="dynamic"), {}, []
     steps, common, single = SETTINGS[data]
     for name, own in {"2 + 2 groups": {"groups": (2, 2)}, "one group": single}.items():
-        model, states = learned("nvae", source, seeds, steps, 32, **common | own,
+        model, states = learned(nvae, source, seeds, steps, 32, **common | own,
                                 decay_steps=steps)  # fmt: skip
         size = sum(np.size(leaf) for leaf in jax.tree.leaves(states[0].params))
         seen = gather(states, lambda state, model=model: evaluation.bounds(

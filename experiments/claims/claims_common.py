@@ -5,6 +5,7 @@ import functools
 import math
 import pathlib
 import sys
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -117,10 +118,11 @@ def opened(data: str, data_dir: str | None, **options) -> Data:
 
 
 def learned(
-    name: str, data: Data, seeds: int, steps: int, batch_size: int = 100, **fields
+    module: types.ModuleType, data: Data, seeds: int, steps: int, batch_size: int = 100, **fields
 ) -> tuple[Model, list[State]]:
-    """The model `name` with these fields of its Config, and its states after `steps` steps."""
-    model = make(name, data, **fields)
+    """The model of `jaxae.models.<module>` with these fields of its Config, and its states after
+    `steps` steps."""
+    model = make(module, data, **fields)
     states, _ = train(model, data, seeds, steps, batch_size=batch_size, log_every=100,
                       eval_every=0, save_every=10**6)  # fmt: skip
     return model, states

@@ -31,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxae import evaluation
 from jaxae.data import Options, load
-from jaxae.models import aae_priors, pca
+from jaxae.models import aae, aae_priors, pca, vae
 
 PUBLISHED = {100: "1.90", 1000: "1.60"}  # per cent on MNIST after 5,000 epochs, recalled
 CODE, COMPARED = 8, 2000
@@ -86,24 +86,24 @@ def fit_of_prior(load_as, seeds: int, run: Run) -> str:
         "AAE, Gaussian posterior": {"posterior": "gaussian"},
         "AAE without an adversary": {"fool_rate": 0.0},
     }.items():
-        model = make("aae", data, latent=CODE, decay_steps=run.steps, **run.fields | fields)
+        model = make(aae, data, latent=CODE, decay_steps=run.steps, **run.fields | fields)
         states, _ = train(model, data, seeds, run.steps, batch_size=run.batch_size)
         mse = on_test(model, states, data)["mse"]
         report(name, model, states, codes, mse)
         if name == "AAE":
             error = float(np.mean(mse))
-    model = make("vae", data, latent=CODE, likelihood="gaussian", scale=0.2,
+    model = make(vae, data, latent=CODE, likelihood="gaussian", scale=0.2,
                  decay_steps=run.steps)  # fmt: skip
     states, _ = train(model, data, seeds, run.steps, batch_size=run.batch_size)
-    vae = "VAE, pixel deviation 0.2, its posterior's samples"
-    report(vae, model, states, posterior_samples)
+    rival = "VAE, pixel deviation 0.2, its posterior's samples"
+    report(rival, model, states, posterior_samples)
     distance = {name: np.mean(halves[1]["statistic"]) for name, halves in found.items()}
     p_values = {name: halves[0]["p_value"] for name, halves in found.items()}
     musts = [
         holds("MSE of the AAE ≤ MSE of as many principal components", error, residual, 4),
         holds("0.05 ≤ p on training images, every seed, AAE", 0.05, p_values["AAE"].min(), 3),
-        holds("p on training images ≤ 0.01, every seed, VAE", p_values[vae].max(), 0.01, 3),
-        holds("distance to the prior, test images: AAE ≤ VAE", distance["AAE"], distance[vae], 4),
+        holds("p on training images ≤ 0.01, every seed, VAE", p_values[rival].max(), 0.01, 3),
+        holds("distance to the prior, test images: AAE ≤ VAE", distance["AAE"], distance[rival], 4),
         holds("distance to the prior, test images: 5 x AAE ≤ without an adversary",
               5 * distance["AAE"], distance["AAE without an adversary"], 4),
     ]  # fmt: skip
@@ -157,7 +157,7 @@ def petals(load_as, seeds: int, run: Run) -> str:
 
     for name, options in {"all labels": Options(), "labels of 100": Options(labels=100)}.items():
         told = load_as(options)
-        model = make("aae", told, task="conditioned", latent=2, prior="mixture",
+        model = make(aae, told, task="conditioned", latent=2, prior="mixture",
                      decay_steps=run.steps, **run.fields)  # fmt: skip
         states, _ = train(model, told, seeds, run.steps, batch_size=run.batch_size)
         share = gather(states, functools.partial(own_petal, model=model))["share"]
@@ -181,7 +181,7 @@ def few_labels(load_as, seeds: int, run: Run) -> str:
         for draw in range(seeds):
             told = Options(labels=labels, label_draw=draw, labels_batch=run.batch_size)
             data = load_as(told)
-            model = make("aae", data, task="semisupervised", latent=10, image_noise=0.3,
+            model = make(aae, data, task="semisupervised", latent=10, image_noise=0.3,
                          critic_noise=0.3, decay_steps=run.steps, **run.fields)  # fmt: skip
             states, _ = train(model, data, 1, run.steps, seed=draw, batch_size=run.batch_size)
             said = said_of(model, states[0], data.test).argmax(1)

@@ -28,7 +28,7 @@ PUBLISHED = {16: "9.55", 30: "4.10", "labels": "4.20", "few": "6.08", "none": "1
 def learned(data: Data, seeds: int, steps: int, **fields):
     """The model, a state for each seed, and each metric's mean over the last 200 steps."""
     _, batch_size, common = RUNS[data.name]
-    model = make("aae", data, decay_steps=steps, **common | fields)
+    model = make(aae, data, decay_steps=steps, **common | fields)
     return model, *train(model, data, seeds, steps, batch_size=batch_size)
 
 

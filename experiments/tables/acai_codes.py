@@ -59,7 +59,7 @@ def compare(name: str, seeds: int, steps: int) -> str:
     for method in METHODS:
         fields = SETTINGS[name] | RATES | {"method": method, "decay_steps": steps}
         fields |= OF_VQ if method == "vqvae" else {}
-        model = make("acai", data, **fields)
+        model = make(acai, data, **fields)
         read = acai.features(acai.Config(**fields), data.spec)
         if not rows:
             start = [jax.jit(model.init)(jax.random.key(seed)) for seed in range(seeds)]

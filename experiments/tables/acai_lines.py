@@ -30,6 +30,7 @@ from common import BATCH, KEY, RESULTS, gather, make, parser, publish, table, tr
 from jaxae import evaluation
 from jaxae.data import Data, line_angles, load, render_lines
 from jaxae.evaluation.interpolation import MIXTURES, PAIRS
+from jaxae.models import acai
 
 FIELDS = {
     "scales": 4, "depth": 8, "channels": 16, "gain": 2.0, "learning_rate": 1e-3,
@@ -69,7 +70,7 @@ def compare(part: str, methods: Sequence[str], seeds: int, steps: int) -> str:
     rows, strips, seen = known(data, reference), {}, {}
     strips["even turn"] = render_lines(SHOWN[0] + (SHOWN[1] - SHOWN[0]) * SHARES)[..., None]
     for name in methods:
-        model = make("acai", data, method=name, decay_steps=steps, **FIELDS | METHODS[name])
+        model = make(acai, data, method=name, decay_steps=steps, **FIELDS | METHODS[name])
         states, last = train(
             model, data, seeds, steps, batch_size=BATCH_SIZE, log_every=50, eval_every=0,
             save_every=10**6,

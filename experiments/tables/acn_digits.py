@@ -50,7 +50,7 @@ def costs(data, grey, seeds: int, steps: int) -> str:
         report(row, "5-NN", seen["5-NN"], nearest, ACCURACY)
 
     def baseline(row, rate, distortion, codes=(None, None), **fields):
-        model = make("acn", data, **fields)
+        model = make(acn, data, **fields)
         states, _ = train(model, data, seeds, steps)
         test = on_test(model, states, data)
         report(row, "R", test["rate"], rate)
@@ -67,11 +67,11 @@ def costs(data, grey, seeds: int, steps: int) -> str:
     baseline("decoder alone", 0.0, 23.2, variant="decoder")
     baseline("VAE", 5.0, 18.5, (0.950, 0.969), variant="vae")
 
-    model = make("acn", data)
+    model = make(acn, data)
     states, last = train(model, data, seeds, steps)
     training("ACN, training batches", last, 3.9, 15.2, 19.2)
     test = assessed(model, states, data)
-    one = assessed(make("acn", data, neighbours=1), states, data)
+    one = assessed(make(acn, data, neighbours=1), states, data)
     for k, seen, rate, total in ((5, test, 5.1, 20.5), (1, one, 4.1, 19.5)):
         row = f"ACN, leave-one-out test neighbours, K = {k}"
         report(row, "R", seen["rate_neighbour"], rate)
@@ -88,13 +88,13 @@ def costs(data, grey, seeds: int, steps: int) -> str:
     report("ACN", "largest in-degree", test["largest_in_degree"], 5, 3)
     report("ACN", "mutual share", test["mutual_share"], 0.47, 0.05)
     for k, rate, total in ((1, 6.3, 18.5), (20, 4.3, 20.0)):
-        other = make("acn", data, neighbours=k)
+        other = make(acn, data, neighbours=k)
         fitted, last = train(other, data, seeds, steps)
         report(f"ACN trained with K = {k}, training", "total", last["loss"], total)
         seen = assessed(model, fitted, data)  # over 5 neighbours for all, so that they compare
         report(f"ACN trained with K = {k}, leave-one-out K = 5", "R", seen["rate_neighbour"], rate)
 
-    plain = make("acn", data, decoder="mlp")
+    plain = make(acn, data, decoder="mlp")
     fitted, _ = train(plain, data, seeds, steps)
     seen = assessed(plain, fitted, data)
     row = "ACN with MLP decoder, leave-one-out K = 5"
@@ -127,7 +127,7 @@ def collapse(data, seeds: int, steps: int) -> str:
     """A4: the decoder learns alone for 1.5 x `steps`; then encoder and code join for `steps`."""
     alone, rows, rates = steps * 3 // 2, [], {}
     for variant, reference in (("vae", "1.7 / 22.7"), ("acn", "3.6 / 19.2")):
-        model = make("acn", data, variant=variant, decoder_first=alone)
+        model = make(acn, data, variant=variant, decoder_first=alone)
         states, last = train(model, data, seeds, alone + steps)
         if variant == "acn":
             seen = assessed(model, states, data)
@@ -173,7 +173,7 @@ def mutations(data, seeds: int, steps: int) -> str:
         "memory frozen at the untrained encoder's codes": [frozen],
         "memory frozen at zero": [frozen, (acn_memory, "empty", nothing)],
     }.items():
-        model = make("acn", data)
+        model = make(acn, data)
         with contextlib.ExitStack() as changed:
             for change in changes:
                 changed.enter_context(mock.patch.object(*change))

@@ -11,6 +11,7 @@ from common import against, assessed, coded, make, on_test, parser, publish, tab
 
 from jaxae import evaluation
 from jaxae.data import Options, load
+from jaxae.models import acn
 
 # decoder -> VAE's R, D; ACN's leave-one-out R, D; its ordered total; the probes.
 REFERENCE = {
@@ -35,7 +36,7 @@ def both(decoder: str, data, grey, seeds: int, steps: int) -> str:
         arrays = coded(model, state, grey, 1000, PROBED)
         report(row, "logistic probe", evaluation.linear_probe(*arrays), reference, ACCURACY)
 
-    model = make("acn", data, variant="vae", decoder=decoder, **SIZES)
+    model = make(acn, data, variant="vae", decoder=decoder, **SIZES)
     states, _ = train(model, data, seeds, steps, batch_size=128)
     test = on_test(model, states, data)
     report("VAE", "R", test["rate"], rate)
@@ -43,7 +44,7 @@ def both(decoder: str, data, grey, seeds: int, steps: int) -> str:
     report("VAE", "total", test["loss"], rate + distortion)
     probed("VAE", model, states[0], accuracies[0])
 
-    model = make("acn", data, decoder=decoder, neighbours=5, **SIZES)
+    model = make(acn, data, decoder=decoder, neighbours=5, **SIZES)
     states, last = train(model, data, seeds, steps, batch_size=128)
     report("ACN, training batches", "total", last["loss"], None)
     test = assessed(model, states, data)

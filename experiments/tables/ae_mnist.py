@@ -12,7 +12,7 @@ from common import against, assessed, digits, holds, make, parser, publish, show
 from scipy.linalg import subspace_angles
 
 from jaxae.data import load
-from jaxae.models import pca
+from jaxae.models import ae, pca
 
 DEEP = {"activation": "sigmoid", "init": "glorot"}
 HEAD = ("row", "number", "ours", "expected", "")
@@ -29,7 +29,7 @@ def errors(rows, row, model, states, data, expected=None, tolerance=0.0):
 def linear(seeds: int, steps: int, data_dir) -> str:
     """A linear AE of 8 units on digits finds the principal subspace."""
     data, rows = digits("none"), []
-    model = make("ae", data, widths=(), loss="mse", output="linear", init="glorot",
+    model = make(ae, data, widths=(), loss="mse", output="linear", init="glorot",
                  learning_rate=1e-2, decay_steps=8000)  # fmt: skip
     states, _ = train(model, data, seeds, 8000, batch_size=1437, eval_every=0, log_every=500)
     found = errors(rows, "linear AE, 8 units", model, states, data, 1.577, 0.016)
@@ -52,19 +52,19 @@ def linear(seeds: int, steps: int, data_dir) -> str:
 def claim(seeds: int, steps: int, data_dir) -> str:
     """Deep sigmoid networks on digits with and without pretraining."""
     data, rows = digits("none"), []
-    model = make("ae", data, **DEEP, decay_steps=4000)
+    model = make(ae, data, **DEEP, decay_steps=4000)
     states, _ = train(model, data, seeds, 4000, eval_every=0)
     plain = errors(rows, "sigmoid, Glorot start", model, states, data, 2.48, 0.4)
     per_layer = 660
     fields = DEEP | {"init": "rbm", "pretrain_steps": per_layer, "rbm_slow_steps": 110}
-    model = make("ae", data, **fields, decay_steps=4000)
+    model = make(ae, data, **fields, decay_steps=4000)
     before, _ = train(model, data, seeds, 4 * per_layer, eval_every=0, log_every=110)
     errors(rows, "sigmoid, machines (30 epochs a layer), before fine-tuning", model, before, data,
            2.29, 0.4)  # fmt: skip
     states, _ = train(model, data, seeds, 4 * per_layer + 4000, eval_every=0, log_every=80)
     found = errors(rows, "sigmoid, machines, then the same fine-tuning", model, states, data,
                    0.653, 0.15)  # fmt: skip
-    model = make("ae", data, decay_steps=4000)
+    model = make(ae, data, decay_steps=4000)
     states, _ = train(model, data, seeds, 4000, eval_every=0)
     errors(rows, "ReLU, He start", model, states, data)
     best = found["squared_error_test_pca"].mean()
@@ -92,11 +92,11 @@ def mnist(seeds: int, steps: int, data_dir) -> str:
         ("ReLU, He, 2 units", {"latent": 2}, 29.1, 2.0),
         ("sigmoid, Glorot, 30 units", DEEP | {"latent": 30}, 33.5, 5.0),
     ):
-        model = make("ae", data, **sizes, **fields)
+        model = make(ae, data, **sizes, **fields)
         states, _ = train(model, data, seeds, steps, **every)
         tests[row] = errors(rows, row, model, states, data, expected, tolerance)
     fields = DEEP | {"latent": 30, "init": "rbm", "pretrain_steps": 3 * epoch}
-    model = make("ae", data, **sizes, **fields)
+    model = make(ae, data, **sizes, **fields)
     row = "sigmoid, machines (3 epochs a layer), 30 units"
     states, _ = train(model, data, seeds, 12 * epoch, **every, log_every=117)
     errors(rows, f"{row}, before fine-tuning", model, states, data, 20.5, 4.0)

@@ -15,6 +15,7 @@ from presets import ali as presets
 from jaxae.data import Options, load
 from jaxae.data.grid25 import CENTRES, DEVIATION, PLANE
 from jaxae.evaluation import mode_coverage
+from jaxae.models import alae, ali
 
 SAMPLES = 10_000
 NETWORKS = {"latent": 8, "widths": (128, 128, 128), "output": "linear", "r1": 0.1}
@@ -57,15 +58,15 @@ def methods(seeds: int, steps: int) -> str:
     """A row per method."""
     data, rows, best = load("grid25", Options(standardise=True)), [], 0
     own = presets.grid25()
-    runs = [("alae", label, fields) for label, fields in METHODS.items()]
-    for name, label, fields in [*runs, ("ali", "ALI", vars(own.model))]:
-        model = make(name, data, **fields | {"decay_steps": steps})
+    runs = [(alae, label, fields) for label, fields in METHODS.items()]
+    for module, label, fields in [*runs, (ali, "ALI", vars(own.model))]:
+        model = make(module, data, **fields | {"decay_steps": steps})
         states, _ = train(
             model, data, seeds, steps, batch_size=own.plan.batch_size, log_every=200, eval_every=0,
             save_every=10**6,
         )  # fmt: skip
         found = measured(model, states, data)
-        best = max(best, int(found["modes"].max())) if name == "alae" else best
+        best = max(best, int(found["modes"].max())) if module is alae else best
         rows.append((label, shown(found["modes"], 1), shown(found["strict"], 1),
                      shown(100 * found["share"], 1), shown(found["median"]),
                      shown(found["share of w"], 3)))  # fmt: skip

@@ -11,6 +11,7 @@ of their original. The second part shows how the reciprocity error falls in trai
 
 import sys
 import time
+import types
 import warnings
 
 import jax
@@ -21,18 +22,18 @@ from presets.alae import GREY
 
 from jaxae import evaluation
 from jaxae.data import Data, load
-from jaxae.models import MODELS, ae, alae
+from jaxae.models import ae, alae, ali
 from jaxae.models.ali_parts import reconstruction_ratio
 from jaxae.models.mirrored import Mirrored
 from jaxae.training import Model, Plan, State, fit
 
 PROBED = 10_000  # training images that the probes see, and test images at most
-METHODS = {  # model, fields
-    "ALAE": ("alae", {"r1": 1.0}),
-    "BiGAN": ("ali", {}),
-    "latent regressor": ("ali", GAN | {"method": "regressor"}),
-    "joint latent regressor": ("ali", GAN | {"method": "joint_regressor"}),
-    "autoencoder, squared error": ("ae", {"loss": "mse", "widths": (256, 256)}),
+METHODS = {  # module, fields
+    "ALAE": (alae, {"r1": 1.0}),
+    "BiGAN": (ali, {}),
+    "latent regressor": (ali, GAN | {"method": "regressor"}),
+    "joint latent regressor": (ali, GAN | {"method": "joint_regressor"}),
+    "autoencoder, squared error": (ae, {"loss": "mse", "widths": (256, 256)}),
 }
 PUBLISHED = (
     "\nRecalled, not verified, for networks 1024 wide, 600 epochs and all training images (1-NN, "
@@ -43,9 +44,9 @@ PUBLISHED = (
 )
 
 
-def features(name: str, model: Model, fields: dict, data: Data):
+def features(module: types.ModuleType, model: Model, fields: dict, data: Data):
     """`(short, long)` as functions state, x, rng -> features."""
-    module, flat = MODELS[name], lambda x: x.reshape(x.shape[0], -1)
+    flat = lambda x: x.reshape(x.shape[0], -1)
     if module is ae:
         sizes = (int(np.prod(data.spec.image_shape)), *fields["widths"], fields["latent"])
         mirrored = Mirrored(sizes)
@@ -113,10 +114,10 @@ def pictures(model: Model, state: State, data: Data, classifier) -> dict[str, fl
 def compared(title: str, data: Data, seeds: int, steps: int, batch_size: int, **fields) -> str:
     """All methods on one data set: probes, reconstructions, reciprocity."""
     classifier, rows, seen, records = evaluation.train_classifier(data), [], {}, []
-    for label, (name, own) in METHODS.items():
+    for label, (module, own) in METHODS.items():
         own = own | fields | {"decay_steps": steps}
-        model = make(name, data, **own)
-        kinds = features(name, model, own, data)
+        model = make(module, data, **own)
+        kinds = features(module, model, own, data)
 
         def row(label, states, model=model, kinds=kinds):
             by_kind = [
@@ -131,14 +132,14 @@ def compared(title: str, data: Data, seeds: int, steps: int, batch_size: int, **
             cells += [shown(drawn["kept"], 1), shown(drawn["ratio"], 3), classes]
             rows.append((label, *cells))
 
-        if name == "alae":
+        if module is alae:
             start = [jax.jit(model.init)(jax.random.key(seed)) for seed in range(seeds)]
             flat = lambda state, x, rng: x.reshape(x.shape[0], -1)
             pixels = probed(flat, model, start[0], data)
             rows.append(("pixels", *(f"{pixels[p]:.1f}" for p in ("1-NN", "SVM")), "", "", ""))
             row("untrained ALAE", start)
         states, found = trained(model, data, seeds, steps, batch_size)
-        records = found if name == "alae" else records
+        records = found if module is alae else records
         row(label, states)
     head = ("", "1-NN, %, short / long", "SVM, %, short / long", "class kept, %",
             "reconstruction ratio", "classes of sure samples")  # fmt: skip

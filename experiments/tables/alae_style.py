@@ -18,6 +18,7 @@ from presets import alae as presets
 
 from jaxae import evaluation
 from jaxae.data import load
+from jaxae.models import alae
 from jaxae.training import Model, State
 
 SAMPLES, PAIRS, PICTURES = 1000, 500, 30
@@ -29,7 +30,7 @@ def main_table(seeds: int, steps: int) -> str:
     settings = presets.style()
     data = load(settings.data, settings.options)
     fields = vars(settings.model) | {"decay_steps": steps}
-    model = make("alae", data, **fields)
+    model = make(alae, data, **fields)
     states, last = train(
         model, data, seeds, steps, batch_size=settings.plan.batch_size, eval_every=0,
         save_every=10**6, log_every=50,

@@ -16,6 +16,7 @@ from presets import ali as presets
 from jaxae import evaluation
 from jaxae.data import Options, load
 from jaxae.data.grid25 import CENTRES, DEVIATION, PLANE
+from jaxae.models import ali
 from jaxae.models.ali import POST_HOC
 
 SAMPLES = 10_000
@@ -66,7 +67,7 @@ def methods(seeds: int, steps: int) -> str:
         length = steps
         if method in POST_HOC:
             fields, length = fields | {"gan_steps": steps}, 2 * steps
-        model = make("ali", data, **fields)
+        model = make(ali, data, **fields)
         states, _ = train(
             model, data, seeds, length, batch_size=settings.plan.batch_size, log_every=200,
             eval_every=0, save_every=10**6,

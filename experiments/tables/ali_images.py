@@ -72,7 +72,7 @@ def compared(title: str, data: Data, seeds: int, steps: int, methods, batch_size
         length = steps
         if own.get("method", "") in ali.POST_HOC:
             fields_here, length = fields_here | {"gan_steps": steps}, 2 * steps
-        model = make("ali", data, **fields_here)
+        model = make(ali, data, **fields_here)
         bundle = ali._networks(ali.Config(**fields_here), data.spec)
 
         def hidden(state, x, rng, bundle=bundle):
@@ -144,7 +144,7 @@ def few_labels(seeds: int, steps: int) -> str:
         "game of pairs": {},
         "feature matching": {"feature_matching": True},
     }.items():
-        model = make("ali", data, task="semisupervised", decay_steps=steps, **own)
+        model = make(ali, data, task="semisupervised", decay_steps=steps, **own)
         states, _ = train(model, data, seeds, steps, eval_every=0, save_every=10**6)
         test = next(data.test.examples(data.test.size))[0]
         ask = jax.jit(model.predict)
@@ -168,7 +168,7 @@ def probe_of_few(data: Data) -> float:
 def at_once(seeds: int, steps: int) -> str:
     """Time of a training step for one seed, and for eight in one program."""
     data, rows, one = digits("none"), [], None
-    model = make("ali", data)
+    model = make(ali, data)
     for count in (1, 8):
         plan = Plan(steps=10**6, seeds=count, devices=1)
         engine = Engine(model, data.train, plan, Mode("mesh", 1, "scan", "vmap"))

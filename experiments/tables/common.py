@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import sys
 import time
+import types
 from collections.abc import Callable, Sequence
 
 import jax
@@ -12,7 +13,6 @@ import numpy as np
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
-from jaxae.models import MODELS
 from jaxae.training import Model, Plan, State, fit
 
 # After this module a table can import `presets` and `run`.
@@ -29,9 +29,11 @@ def digits(binarise: str = "dynamic") -> Data:
     return load("digits", Options(binarise=binarise))
 
 
-def make(name: str, data: Data, **fields) -> Model:
-    """The model `name` with these fields of its Config."""
-    module = MODELS[name]
+def make(module: types.ModuleType, data: Data, **fields) -> Model:
+    """The model of `jaxae.models.<module>` with these fields of its Config.
+
+    A module and no name: what a result depends on is seen by what its experiment imports.
+    """
     return module.make(module.Config(**fields), data.spec)
 
 

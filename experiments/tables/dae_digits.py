@@ -25,6 +25,8 @@ from common import (
     train,
 )
 
+from jaxae.models import dae
+
 # corruption -> fields, then expected: corrupted, restored, PCA, probe on the code.
 ROWS = {
     "none": ({"corruption": "none"}, None, 26.6, None, 0.975),
@@ -49,7 +51,7 @@ OTHERS = {
 def measured(seeds: int, steps: int, before: int = 0, **fields):
     """`assess` and the probes of runs with these fields, `before` steps of layers first."""
     data = digits("none")
-    model = make("dae", data, learning_rate=3e-3, decay_steps=steps, **fields)
+    model = make(dae, data, learning_rate=3e-3, decay_steps=steps, **fields)
     states, _ = train(model, data, seeds, before + steps, eval_every=0)
     return assessed(model, states, data), probes(model, states, data)
 

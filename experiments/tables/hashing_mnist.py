@@ -36,6 +36,7 @@ from jaxae import evaluation
 from jaxae.data import load
 from jaxae.data.topics import topic_posterior
 from jaxae.evaluation import retrieval
+from jaxae.models import hashing
 
 QUERIES = 1000
 SIZES = (10_000, 100_000, 1_000_000)  # of the look-up's random collections
@@ -87,7 +88,7 @@ def mnist(seeds: int, steps: int, data_dir) -> str:
             compared.append((name, key, *against(scores[key], expected, 0.05, 3)))
         for noise in (0.0, 4.0):
             fields = {"bits": bits, "widths": (500, 500), "noise": noise, "decay_steps": steps}
-            model = make("hashing", data, **fields)
+            model = make(hashing, data, **fields)
             states, _ = train(model, data, 1, steps, batch_size=128, eval_every=0)
             test, whole = on_test(model, states, data), assessed(model, states, data)
             halves = encoded(model, states[0], data)
@@ -97,7 +98,7 @@ def mnist(seeds: int, steps: int, data_dir) -> str:
             rows.append(row_of(name, scores))
             if noise:
                 curves[name] = retrieval.curve(*counts)
-                balanced = make("hashing", data, **fields, balanced=True)
+                balanced = make(hashing, data, **fields, balanced=True)
                 even = retrieval.scores(*searched(*encoded(balanced, states[0], data)))
                 rows.append(row_of(f"{name}, read at the medians", even))
             scores |= {"saturated": test["saturated"][0], "rounded": test["squared_error"][0]}
@@ -181,7 +182,7 @@ def documents(seeds: int, steps: int, data_dir) -> str:
         ("straight through", {"binarise": "straight_through"}, 0),
         ("coins", {"binarise": "bernoulli"}, 0),
     ):
-        model = make("hashing", data, **words, **fields)
+        model = make(hashing, data, **words, **fields)
         states, _ = train(model, data, 1, more + steps, eval_every=0)
         codes = [
             evaluation.encode_split(model, states[0], split, 500, jax.random.key(KEY))[0]
@@ -221,7 +222,7 @@ def index(seeds: int, steps: int, data_dir) -> str:
     rng, rows, times = np.random.default_rng(0), [], {}
     bits, asking = 20, 200
     data = load("mnist", data_dir=data_dir)
-    model = make("hashing", data, bits=bits, widths=(500, 500), noise=4.0, decay_steps=steps)
+    model = make(hashing, data, bits=bits, widths=(500, 500), noise=4.0, decay_steps=steps)
     states, _ = train(model, data, 1, steps, batch_size=128, eval_every=0)
     queries, _, codes, _ = encoded(model, states[0], data)
     collections = {f"{len(codes):,}, MNIST": (codes, queries[:: len(queries) // asking])}

@@ -30,6 +30,7 @@ from presets import PRESETS
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
+from jaxae.models import iae
 from jaxae.models.iae_parts import in_the_other_domain
 from jaxae.training import Model
 
@@ -57,7 +58,7 @@ def trained(preset: str, seeds: int, steps: int, labels: int = 0, **changes):
     """The model of a preset with changes, and its states."""
     schedule = {"decay_steps": steps, "local_warmup": steps // 2}
     settings = PRESETS["iae"][preset]()
-    model = make("iae", data(labels), **vars(settings.model) | schedule | changes)
+    model = make(iae, data(labels), **vars(settings.model) | schedule | changes)
     states, _ = train(model, data(labels), seeds, steps, log_every=100, eval_every=0,
                       save_every=10**6, batch_size=settings.plan.batch_size)  # fmt: skip
     return model, states

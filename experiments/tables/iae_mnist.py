@@ -33,6 +33,7 @@ from common import (
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
+from jaxae.models import iae
 
 SIZES = {"z 20, no n": (20, 0), "z 10, n 100": (10, 100), "z 5, n 100": (5, 100)}
 NOISE_AT_ONCE = "z 10, n 100, noise grows at once"
@@ -109,7 +110,7 @@ def sweep(bench: Bench, seeds: int, steps: int) -> str:
         start = 0 if name == NOISE_AT_ONCE else steps // 2
         sizes = {"latent": latent, "local": local, "code_scale": 0.1, "decay_steps": steps,
                  "local_start": start, "local_warmup": steps // 3}  # fmt: skip
-        model = make("iae", bench.data, **FIELDS | sizes)
+        model = make(iae, bench.data, **FIELDS | sizes)
         states, _ = train(model, bench.data, seeds, steps, **PLAN)
         if name in SIZES:
             file = name.replace(", ", "-").replace(" ", "")
@@ -144,7 +145,7 @@ classifier's features of {len(bench.real)} samples and as many training images.
 
 def shortcut(bench: Bench, seeds: int, steps: int) -> str:
     """The label is the code: decoder and pair critic alone."""
-    model = make("iae", bench.data, **FIELDS | {"task": "given", "local": 32, "decay_steps": steps})
+    model = make(iae, bench.data, **FIELDS | {"task": "given", "local": 32, "decay_steps": steps})
     states, _ = train(model, bench.data, seeds, steps, **PLAN)
     picture = bench.draw(model, states[0], "label-n32", given=True)
     found = bench.measured(model, states, given=True)

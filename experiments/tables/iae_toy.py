@@ -67,7 +67,7 @@ def options(seeds: int, steps: int) -> str:
     data, unit = plane()
     lines, seen = [], {}
     for name, fields in rows(steps, unit).items():
-        model = make("iae", data, **PLANE | fields)
+        model = make(iae, data, **PLANE | fields)
         states, _ = train(model, data, seeds, steps, **PLAN)
         found = assessed(model, states, data)
         found = {key: np.float64(value) for key, value in found.items()}
@@ -109,7 +109,7 @@ def blind(seeds: int, steps: int) -> str:
     """Both pairs have the same code, so that it alone gives nothing away."""
     data, _ = plane()
     with mock.patch.object(iae, "DenseReader", Blind):
-        model = make("iae", data, **PLANE | {"decay_steps": steps})
+        model = make(iae, data, **PLANE | {"decay_steps": steps})
         _, last = train(model, data, seeds, steps, **PLAN)
     off = np.abs(last["critic_pair"] - 2 * np.log(2)).max()
     musts = [
@@ -140,7 +140,7 @@ def posteriors(seeds: int, steps: int) -> str:
         "decay_steps": steps,
         "average": 0.99,
     }
-    model = make("iae", data, **fields)  # fmt: skip
+    model = make(iae, data, **fields)  # fmt: skip
     states, _ = train(model, data, seeds, steps, **PLAN)
     encode = jax.jit(model.encode)
     x = next(data.test.examples(4000))[0]

@@ -31,6 +31,7 @@ from presets import nvae as presets
 from scipy.special import logsumexp
 
 from jaxae import evaluation
+from jaxae.models import nvae
 
 SAMPLES, DRAWS, ROUNDS, REFERENCE = 50, 20, 100, 22.57
 WITHOUT = {
@@ -81,7 +82,7 @@ def compared(seeds: int, steps: int) -> str:
     for name, fields in {
         "NVAE": short, **{name: short | other for name, other in OTHERS.items()}, "long": long,
     }.items():  # fmt: skip
-        model = make("nvae", data, **fields)
+        model = make(nvae, data, **fields)
         states, _ = train(model, data, seeds, fields["decay_steps"])
         seen = gather(states, lambda state, model=model: evaluation.bounds(
             model, state, data.test, samples=SAMPLES, batch_size=BATCH, rng=jax.random.key(KEY),

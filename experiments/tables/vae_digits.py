@@ -32,6 +32,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from jaxae import evaluation, losses
+from jaxae.models import vae
 
 PPCA = {2: (0.05397, 0.090, -0.437), 8: (0.02718, 14.364, 13.362), 16: (0.01462, 24.107, 22.693)}
 IWAE = {5: -22.83, 50: -22.69, 500: -22.66, 2000: -22.66}
@@ -67,7 +68,7 @@ def linear(seeds: int, steps: int) -> str:
             rows.append(
                 (f"d={d}, closed form", f"{name} log p", *against(value, reference, 1e-3, 3))
             )
-        model = make("vae", data, latent=d, widths=(), likelihood="gaussian_learned",
+        model = make(vae, data, latent=d, widths=(), likelihood="gaussian_learned",
                      scale=0.3, learning_rate=1e-2, decay_steps=steps)  # fmt: skip
 
         @jax.jit
@@ -157,7 +158,7 @@ def plain(seeds: int, steps: int) -> str:
     report = lambda row, number, values, reference, tolerance: rows.append(
         (row, number, *against(values, reference, tolerance, 2 if tolerance > 0.1 else 3))
     )
-    model = make("vae", data)
+    model = make(vae, data)
     states, _ = train(model, data, seeds, steps)
     test = on_test(model, states, data)
     for number, name, reference in (
@@ -206,7 +207,7 @@ def options(seeds: int, steps: int) -> str:
         "iwae_k=5": {"iwae_k": 5},
         "iwae_k=5, dreg": {"iwae_k": 5, "iwae_gradient": "dreg"},
     }.items():
-        model = make("vae", data, **fields)
+        model = make(vae, data, **fields)
         states, _ = train(model, data, 1, steps)
         seen[name] = {k: float(v[0]) for k, v in on_test(model, states, data).items()}
         rows.append((name, *(f"{seen[name][k]:.2f}" for k in ("rate", "distortion", "loss"))))

@@ -56,7 +56,7 @@ def trained(row: str, seeds: int, steps: int, until: int, told: bool = False):
     """The model of a row, and its states after `until` of `steps` steps."""
     preset = vars(PRESETS["vaegan"]["digits"]().model)
     fields = {"decay_steps": steps, "conditional": told} | ROWS[row]
-    model = make("vaegan", data(), **preset | fields)
+    model = make(vaegan, data(), **preset | fields)
     print(f"{row}:", file=sys.stderr)
     states, _ = train(model, data(), seeds, until, log_every=50)
     return model, tuple(states)

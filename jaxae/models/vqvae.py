@@ -17,8 +17,10 @@ rest. A code costs log K nats before, and -log p(k) after. The posterior is dete
 
     -log p(x) <= distortion + rate,  distortion = -log p(x | z_q),  rate = -log p(k), nats per image
 
-`encode` gives z_e: codes are mixed before they are quantised. Objective and stages are in
-`vqvae_stages`, the networks in `vqvae_networks`; `vqvae_audio` is the same for signals.
+`encode` gives z_e: codes are mixed before they are quantised. With an autoregressive decoder (the
+paper has a PixelCNN on codes of its own, section 4.2) -log p(x | z_q) is a sum over pixels, each
+given those before it, and `decode` draws. Objective and stages are in `vqvae_stages`, the networks
+in `vqvae_networks`; `vqvae_audio` is the same for signals.
 Deviations: the distortion is divided by H W C in training, since the published weight between the
 terms is not known in our units; codebooks begin as vectors of the first batch, with counts of one
 (the paper's do not; see `codebook.moving_average` for what happens otherwise).
@@ -26,12 +28,13 @@ terms is not known in our units; codebooks begin as vectors of the first batch, 
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxae import losses
+from jaxae import losses, nets
 from jaxae.models.vae import output_start
 from jaxae.models.vqvae_networks import CodePrior, Decoder, Encoder, map_sizes
 from jaxae.models.vqvae_stages import Parts, Quantised, assemble
@@ -50,6 +53,17 @@ class Config(Quantised):
     """residual blocks of encoder and decoder"""
     block_width: int = 0
     """channels within a residual block; 0: as conv_width"""
+    decoder: Literal["convolutions", "made", "pixelcnn"] = "convolutions"
+    """independent pixels, or each pixel given those before it (made, pixelcnn) beside the codes"""
+    widths: tuple[int, ...] = (256, 256)
+    """hidden layers of decoder made"""
+    pixelcnn_width: int = 16
+    """channels of decoder pixelcnn"""
+    pixelcnn_layers: int = 5
+    """layers of decoder pixelcnn"""
+    pixelcnn_map: int = 0
+    """channels of the map of the image's size as which the codes' vectors are laid out for decoder
+    pixelcnn; 0: they speak to all places alike"""
     extra_conv: bool = False
     """a 3x3 convolution before the encoder's residual blocks (public code)"""
     likelihood: Literal["bernoulli", "gaussian", "logistic_mixture", "categorical"] = "bernoulli"
@@ -61,7 +75,7 @@ class Config(Quantised):
 
     def __post_init__(self):
         super().__post_init__()
-        for field in ("halvings", "conv_width", "mixtures"):
+        for field in ("halvings", "conv_width", "mixtures", "pixelcnn_width", "pixelcnn_layers"):
             self._at_least(field, 1)
 
 
@@ -84,7 +98,11 @@ def make(config: Config, spec: Spec) -> Model:
         bias = output_start(config.likelihood, spec, pixel.channels).mean((0, 1))
     of_convolutions = (config.halvings, config.conv_width, config.conv_blocks, config.block_width)
     encoder = Encoder(*of_convolutions, config.groups, config.code_width, config.extra_conv)
-    decoder = Decoder(spec.image_shape[:2], *of_convolutions, pixel.channels, bias)
+    autoregressive = config.decoder != "convolutions"
+    if autoregressive:
+        decoder = _autoregressive(config, spec, pixel.channels, bias)
+    else:
+        decoder = Decoder(spec.image_shape[:2], *of_convolutions, pixel.channels, bias)
     prior = CodePrior(
         config.codes,
         config.groups,
@@ -95,30 +113,43 @@ def make(config: Config, spec: Spec) -> Model:
 
     def init(rng):
         of_encoder, of_decoder, of_prior = jax.random.split(rng, 3)
+        x = jnp.zeros((1, *spec.image_shape))
         z = jnp.zeros((1, *size, config.groups, config.code_width))
         return {
-            "enc": encoder.init(of_encoder, jnp.zeros((1, *spec.image_shape)))["params"],
-            "dec": decoder.init(of_decoder, z)["params"],
+            "enc": encoder.init(of_encoder, x)["params"],
+            "dec": decoder.init(of_decoder, *seen(x, z))["params"],
             "prior": prior.init(of_prior, jnp.zeros(z.shape[:-1], jnp.int32))["params"],
         }
 
-    def outputs(p, z_q):
+    def seen(x, z_q):
+        """What the decoder is given of x and z_q."""
+        return (x, z_q.reshape(len(z_q), -1)) if autoregressive else (z_q,)
+
+    def outputs(p, x, z_q):
         """The likelihood's parameters at every pixel."""
-        return decoder.apply({"params": p["dec"]}, z_q)
+        return decoder.apply({"params": p["dec"]}, *seen(x, z_q))
 
     def costs(p, z_q, batch):
-        out, x = outputs(p, z_q), batch["image"]
+        x = batch["image"]
+        out = outputs(p, x, z_q)
+        found = {"distortion": pixel.nll(out, x)}
+        if autoregressive:  # the mean of a pixel given the true ones before it is no reconstruction
+            return found
         squares = jnp.square(pixel.mean(out) - x)
-        return {
-            "distortion": pixel.nll(out, x),
-            "squared_error": jnp.mean(squares, axis=(1, 2, 3)),
-        }
+        return found | {"squared_error": jnp.mean(squares, axis=(1, 2, 3))}
+
+    def shown(p, z_q, rng):
+        """The mean image; of an autoregressive decoder a sample."""
+        if not autoregressive:
+            return pixel.mean(outputs(p, None, z_q))
+        shape, z = (len(z_q), *spec.image_shape), z_q.reshape(len(z_q), -1)
+        return decoder.sample({"params": p["dec"]}, shape, z, rng, pixel.sample)
 
     parts = Parts(
         init,
         encoded=lambda p, x: encoder.apply({"params": p["enc"]}, x),
         costs=costs,
-        shown=lambda p, z_q, rng: pixel.mean(outputs(p, z_q)),
+        shown=shown,
         logits=lambda p, k: prior.apply({"params": p["prior"]}, k),
         drawn=lambda p, n, rng: prior.sample({"params": p["prior"]}, n, size, rng),
         size=size,
@@ -133,3 +164,16 @@ def make(config: Config, spec: Spec) -> Model:
         "prior": adam(config.prior_learning_rate, config.prior_decay_steps),
     }
     return assemble(config, parts, tx)
+
+
+def _autoregressive(config: Config, spec: Spec, channels: int, bias: Any) -> nn.Module:
+    """x `[B,H,W,C]` and all vectors of its codes in a row -> `channels` per pixel."""
+    if config.decoder == "made":
+        return nets.MaskedMLP(spec.image_shape, channels, config.widths, out_bias=bias)
+    return nets.GatedPixelCNN(
+        channels,
+        config.pixelcnn_width,
+        config.pixelcnn_layers,
+        map_channels=config.pixelcnn_map,
+        out_bias=bias,
+    )

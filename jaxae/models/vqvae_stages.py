@@ -42,6 +42,9 @@ class Quantised:
     restart: float = 0.0
     """a row chosen by fewer vectors per step than this, in moving average, begins anew at a vector
     of the batch, with an average of 1; 0: off"""
+    decoder_first: int = 0
+    """steps in which the decoder learns alone, before encoder and codebooks join; Adam's moments
+    and decay_steps begin anew when they do"""
     stage_one: int = 0
     """steps in which only the autoencoder learns; after them only the prior (0: both always)"""
     learning_rate: float = 1e-3
@@ -67,8 +70,13 @@ class Quantised:
             raise ValueError(f"decay={self.decay} must lie in [0, 1)")
         if not 0 <= self.restart <= 1:
             raise ValueError(f"restart={self.restart} must lie in [0, 1]: rows begin at 1")
-        if self.commitment < 0 or self.stage_one < 0:
-            raise ValueError("commitment and stage_one must not be negative")
+        if self.commitment < 0 or self.stage_one < 0 or self.decoder_first < 0:
+            raise ValueError("commitment, stage_one and decoder_first must not be negative")
+        if self.stage_one and self.stage_one <= self.decoder_first:
+            raise ValueError(
+                f"stage_one={self.stage_one} must be more than decoder_first={self.decoder_first}: "
+                "encoder and codebooks would never learn"
+            )
 
     def _at_least(self, field: str, least: int) -> None:
         if getattr(self, field) < least:
@@ -139,21 +147,23 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
             found["total"] = jnp.where(rows, fresh, extra["total"])
         return jax.lax.stop_gradient(found)
 
-    def objective(p, extra, batch, priority, first, axis_name):
-        """The autoencoder's loss; its metrics, and `extra` after the step."""
+    def objective(p, extra, batch, priority, at, axis_name):
+        """The autoencoder's loss at step `at`; its metrics, and `extra` after the step."""
         z_e = parts.encoded(p, batch["image"])
         vectors, priorities = gathered((jax.lax.stop_gradient(z_e), priority), axis_name)
         vectors = vectors.reshape(-1, *shape[2:])
         fresh = codebook.drawn_vectors(vectors, priorities.reshape(-1), config.codes)
+        first = at == config.decoder_first
         extra = begun(extra, p, fresh, jnp.full(extra["count"].shape, first))
 
         e = tables(p, extra)
         z_q, _ = codebook.look_up(z_e, e)
-        costs = parts.costs(p, codebook.straight_through(z_e, z_q), batch)
+        joined = jnp.float32(at >= config.decoder_first)
+        costs = parts.costs(p, joined * codebook.straight_through(z_e, z_q), batch)
         distortion, commitment = jnp.mean(costs["distortion"]), jnp.mean(distance(z_e, z_q))
-        total = distortion / parts.dims + config.commitment * commitment
+        total = distortion / parts.dims + joined * config.commitment * commitment
         if by_gradient:
-            total += jnp.mean(distance(z_q, z_e))
+            total += joined * jnp.mean(distance(z_q, z_e))
 
         _, chosen = codebook.look_up(vectors, e)
         counts, sums = codebook.usage(vectors, chosen, config.codes)
@@ -182,12 +192,14 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
     def learn_codes(state, batch, priority, axis_name):
         def loss(own):
             p = state.params | own
-            return objective(p, state.extra, batch, priority, state.step == 0, axis_name)
+            return objective(p, state.extra, batch, priority, state.step, axis_name)
 
-        own = split_names(state.params, owns["autoencoder"])
-        own, opt, (metrics, extra) = contract.descend(
-            loss, tx["autoencoder"], own, state.opt["autoencoder"], axis_name
-        )
+        own, opt = split_names(state.params, owns["autoencoder"]), state.opt["autoencoder"]
+        if config.decoder_first:  # as in `acn`: averages over no gradients make moves too long
+            anew = state.step == config.decoder_first
+            fresh = tx["autoencoder"].init(own)
+            opt = jax.tree.map(lambda new, old: jnp.where(anew, new, old), fresh, opt)
+        own, opt, (metrics, extra) = contract.descend(loss, tx["autoencoder"], own, opt, axis_name)
         opt, params = state.opt | {"autoencoder": opt}, state.params | own
         return state.replace(params=params, opt=opt, extra=extra), metrics
 
@@ -226,7 +238,8 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
             return state, metrics | {"prior": jnp.float32(uniform)}
 
         def stage_two(state):
-            seen = objective(state.params, state.extra, batch, priority, False, axis_name)[1][0]
+            seen = objective(state.params, state.extra, batch, priority, state.step, axis_name)
+            seen = seen[1][0]
             return learn_prior(state, batch, axis_name, seen)
 
         if config.stage_one:

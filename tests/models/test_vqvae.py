@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 import tiny
 
 from jaxae.models import vqvae
@@ -408,3 +409,78 @@ def test_images_that_cannot_be_halved_so_often_are_refused():
 def test_a_softmax_over_continuous_pixels_is_refused():
     with pytest.raises(ValueError, match=r"categorical.*levels=0"):
         vqvae.make(dataclasses.replace(TINY, likelihood="categorical"), SPEC._replace(levels=0))
+
+
+# -- a decoder that sees the pixels before ------------------------------------------------------
+
+
+@pytest.mark.parametrize("decoder", ["made", "pixelcnn"])
+def test_an_autoregressive_decoder_is_a_distribution_of_images_and_draws_from_it(decoder):
+    """Over all images of four bits, for a code that is the same for all; and at another code."""
+    shape, draws = (2, 2, 1), 20_000
+    spec = SPEC._replace(image_shape=shape, mean=np.full(shape, 0.3, np.float32))
+    config = dataclasses.replace(TINY, decoder=decoder, widths=(8,), pixelcnn_map=2)
+    model = vqvae.make(config, spec)
+    state = model.init(jax.random.key(0))
+    blind = jax.tree.map(jnp.zeros_like, state.params["enc"])
+    wide = jax.tree.map(lambda w: 3 * w, state.params["dec"])  # away from independent pixels
+    state = state.replace(params=state.params | {"enc": blind, "dec": wide})
+    every = np.array(list(itertools.product((0.0, 1.0), repeat=4)), np.float32)
+    images, evaluate = {"image": jnp.asarray(every).reshape(-1, *shape)}, jax.jit(model.evaluate)
+    chance = np.exp(-np.asarray(evaluate(state, images, None)["distortion"], np.float64))
+    np.testing.assert_allclose(chance.sum(), 1, rtol=1e-5)
+    by_pixels = every.T @ chance  # of independent pixels that would be all there is to know
+    alone = np.prod(np.where(every, by_pixels, 1 - by_pixels), axis=1)
+    assert np.abs(alone - chance).max() > 0.01
+    code = jnp.zeros((draws, config.groups * config.code_width))
+    drawn = np.asarray(jax.jit(model.decode)(state, code, jax.random.key(1))).reshape(draws, 4)
+    counts = np.bincount((drawn @ [8, 4, 2, 1]).astype(int), minlength=16)
+    assert scipy.stats.chisquare(counts, draws * chance / chance.sum()).pvalue > 1e-3
+    moved = state.replace(extra=state.extra | {"table": state.extra["table"] + 2.0})
+    other = np.exp(-np.asarray(evaluate(moved, images, None)["distortion"], np.float64))
+    np.testing.assert_allclose(other.sum(), 1, rtol=1e-5)
+    assert np.abs(other - chance).max() > 0.01
+
+
+@pytest.mark.parametrize("kind", ["gradient", "ema"])
+def test_the_decoder_alone_at_first(recorded, kind):
+    config = dataclasses.replace(TINY, codebook=kind, decoder="made", decoder_first=3)
+    model, batch = recorded(config), batch_of(8)
+    state, step = model.init(jax.random.key(1)), jax.jit(model.step)
+    for at, joined in ((2, False), (4, True)):
+        after, metrics = step(state.replace(step=jnp.int32(at)), batch, jax.random.key(2))
+        found = after.opt["autoencoder"]
+        moved = {name: any(map(np.any, jax.tree.leaves(g))) for name, g in found.items()}
+        learnt = {"codebook": joined} if kind == "gradient" else {}
+        assert moved == {"enc": joined, "dec": True} | learnt
+        bare = float(metrics["distortion"]) / math.prod(SHAPE)
+        assert (float(metrics["autoencoder"]) == pytest.approx(bare, rel=1e-6)) is not joined
+    # Before, the decoder is told nothing of the image but the pixels before.
+    moved = state.replace(extra=state.extra | {"table": state.extra["table"] + 1.0})
+    costs = [float(step(s.replace(step=jnp.int32(2)), batch, jax.random.key(2))[1]["distortion"])
+             for s in (state, moved)]  # fmt: skip
+    assert costs[0] == costs[1]
+
+
+def test_what_joins_begins_anew():
+    """At the step of joining: Adam's moments, and codebooks at vectors of the batch."""
+    states, batch = {}, batch_of(8)
+    for first in (3, 0):
+        config = dataclasses.replace(TINY, decoder="made", decoder_first=first)
+        model = vqvae.make(config, SPEC)
+        state = model.init(jax.random.key(1))
+        if first:
+            worn = jax.tree.map(lambda x: x + 5, (state.opt["autoencoder"], state.extra))
+            opt = state.opt | {"autoencoder": worn[0]}
+            state = state.replace(step=jnp.int32(3), opt=opt, extra=worn[1])
+        states[first] = jax.jit(model.step)(state, batch, jax.random.key(2))[0]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        (states[3].params, states[3].opt, states[3].extra),
+        (states[0].params, states[0].opt, states[0].extra),
+    )
+
+
+def test_a_decoder_that_learns_alone_for_all_of_stage_one_is_refused():
+    with pytest.raises(ValueError, match="stage_one=3 must be more than decoder_first=3"):
+        dataclasses.replace(TINY, stage_one=3, decoder_first=3)

@@ -9,7 +9,7 @@ from jaxae.models import nvae
 
 # data -> steps, what both have in common, and the single level's own fields: about equal sizes.
 SETTINGS = {
-    "mnist": (800, {"latent": 8, "width": 8, "blocks": 2, "block_cells": 1},
+    "mnist": (500, {"latent": 8, "width": 8, "blocks": 2, "block_cells": 1},
               {"groups": (1,), "latent": 80, "blocks": 3, "cells": 3}),
     "digits": (1500, {"latent": 4, "width": 8, "blocks": 1, "block_cells": 1},
                {"groups": (1,), "latent": 40, "blocks": 2, "cells": 3}),

@@ -16,7 +16,7 @@ import warnings
 
 import jax
 import numpy as np
-from ali_images import GAN
+from ali_images import GANS
 from common import BATCH, KEY, gather, holds, make, parser, publish, sampled_classes, shown, table
 from presets.alae import GREY
 
@@ -28,11 +28,11 @@ from jaxae.models.mirrored import Mirrored
 from jaxae.training import Model, Plan, State, fit
 
 PROBED = 10_000  # training images that the probes see, and test images at most
-METHODS = {  # module, fields
+METHODS = {  # module, fields beside those of the GAN on this data, where it has one
     "ALAE": (alae, {"r1": 1.0}),
     "BiGAN": (ali, {}),
-    "latent regressor": (ali, GAN | {"method": "regressor"}),
-    "joint latent regressor": (ali, GAN | {"method": "joint_regressor"}),
+    "latent regressor": (ali, {"method": "regressor"}),
+    "joint latent regressor": (ali, {"method": "joint_regressor"}),
     "autoencoder, squared error": (ae, {"loss": "mse", "widths": (256, 256)}),
 }
 PUBLISHED = (
@@ -115,7 +115,8 @@ def compared(title: str, data: Data, seeds: int, steps: int, batch_size: int, **
     """All methods on one data set: probes, reconstructions, reciprocity."""
     classifier, rows, seen, records = evaluation.train_classifier(data), [], {}, []
     for label, (module, own) in METHODS.items():
-        own = own | fields | {"decay_steps": steps}
+        beside = GANS[data.name] if "regressor" in own.get("method", "") else {}
+        own = beside | own | fields | {"decay_steps": steps}
         model = make(module, data, **own)
         kinds = features(module, model, own, data)
 

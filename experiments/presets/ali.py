@@ -34,7 +34,8 @@ def mnist() -> Settings:
     """BiGAN with its dense networks, half as wide, on MNIST; within ten minutes.
 
     python experiments/run.py --model ali --preset mnist. The setting is ours; the published one is
-    paper-bigan-mnist.
+    paper-bigan-mnist. --method regressor needs --together --learning-rate 1e-3 --critic-rate 2e-3,
+    or its GAN draws nothing (experiments/tables/results/ali_images-mnist.md).
     """
     steps = 12_000
     config = Config(latent=50, widths=(512, 512), decay_steps=steps)

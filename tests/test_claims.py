@@ -84,6 +84,21 @@ def test_a_cell_is_computed_once_until_its_code_or_settings_change(code):
     assert not list(folder.glob("*.part"))
 
 
+def test_a_docstring_is_no_code(code):
+    def hashes(text):
+        (code / "two.py").write_text(text)
+        return cells.sources(["one"])["two.py"]
+
+    first = hashes('"""A line."""\n\n\ndef f(x):\n    """Says."""\n    return x + 1\n')
+    more = '"""A line.\n\nAnother."""\n\n\ndef f(x):\n    """Says more\n    of it.\n    """\n'
+    assert hashes(more + "    return x + 1\n") == first
+    assert hashes(more + "    return x + 2\n") != first
+    named = 'NAME = "A line."\n'
+    assert hashes(named) != hashes(named.replace("line", "word"))
+    short = 'def f(x): "Says."\n'
+    assert hashes(short) != hashes(short.replace("x", "y"))
+
+
 def test_sources_are_what_is_imported_and_nothing_else(code):
     assert list(cells.sources(["one"])) == ["one.py", "two.py"]
     assert list(cells.sources(["three", "numpy"])) == ["three.py"]

@@ -5,8 +5,9 @@
 
 Adam with rates that fall to zero; RUNS has lengths and widths. Where there are no labels, and in
 the first and third part, discriminators see codes and draws through noise (BLUR). Without it they
-tell single codes apart: a third of the clusters stayed empty, and the plane was 78 % wrong. What must hold was proposed before the runs; published
-figures belong to thousands of epochs of MNIST and are recalled.
+tell single codes apart: a third of the clusters stayed empty, and the plane was 78 % wrong. What
+must hold was proposed before the runs; published figures belong to thousands of epochs of MNIST and
+are recalled.
 """
 
 import functools

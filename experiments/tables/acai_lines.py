@@ -11,14 +11,14 @@ The steps are chosen for half an hour of one quiet CPU core; `--steps 100 --seed
 table. The second part trains three of the methods longer, on 102,400 images by three seeds, to see
 where their order goes; it takes as long again.
 
-What came of it, and why ACAI is not the nearest of all, as published: after 24,000 images the VAE
-is (10.2 against 15.1 thousandths), after 96,000 they are level (3.9 and 4.4; baseline 9.2), and
-ACAI's lines are the smoother (0.47 against 0.65). Its distance falls faster than the VAE's, 3.4
-times against 2.6, and is still far from the 0.24 of 16.8 million images. The pictures show what is
-missing: a mixture stays at one line, then jumps to the other, and has yet to learn to turn.
-Probably the VAE's noise fills the gaps between codes from the first step, where ACAI must first
-teach a critic. So the published order is neither reproduced nor refuted at this length. The AAE
-has learnt nothing here: its squared error is that of the mean image, and its strip is grey.
+What came of it, and why ACAI is not the nearest of all from the start, as published: after 24,000
+images the VAE is (10.2 against 15.1 thousandths); after 102,400 ACAI is, by a hair (3.47 against
+3.58; two of three seeds; baseline 9.28), and its lines are the smoother (0.52 against 0.70). Its
+distance falls faster, 4.3 times against 2.8, and is still far from the 0.24 of 16.8 million images.
+The pictures show what is missing: a mixture stays at one line, then jumps to the other, and has yet
+to learn to turn. Probably the VAE's noise fills the gaps between codes from the first step, where
+ACAI must first teach a critic. The AAE has learnt nothing here: its squared error is that of the
+mean image, and its strip is grey.
 """
 
 from collections.abc import Sequence

@@ -69,8 +69,8 @@ CLAIM = Claim(
     "Graves, Menick & van den Oord 2018; van den Oord et al. 2017, section 4.2 (VQ-VAE)",
     "A gated PixelCNN learns alone, then encoder and code join: with the same networks under a "
     "VAE's prior and under ACN's, and with a VQ-VAE's convolutions and 2x2 codes of 32 kinds. "
-    "ACN is charged by the unordered prior, which compares with a VAE's, and VQ-VAE by the prior of "
-    "codes that learns beside it.",
+    "ACN is charged by the unordered prior, which compares with a VAE's, and VQ-VAE by the prior "
+    "of codes that learns beside it.",
     test,
     published="no figure could be read",
 )

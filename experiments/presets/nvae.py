@@ -12,7 +12,7 @@ BINARY = Options(binarise="dynamic")
 
 
 def digits() -> Settings:
-    """Two scales of two groups on the embedded 8x8 digits; about a minute.
+    """Two scales of two groups on the embedded 8x8 digits; a minute and a half.
 
     python experiments/run.py --model nvae. The setting is ours; Adam learns faster here than the
     published Adamax (experiments/tables/results/nvae_digits.md).

@@ -134,8 +134,8 @@ def of_digits(seeds: int, steps: int) -> str:
 def of_mnist(seeds: int, steps: int) -> str:
     """BiGAN, ALI and the regressors on MNIST."""
     names = ("BiGAN", "ALI: N(0, I), z^ ~ N(m, s²)", "ALI: N(0, I), z^ = f(x)", *BESIDE_A_GAN)
-    methods = {name: methods_on("mnist")[name] for name in names}
-    methods["BiGAN, one batch"] = {"together": True}
+    every = methods_on("mnist")
+    methods = {name: every[name] for name in names} | {"BiGAN, one batch": {"together": True}}
     title = f"2. MNIST, {steps} steps of 128, 50 dimensions, mean ± deviation of {seeds} seeds"
     rates = {"learning_rate": 5e-4, "critic_rate": 1e-3}
     text = compared(title, load("mnist"), seeds, steps, methods, 128, latent=50, **rates)

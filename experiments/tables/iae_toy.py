@@ -140,7 +140,7 @@ def posteriors(seeds: int, steps: int) -> str:
         "decay_steps": steps,
         "average": 0.99,
     }
-    model = make(iae, data, **fields)  # fmt: skip
+    model = make(iae, data, **fields)
     states, _ = train(model, data, seeds, steps, **PLAN)
     encode = jax.jit(model.encode)
     x = next(data.test.examples(4000))[0]

@@ -18,9 +18,9 @@ rest. A code costs log K nats before, and -log p(k) after. The posterior is dete
     -log p(x) <= distortion + rate,  distortion = -log p(x | z_q),  rate = -log p(k), nats per image
 
 `encode` gives z_e: codes are mixed before they are quantised. With an autoregressive decoder (the
-paper has a PixelCNN on codes of its own, section 4.2) -log p(x | z_q) is a sum over pixels, each
-given those before it, and `decode` draws. Objective and stages are in `vqvae_stages`, the networks
-in `vqvae_networks`; `vqvae_audio` is the same for signals.
+paper has one, a PixelCNN, for codes of codes of DM-Lab frames) -log p(x | z_q) is a sum over
+pixels, each given those before it, and `decode` draws. Objective and stages are in `vqvae_stages`,
+the networks in `vqvae_networks`; `vqvae_audio` is the same for signals.
 Deviations: the distortion is divided by H W C in training, since the published weight between the
 terms is not known in our units; codebooks begin as vectors of the first batch, with counts of one
 (the paper's do not; see `codebook.moving_average` for what happens otherwise).

@@ -23,6 +23,7 @@ TINY = vqvae.Config(
     prior_width=4, prior_layers=2,
 )  # fmt: skip
 DATA = tiny.images()
+NEGATIVE = "commitment, stage_one and decoder_first must not be negative"
 
 
 def batch_of(n=3, seed=0, shape=SHAPE):
@@ -392,9 +393,9 @@ def test_other_likelihoods_and_sizes_fit_together(likelihood):
         ({"codes": 1}, "codes=1 must be at least 2"),
         ({"decay": 1.0}, r"decay=1.0 must lie in \[0, 1\)"),
         ({"restart": 2.0}, r"restart=2.0 must lie in \[0, 1\]"),
-        ({"stage_one": -1}, "decoder_first must not be negative"),
-        ({"commitment": -0.1}, "commitment, stage_one and"),
-        ({"decoder_first": -1}, "decoder_first must not be negative"),
+        ({"stage_one": -1}, NEGATIVE),
+        ({"commitment": -0.1}, NEGATIVE),
+        ({"decoder_first": -1}, NEGATIVE),
     ],
 )  # fmt: skip
 def test_contradictions_are_refused(fields, message):

@@ -8,7 +8,8 @@ once or in turn (--seeds-by; else whichever a short measurement finds faster), a
 
 A cell, one model, is kept in runs/cells by a hash of its settings and of the code that it depends
 on: an interrupted benchmark goes on where it stopped, and a change of one model leaves the others.
-Writes experiments/results/benchmark_DATA.{md,csv,png}.
+Writes experiments/results/benchmark_DATA.{md,csv,png}; with other --seeds, --steps or --only it
+prints the table and writes nothing.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from cells import FOLDER, cell, hardware
+from cells import FOLDER, cell, hardware, reported
 
 from jaxae import evaluation
 from jaxae.data import Options, load
@@ -202,9 +203,10 @@ def main(argv: list[str]) -> int:
         found[name] = cell(f"benchmark-{name}-{asked.data}", settings, code, compute, FOLDER,
                            asked.again)  # fmt: skip
         computed += not found[name].found
-    if asked.only == list(ROWS):
+    usual = {key: words.get_default(key) for key in ("seeds", "steps", "only")}
+    if all(getattr(asked, key) == value for key, value in usual.items()):
         write(asked, found)
-    else:
+    else:  # a trial: the files that are there stay
         print(table(found, asked.data))
     return 0
 
@@ -246,9 +248,10 @@ def write(asked, found: dict) -> None:
         row_labels=list(shown),
     )  # fmt: skip
     made = {hardware(kept.environment) for kept in found.values()}
+    flags = f" --seeds-by {asked.seeds_by}" if asked.seeds_by else ""
     body = f"""# All models on {asked.data}, one protocol
 
-`python experiments/benchmark.py --data {asked.data}`: {asked.steps} steps of {BATCH}, widths
+`python experiments/benchmark.py --data {asked.data}{flags}`: {asked.steps} steps of {BATCH}, widths
 {WIDTHS}, codes of {LATENT} numbers, {asked.seeds} seeds; mean ± standard error over seeds of
 numbers on 2,000 test images. {sum(c.seconds for c in found.values()) / 60:.0f} min in all.
 
@@ -268,4 +271,4 @@ Made with: {"; ".join(sorted(made))}.
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(reported(main, sys.argv[1:]))

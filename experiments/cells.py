@@ -11,12 +11,16 @@ import functools
 import hashlib
 import json
 import pathlib
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from jaxae.data import DataError
 from jaxae.evaluation import environment
+from jaxae.training.loop import NonFiniteLoss, Stopped
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDER = pathlib.Path("runs") / "cells"
@@ -83,6 +87,18 @@ def hardware(there: dict[str, Any]) -> str:
     cores = "a CPU core" if there["cores"] == 1 else f"{there['cores']} CPU cores"
     place = cores if there["backend"] == "cpu" else there["device"]
     return f"{place}, jax {there['jax']}, Python {there['python']}, commit {there['commit']}"
+
+
+def reported(command: Callable[[list[str]], int], argv: list[str]) -> int:
+    """`command(argv)`, and an exit status and a line in place of what a user can mend or wanted."""
+    try:
+        return command(argv)
+    except (Stopped, KeyboardInterrupt) as stopped:
+        print("stopped: what was finished is kept, the same command goes on", file=sys.stderr)
+        return 128 + getattr(stopped, "signum", signal.SIGINT)
+    except (DataError, NonFiniteLoss) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 def digest(value: Any) -> str:

@@ -3,8 +3,10 @@
 run.py --model NAME [--preset P] [--data D] [--workdir W] [any field of the model or the plan]
 run.py --workdir W                     goes on with a run, whatever it is
 run.py evaluate --workdir W            evaluates and draws again, without training
-run.py sample   --workdir W --out DIR  [--n 64]      writes samples as PNGs
-run.py encode   --workdir W --out F.npz              writes the codes of both halves of the data
+run.py sample   --workdir W --out DIR  [--n 64]      writes samples of the first seed as PNGs
+run.py encode   --workdir W --out F.npz              writes its codes of both halves of the data
+                [--checkpoint best]    the lowest held-out loss, for the three above
+                [--images 0 ...]       fields of the report, which no run's settings fix
 run.py --list                          models, presets, data sets
 run.py --model NAME --help             every flag of that model
 """
@@ -16,7 +18,13 @@ import pathlib
 import sys
 
 ALWAYS = "Besides these: --preset, --workdir, --data-dir, --print-config (see run.py --help)."
-VERBS = ("train", "evaluate", "sample", "encode")
+# What to do, and the words that it uses beside --model, --preset, --workdir and --data-dir.
+VERBS = {
+    "train": (),
+    "evaluate": ("checkpoint",),
+    "sample": ("checkpoint", "out", "n"),
+    "encode": ("checkpoint", "out"),
+}
 
 
 def parse(argv: list[str]):
@@ -27,9 +35,9 @@ def parse(argv: list[str]):
     parser.add_argument("--preset", help="default: the model's first, mostly digits")
     parser.add_argument("--workdir", type=pathlib.Path)
     parser.add_argument("--data-dir")
-    parser.add_argument("--checkpoint", choices=["last", "best"], default="last")
+    parser.add_argument("--checkpoint", choices=["last", "best"])
     parser.add_argument("--out", type=pathlib.Path)
-    parser.add_argument("--n", type=int, default=64)
+    parser.add_argument("--n", type=int, help="default: 64")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--print-config", action="store_true")
     words, flags = parser.parse_known_args(argv[argv[:1] == [what] :])
@@ -44,7 +52,7 @@ def main(argv: list[str]) -> int:
     if not words.model and not words.workdir:
         print(__doc__)
         return 0 if not argv or "--help" in flags or "-h" in flags else 2
-    from settings import UsageError, choose, from_flags, from_json
+    from settings import UsageError, choose, from_flags, from_folder
 
     from jaxae.data import DataError
     from jaxae.models import MODELS
@@ -54,6 +62,7 @@ def main(argv: list[str]) -> int:
     from jaxae.training.workdir import WorkdirError
 
     try:
+        refuse_unused(what, words, flags)
         there = words.workdir and (words.workdir / "config.json").exists()
         if words.model:
             from presets import PRESETS
@@ -64,14 +73,7 @@ def main(argv: list[str]) -> int:
             about = f"{inspect.getdoc(preset)}\n\n{ALWAYS}"
             name, settings = words.model, from_flags(words.model, preset(), flags, about)
         elif there:
-            try:
-                config = json.loads((words.workdir / "config.json").read_bytes())
-            except ValueError as error:
-                raise UsageError(f"{words.workdir}/config.json is not JSON: {error}") from error
-            name, settings = from_json(config)
-            if flags:
-                raise UsageError(f"{' '.join(flags)}: a run's settings are fixed; to change them "
-                                 "name --model and a new --workdir")  # fmt: skip
+            name, settings = from_folder(words.workdir, flags)
         else:
             raise UsageError(f"{words.workdir} holds no run (no config.json): name a --model")
         if words.print_config:
@@ -95,6 +97,19 @@ def main(argv: list[str]) -> int:
         return 1
 
 
+def refuse_unused(what: str, words, flags: list[str]) -> None:
+    """Raises UsageError where a word was given that would go unheard."""
+    from settings import UsageError
+
+    if words.preset and not words.model:
+        raise UsageError(f"--preset {words.preset} needs --model: a run's settings are fixed")
+    for word in ("checkpoint", "out", "n"):
+        if getattr(words, word) is not None and word not in VERBS[what]:
+            raise UsageError(f"{what} does not use --{word}")
+    if what == "sample" and flags and not words.model:
+        raise UsageError(f"sample does not use {' '.join(flags)}")
+
+
 def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
     """Does what was asked, in the locked folder."""
     import wiring
@@ -108,17 +123,21 @@ def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
         raise UsageError(f"{path} holds no run: train first")
     run = wiring.build(name, settings, words.data_dir)
     with Workdir.open(path) as workdir:
-        if words.model:  # otherwise the settings are the folder's own
+        if words.model:
             wiring.claim(run, workdir)
+        else:  # the settings are the folder's own
+            wiring.check_data(run, workdir)
         if what == "train":
             fitted = wiring.train(run, workdir)
             step, states = settings.plan.steps, fitted.states
             about = {"seconds_training": fitted.seconds, "mode": vars(fitted.mode)}
         else:
-            step, states = wiring.restore(run, workdir, best=words.checkpoint == "best")
-            about = {"checkpoint": words.checkpoint}
+            step, states, meta = wiring.restore(run, workdir, best=words.checkpoint == "best")
+            about = {"checkpoint": words.checkpoint or "last", "mode": meta["mode"],
+                     "seconds_training": meta["seconds"]}  # fmt: skip
         if what == "sample":
-            return wiring.write_samples(run, states[0], words.out, words.n)
+            count = 64 if words.n is None else words.n
+            return wiring.write_samples(run, states[0], words.out, count)
         if what == "encode":
             return wiring.write_codes(run, states[0], words.out)
         result = wiring.conclude(run, workdir, states, step, about)

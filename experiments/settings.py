@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import json
+import pathlib
 from typing import Annotated, Any
 
 import tyro
@@ -9,11 +11,13 @@ import tyro
 from jaxae.data import Options
 from jaxae.models import MODELS
 from jaxae.training import Plan
+from jaxae.training.workdir import FORMAT
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """How much the final evaluation looks at. Not part of a run's identity."""
+    """How much the final evaluation looks at. Not part of a run's identity; beside --workdir alone
+    these flags replace what the folder holds."""
 
     test_examples: int = 0
     """test images that the final numbers are read from, evenly spread (0: all)"""
@@ -44,7 +48,8 @@ class Settings:
     report: Report = dataclasses.field(default_factory=Report)
 
     def identity(self, name: str) -> dict:
-        """What decides the outcome of training, as JSON values; config.json holds it."""
+        """What decides the outcome of training, as JSON values; config.json holds it, and beside
+        it the report."""
         return {
             "model": name,
             "data": self.data,
@@ -84,18 +89,48 @@ def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = ""
     return Settings(*(getattr(chosen, field.name) for field in dataclasses.fields(Settings)))
 
 
-def from_json(config: dict) -> tuple[str, Settings]:
-    """The model's name and the settings that a config.json holds."""
+def from_folder(folder: pathlib.Path, flags: list[str]) -> tuple[str, Settings]:
+    """The model's name and the settings that `<folder>/config.json` holds.
+
+    Args:
+        flags: fields of the report, which alone may differ from the folder's.
+    Raises:
+        UsageError: other flags, or a file that does not hold the settings of a run.
+    """
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UsageError(f"{file} is not JSON: {error}") from error
+    try:
+        if config["format"] != FORMAT:
+            raise ValueError(f"format is {config['format']}, this version reads {FORMAT}")
+        name, settings = config["model"], _settings(config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"{file} does not hold the settings of a run ({type(error).__name__}: {error}); "
+            "put the file right, or name --model and a new --workdir"
+        ) from error
+    report, others = tyro.cli(
+        Report, args=flags, prog="run.py --workdir", default=settings.report,
+        return_unknown_args=True,
+    )  # fmt: skip
+    if others:
+        raise UsageError(
+            f"{' '.join(others)}: a run's settings are fixed; to change them name --model and a "
+            "new --workdir"
+        )
+    return name, dataclasses.replace(settings, report=report)
+
+
+def _settings(config: dict) -> Settings:
     name = config["model"]
     choose("model", name, MODELS)
     tuples = lambda fields: {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    try:
-        settings = Settings(
-            config["data"],
-            MODELS[name].Config(**tuples(config["config"])),
-            Plan(**tuples(config["plan"])),
-            Options(**tuples(config["options"])),
-        )
-    except TypeError as error:
-        raise UsageError(f"config.json was written by another version: {error}") from error
-    return name, settings
+    return Settings(
+        config["data"],
+        MODELS[name].Config(**tuples(config["config"])),
+        Plan(**tuples(config["plan"])),
+        Options(**tuples(config["options"])),
+        Report(**config.get("report", {})),  # folders of earlier versions have none
+    )

@@ -1,5 +1,6 @@
 """From settings to a finished run folder: data, model, training, evaluation, figures, report."""
 
+import dataclasses
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -33,12 +34,13 @@ def build(name: str, settings: Settings, data_dir: str | None) -> Run:
 
     Raises:
         DataError: the data is unknown, missing or broken.
-        UsageError: the model cannot take this data or this configuration.
+        UsageError: the model cannot take this data, this configuration or this plan.
     """
     data = load(settings.data, settings.options, data_dir)
     try:
         model = MODELS[name].make(settings.model, data.spec)
         jax.eval_shape(model.init, jax.random.key(0))  # networks refuse a shape only here
+        settings.plan.check(model)
     except ValueError as error:
         raise UsageError(f"model {name} on {settings.data}: {error}") from error
     return Run(name, settings, data, model)
@@ -49,6 +51,7 @@ def claim(run: Run, workdir: Workdir) -> None:
 
     Raises:
         WorkdirError: the folder holds checkpoints of other settings.
+        UsageError: it holds checkpoints of other data.
         DeviceError, DataError: the plan fits neither devices nor data, found before it is written.
     """
     plan = run.settings.plan
@@ -56,7 +59,22 @@ def claim(run: Run, workdir: Workdir) -> None:
     choose(plan, convolves=False)
     if not any((workdir.path / "checkpoints").iterdir()):
         (workdir.path / "config.json").unlink(missing_ok=True)
-    workdir.claim_config(run.settings.identity(run.name))
+    workdir.claim_config(
+        run.settings.identity(run.name),
+        {"report": dataclasses.asdict(run.settings.report), "digest": run.data.digest},
+        late=("plan.eval_batch",),
+    )
+    check_data(run, workdir)
+
+
+def check_data(run: Run, workdir: Workdir) -> None:
+    """Raises UsageError where the data is no longer what the folder's run began with."""
+    began = workdir.read_json("config.json").get("digest")
+    if began not in (None, run.data.digest):  # folders of earlier versions have none
+        raise UsageError(
+            f"{run.settings.data} is no longer the data that {workdir.path} began with: images or "
+            "labels were added, removed or changed; put them back, or choose another --workdir"
+        )
 
 
 def train(run: Run, workdir: Workdir, quiet: bool = False):
@@ -66,16 +84,18 @@ def train(run: Run, workdir: Workdir, quiet: bool = False):
 
     def held_out(state):
         seen = evaluation.mean_over(
-            model.evaluate, state, data.test, run.settings.report.report_batch, rng,
-            plan.eval_examples, apart=False,
+            model.evaluate, state, data.test, plan.eval_batch, rng, plan.eval_examples, apart=False
         )  # fmt: skip
         return {k: v for k, v in seen.items() if not k.endswith("_se")}
 
     return fit(model, data, plan, workdir.path, evaluate=held_out, quiet=quiet)
 
 
-def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[State]]:
-    """The step and the states, one per seed, of the newest (or best) intact checkpoint."""
+def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[State], dict]:
+    """The step, the states, one per seed, and the meta of the newest (or best) intact checkpoint.
+
+    The best has the lowest held-out loss of those that were looked at when they were saved.
+    """
     with Checkpoints(workdir.path / "checkpoints") as checkpoints:
         if not any((workdir.path / "checkpoints").iterdir()):
             raise UsageError(f"{workdir.path} holds no checkpoint: train first")
@@ -83,9 +103,15 @@ def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[S
         engine = Engine(run.model, run.data.train, run.settings.plan, mode)
         template = jax.eval_shape(engine.init)
         found = (checkpoints.restore_best if best else checkpoints.restore)(template)
+        if found is None and best and checkpoints.steps():
+            raise UsageError(
+                f"{workdir.path}: no saved step was looked at, so none is the best; take "
+                "--checkpoint last, and in a new run a save_every that is a multiple of eval_every"
+            )
         if found is None:
             raise UsageError(f"{workdir.path} holds no complete checkpoint: train first")
-        return found[0], engine.part(found[1])
+        step, states, meta = found
+        return step, engine.part(states), meta
 
 
 def assess(run: Run, states: list[State]) -> dict[str, Any]:
@@ -113,7 +139,7 @@ def assess(run: Run, states: list[State]) -> dict[str, Any]:
 
 
 def write_samples(run: Run, state: State, folder: pathlib.Path, n: int) -> int:
-    """Writes n samples as numbered PNGs."""
+    """Writes n samples of the first seed's state as numbered PNGs."""
     from PIL import Image
 
     if run.model.sample is None:
@@ -129,12 +155,12 @@ def write_samples(run: Run, state: State, folder: pathlib.Path, n: int) -> int:
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
             folder / f"{i:05d}.png"
         )
-    print(f"{n} samples in {folder}")
+    print(f"{n} samples of seed {run.settings.plan.seed} in {folder}")
     return 0
 
 
 def write_codes(run: Run, state: State, file: pathlib.Path) -> int:
-    """Writes the codes and labels of both halves of the data to a .npz file."""
+    """Writes a .npz file: the first seed's codes of both halves of the data, and the labels."""
     if run.model.encode is None:
         raise UsageError(f"{run.name} has no code")
     arrays, batch = {}, run.settings.report.report_batch
@@ -146,8 +172,10 @@ def write_codes(run: Run, state: State, file: pathlib.Path) -> int:
         if labels is not None:
             arrays[f"{half}_labels"] = labels
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(file, **arrays)
-    print(f"{', '.join(f'{k} {v.shape}' for k, v in arrays.items())} in {file}")
+    with open(file, "wb") as stream:  # to a name, numpy would add .npz
+        np.savez(stream, **arrays)
+    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    print(f"{shapes} of seed {run.settings.plan.seed} in {file}")
     return 0
 
 
@@ -175,6 +203,7 @@ def conclude(run: Run, workdir: Workdir, states: list[State], step: int, about: 
         "step": step,
         "seeds": [plan.seed + i for i in range(plan.seeds)],
         "results": numbers,
+        "report": dataclasses.asdict(run.settings.report),
         "parameters": int(sum(np.size(x) for x in jax.tree.leaves(states[0].params))),
         "figures": [str(pathlib.Path(f).relative_to(workdir.path)) for f in figures],
         "seconds_evaluating": time.monotonic() - start,

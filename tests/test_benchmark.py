@@ -67,12 +67,14 @@ def test_a_row_comes_again_bit_for_bit(tmp_path, monkeypatch):
 
 def test_files_hold_every_seed(found, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
-    benchmark.write(argparse.Namespace(data="digits", steps=10, seeds=2), found)
+    benchmark.write(argparse.Namespace(data="digits", steps=10, seeds=2, seeds_by="vmap"), found)
     lines = (tmp_path / "benchmark_digits.csv").read_text().splitlines()
     assert len(lines) == 3
     assert lines[1].startswith("vae,0,0.1,90,89,")
     assert (tmp_path / "benchmark_digits.png").stat().st_size > 0
-    assert "0.2000 ± 0.1000" in (tmp_path / "benchmark_digits.md").read_text()
+    text = (tmp_path / "benchmark_digits.md").read_text()
+    assert "0.2000 ± 0.1000" in text
+    assert "--data digits --seeds-by vmap`" in text
 
 
 def test_there_is_a_row_for_every_model_of_images():

@@ -1,5 +1,7 @@
 """Claims and benchmark: verdicts, cells that are found again, and one claim from end to end."""
 
+import dataclasses
+import importlib
 import importlib.util
 import json
 import pathlib
@@ -13,10 +15,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments" / "claims"))
 
 import cells
-import claims_common
 import readme
-from claims_common import HERE as CLAIMS
 from claims_common import Measure, verdict
+
+from jaxae.data import DataError
+
+CLAIMS = readme.HERE / "claims"
+NAME = "c01_ae_beats_pca"
 
 
 def test_the_interval_is_students():
@@ -124,32 +129,81 @@ def test_a_claims_cell_depends_on_its_own_models_alone():
     assert not {f"jaxae/models/{name}.py" for name in ("__init__", "acn", "gan")} & set(found)
 
 
-def test_a_claim_is_tested_written_and_found_again(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def claims(tmp_path, monkeypatch):
+    """The command, with its files in a folder of its own, and one quick claim of 30 steps."""
     # Not `import run`, which is the command's module of the same name.
     spec = importlib.util.spec_from_file_location("run_claims", CLAIMS / "run.py")
-    run_claims = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(run_claims)
-    monkeypatch.setattr(run_claims, "FOUND", tmp_path / "found")
-    monkeypatch.setattr(run_claims, "TEXT", tmp_path / "CLAIMS.md")
-    for module in (claims_common, run_claims):
-        monkeypatch.setattr(module, "FIGURES", tmp_path)
-    name = "c01_ae_beats_pca"
-    monkeypatch.setattr(sys.modules.get(name) or __import__(name), "STEPS", 30)
-    words = [name, "--data", "digits", "--seeds", "2"]
-    assert run_claims.main(words) == 0
-    first = (tmp_path / "found" / f"{name}.json").read_text()
-    assert (tmp_path / f"{name}.png").stat().st_size > 0
-    text = (tmp_path / "CLAIMS.md").read_text()
-    said = json.loads(first)
+    command = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command)
+    for name, path in {"FOUND": "found", "FIGURES": "figures", "TRIALS": "trials",
+                       "TEXT": "CLAIMS.md"}.items():  # fmt: skip
+        monkeypatch.setattr(command, name, tmp_path / path)
+    monkeypatch.setattr(importlib.import_module(NAME), "STEPS", 30)
+    return command
+
+
+def test_a_claim_is_tested_written_and_found_again(claims, monkeypatch, tmp_path):
+    module = importlib.import_module(NAME)
+    small = dataclasses.replace(module.CLAIM, data=("digits",), seeds=2)
+    monkeypatch.setattr(module, "CLAIM", small)
+    assert claims.main([NAME]) == 0
+    file = tmp_path / "found" / f"{NAME}.json"
+    first = file.read_text()
+    assert (tmp_path / "figures" / f"{NAME}.png").stat().st_size > 0
+    assert not [*tmp_path.rglob("*.part*")]
+    text, said = (tmp_path / "CLAIMS.md").read_text(), json.loads(first)
     assert [len(m["values"]) for m in said["measures"]] == [2]
-    assert verdict([Measure(**m) for m in said["measures"]]) in text
-    assert f"| {verdict([Measure(**m) for m in said['measures']])} |" in readme.claims(
-        tmp_path / "found"
-    )
-    assert run_claims.main(words) == 0
-    assert (tmp_path / "found" / f"{name}.json").read_text() == first
-    assert run_claims.main(["nothing"]) == 1
-    assert "no claim nothing" in capsys.readouterr().err
+    came = verdict([Measure(**m) for m in said["measures"]])
+    assert f"**{came}**" in text
+    assert f"run.py {NAME}`: digits, 2 seeds" in text
+    assert f"| {came} |" in readme.claims(tmp_path / "found")
+    assert claims.main([NAME]) == 0
+    assert file.read_text() == first
+    assert "code has changed" not in text
+    file.write_text(json.dumps(said | {"code": "of another day"}))
+    claims.write()
+    assert "The code has changed since." in (tmp_path / "CLAIMS.md").read_text()
+
+
+def test_a_trial_leaves_the_verdicts_alone(claims, tmp_path, capsys):
+    assert claims.main([NAME, "--data", "digits", "--seeds", "2"]) == 0
+    assert f"run.py {NAME} --data digits --seeds 2`" in capsys.readouterr().out
+    assert (tmp_path / "trials" / f"{NAME}-digits-2.json").exists()
+    assert not (tmp_path / "CLAIMS.md").exists()
+    assert not (tmp_path / "found").exists()
+
+
+def test_a_test_that_is_stopped_loses_nothing(claims, monkeypatch, tmp_path):
+    words = [NAME, "--data", "digits", "--seeds", "2"]
+    assert claims.main(words) == 0
+    files = {f: f.read_bytes() for f in (tmp_path / "trials").iterdir()}
+
+    def stopped(data, seeds, picture, data_dir):
+        picture.write_bytes(b"half a picture")
+        raise KeyboardInterrupt
+
+    module = importlib.import_module(NAME)
+    monkeypatch.setattr(module, "CLAIM", dataclasses.replace(module.CLAIM, test=stopped))
+    assert cells.reported(claims.main, [*words, "--again"]) == 130
+    assert {f: f.read_bytes() for f in files} == files
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["nothing"], "no claim nothing"), ([NAME, "--seeds", "1"], "--seeds must be at least 2")],
+)
+def test_a_mistake_is_named(claims, words, said, capsys):
+    assert claims.main(words) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_data_that_is_missing_is_a_line_and_no_traceback(capsys):
+    def command(words):
+        raise DataError(f"{words[0]}: no such file")
+
+    assert cells.reported(command, ["mnist.gz"]) == 1
+    assert capsys.readouterr().err == "error: mnist.gz: no such file\n"
 
 
 def test_the_readme_shows_what_the_commands_wrote():

@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
 import run as command
 
 from jaxae.data import download
-from jaxae.training.checkpoint import DamagedCheckpoint
+from jaxae.training.checkpoint import DamagedCheckpoint, manifest
 
 TINY = ["--devices", "1", "--steps", "6", "--batch-size", "8", "--log-every", "2",
         "--eval-every", "4", "--save-every", "4", "--widths", "8", "--latent", "2",
@@ -62,15 +62,17 @@ def test_a_run_leaves_what_it_promises(finished):
     config = json.loads((finished / "config.json").read_text())
     assert config["plan"]["steps"] == 6
     assert config["config"]["widths"] == [8]
+    assert config["report"] == result["report"]
+    assert config["report"]["iwae_samples"] == 3
     assert (finished / "checkpoints" / "6" / "MANIFEST.json").exists()
 
 
 def test_the_workdir_alone_goes_on_and_finds_itself_finished(finished, call):
     before = (finished / "metrics.jsonl").read_bytes()
     first = json.loads((finished / "result.json").read_text())["results"]
-    code, out, err = call("--workdir", finished, "--test-examples", "20")
+    code, out, err = call("--workdir", finished, "--steps", "20")
     assert code == 1
-    assert "settings are fixed" in err
+    assert "--steps 20: a run's settings are fixed" in err
     code, out, _ = call(*VAE, "--seeds", "2", "--workdir", finished)
     assert code == 0
     assert (finished / "metrics.jsonl").read_bytes() == before
@@ -79,10 +81,13 @@ def test_the_workdir_alone_goes_on_and_finds_itself_finished(finished, call):
 
 
 def test_sample_and_encode_without_training(finished, call, tmp_path):
-    assert call("sample", "--workdir", finished, "--out", tmp_path / "s", "--n", 3)[0] == 0
+    code, out, _ = call("sample", "--workdir", finished, "--out", tmp_path / "s", "--n", 3)
+    assert (code, out) == (0, f"3 samples of seed 0 in {tmp_path / 's'}\n")
     assert len(list((tmp_path / "s").glob("*.png"))) == 3
-    assert call("encode", "--workdir", finished, "--out", tmp_path / "c.npz")[0] == 0
-    with np.load(tmp_path / "c.npz") as codes:
+    code, out, _ = call("encode", "--workdir", finished, "--out", tmp_path / "codes")
+    assert code == 0
+    assert out.endswith(f"of seed 0 in {tmp_path / 'codes'}\n")
+    with np.load(tmp_path / "codes") as codes:  # the file that was named
         assert codes["train"].shape == (1437, 2)
         assert codes["test_labels"].shape == (360,)
     assert call("sample", "--workdir", finished)[0] == 1  # no --out
@@ -99,6 +104,52 @@ def test_what_cannot_be_written_is_one_clear_message(finished, call, tmp_path):
         code, out, err = call(*words, "--workdir", finished)
         assert code == 1
         assert re.search(f"^error: .*{message}.*the same command goes on", err, re.M), out + err
+
+
+def test_evaluate_keeps_the_report_and_what_training_took(finished, call, tmp_path):
+    shutil.copytree(finished, tmp_path / "w")
+    file = tmp_path / "w" / "result.json"
+    before = json.loads(file.read_text())
+    assert call("evaluate", "--workdir", tmp_path / "w", "--images", "0")[0] == 0
+    after = json.loads(file.read_text())
+    assert after["report"] == before["report"] | {"images": 0}
+    assert after["mode"] == before["mode"]
+    assert 0 < after["seconds_training"] <= before["seconds_training"]
+    for name in ("test", "likelihood"):
+        assert after["results"][name] == before["results"][name]
+
+
+def test_a_run_whose_data_has_changed_is_refused(call, tmp_path):
+    for i in range(30):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8)).astype(np.uint8)
+        (tmp_path / "pics").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "pics" / f"{i}.png")
+    words = [*VAE, "--data", f"folder:{tmp_path / 'pics'}", "--workdir", tmp_path / "w"]
+    code, out, err = call(*words)
+    assert code == 0, out + err
+    Image.fromarray(pixels).save(tmp_path / "pics" / "more.png")
+    for again in (words, words[-2:]):
+        code, _, err = call(*again)
+        assert code == 1
+        assert f"folder:{tmp_path / 'pics'} is no longer the data that {tmp_path / 'w'}" in err
+    file = tmp_path / "w" / "config.json"
+    old = json.loads(file.read_text())
+    # As folders of earlier versions are.
+    older = {name: value for name, value in old.items() if name not in ("digest", "report")}
+    del older["plan"]["eval_batch"]
+    file.write_text(json.dumps(older))
+    for again in (words, words[-2:]):
+        assert call("sample", *again, "--out", tmp_path / "s", "--n", "1")[0] == 0
+
+
+def test_the_best_of_none_that_was_looked_at(finished, call, tmp_path):
+    shutil.copytree(finished, tmp_path / "w")
+    for folder in (tmp_path / "w" / "checkpoints").glob("[0-9]*"):
+        (folder / "metrics" / "metrics").write_text('{"metric": null}')
+        (folder / "MANIFEST.json").write_bytes(manifest(folder))
+    code, _, err = call("evaluate", "--workdir", tmp_path / "w", "--checkpoint", "best")
+    assert code == 1
+    assert re.search("no saved step was looked at.*multiple of eval_every", err), err
 
 
 def test_evaluate_from_the_best_checkpoint(finished, call):
@@ -156,7 +207,12 @@ MISTAKES = {
     ),
     "labels": ([*VAE, "--labels", "5000"], "labels"),
     "options": ([*VAE, "--dequantise"], "binarise.*dequantise"),
+    "refresh": ([*VAE, "--refresh-every", "4"], "refresh_every=4.*nothing to refresh"),
+    "best, untrained": ([*VAE, "--checkpoint", "best"], "train does not use --checkpoint"),
+    "out, untrained": ([*VAE, "--out", "x"], "train does not use --out"),
+    "count": (["encode", *VAE, "--out", "x", "--n", "3"], "encode does not use --n"),
     "no run": (["evaluate", "--model", "vae"], "holds no run"),
+    "preset alone": (["--workdir", "x", "--preset", "mnist"], "--preset mnist needs --model"),
     "nothing": (["--workdir", "there/is/nothing"], "there/is/nothing holds no run"),
 }
 
@@ -221,6 +277,20 @@ def test_a_damaged_config_and_checkpoints(finished, call, tmp_path):
     code, _, err = call("--workdir", tmp_path)
     assert code == 1
     assert "config.json is not JSON" in err
+    whole = json.loads((finished / "config.json").read_text())
+    for wrong, words in (
+        ([], "TypeError"),
+        (whole | {"format": 2}, "format is 2"),
+        ({name: value for name, value in whole.items() if name != "plan"}, "KeyError: 'plan'"),
+        (whole | {"config": {"latnt": 3}}, "latnt"),
+        (whole | {"plan": []}, "AttributeError"),
+        (whole | {"model": "acm"}, "unknown model 'acm'"),
+        (whole | {"plan": {"steps": 0}}, "steps=0"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(wrong))
+        code, _, err = call("--workdir", tmp_path)
+        assert code == 1
+        assert re.search(f"^error: {tmp_path}/config.json does not hold .*{words}", err), err
     (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
     code, _, err = call("sample", "--workdir", tmp_path, "--out", tmp_path / "s")
     assert code == 1

@@ -61,6 +61,7 @@ VARIANTS = {
         "aae", _DENSE | {"latent": 2, "task": "conditioned", "prior": "mixture",
                          "batch_norm": True},
     ),
+    "aae supervised": ("aae", _DENSE | {"task": "supervised"}),
     "aae semisupervised": ("aae", _DENSE | {"task": "semisupervised", "posterior": "universal"}),
     "aae reduction": (
         "aae", _DENSE | {"latent": 2, "task": "reduction", "clusters": 5, "image_dropout": 0.2},
@@ -89,6 +90,10 @@ VARIANTS = {
         "ali",
         {"latent": 3, "widths": (16, 8), "posterior": "universal", "task": "semisupervised",
          "deviation": 0.2, "simultaneous": False},
+    ),
+    "ali feature matching": (
+        "ali",
+        {"latent": 3, "widths": (16, 8), "feature_matching": True, "deviation": 0.2},
     ),
     "ali joint regressor": (
         "ali",
@@ -160,11 +165,12 @@ FIRST = list({name: variant for variant, (name, _) in reversed(VARIANTS.items())
 RUN = (*FIRST, "alae style")
 """for what training promises of seeds, devices and checkpoints: `FIRST`, and what shares no network
 with the first of its model"""
-ALIKE = ("vae free bits", "vae capacity", "acn unique", "ali joint regressor", "gan wasserstein",
-         "iae given", "iae semisupervised", "vaegan separate", "alae ablated")  # fmt: skip
+ALIKE = ("vae free bits", "vae capacity", "acn unique", "ali feature matching",
+         "ali joint regressor", "gan wasserstein", "iae given", "iae semisupervised",
+         "vaegan separate", "alae ablated")  # fmt: skip
 """differ from another variant in a loss alone, which other tests look at"""
-COUPLED = ("aae conditioned", "acai vqvae", "acn gaussian", "ali semisupervised", "gan conv",
-           "iae flipped", "vqvae gradient")  # fmt: skip
+COUPLED = ("aae conditioned", "acai vqvae", "acn gaussian", "ali semisupervised",
+           "ali feature matching", "gan conv", "iae flipped", "vqvae gradient")  # fmt: skip
 """beside `RUN`: a batch's examples meet in them otherwise than in the mean of a loss, or players
 take turns otherwise"""
 

@@ -35,7 +35,7 @@ def test(data, seeds, picture, data_dir):
 
 CLAIM = Claim(
     "A deep autoencoder reconstructs better than PCA with as many numbers",
-    "Hinton & Salakhutdinov 2006, figure 2 and text: 784-1000-500-250-30 on MNIST",
+    "Hinton & Salakhutdinov 2006, with 784-1000-500-250-30 on MNIST",
     f"AE 784-500-250-30 (8 numbers on digits), {STEPS} steps of Adam, no pretraining, beside PCA; "
     "squared error summed over pixels, averaged over the test images.",
     test,

@@ -44,8 +44,8 @@ def test(data, seeds, picture, data_dir):
         "and what both make of it",
     )
     return (
-        [Measure("gain in accuracy on damaged images",
-                 found["denoising"]["damaged"] - found["plain"]["damaged"])],
+        [Measure(f"gain in accuracy on {kind} images",
+                 found["denoising"][kind] - found["plain"][kind]) for kind in ("damaged", "clean")],
         rows_of(["probe on clean images", "probe on damaged images"], {
             name: [seen["clean"], seen["damaged"]] for name, seen in found.items()
         }),
@@ -53,11 +53,13 @@ def test(data, seeds, picture, data_dir):
 
 
 CLAIM = Claim(
-    "Features learnt by denoising hold under corruption, where a plain autoencoder's do not",
-    "Vincent et al. 2008 and 2010",
-    f"The same network trained with and without masking of {LEVEL:.0%} of the pixels; a logistic "
-    "regression fitted to codes of clean training images is asked about test images of which half "
-    "the pixels are masked.",
+    "Features learnt by denoising tell more than a plain autoencoder's, of corrupted images above "
+    "all",
+    "Vincent et al. 2008 and 2010, who fine-tune a classifier and test it on clean images; probes "
+    "and damaged images are ours",
+    f"The same network (784-256-64), {STEPS} steps with and without masking of {LEVEL:.0%} of the "
+    "pixels; a logistic regression fitted to codes of 10,000 clean training images is asked about "
+    "test images, clean and damaged as in training.",
     test,
     published="error of fine-tuned classifiers on MNIST-basic: 2.80 % against 3.46 % (recalled)",
 )

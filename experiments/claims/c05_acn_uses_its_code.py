@@ -5,47 +5,55 @@ from claims_common import Claim, Measure, assessed, coded, gather, learned, on_t
 from jaxae import evaluation
 from jaxae.models import acn, vqvae
 
-# decoder alone, then with the code; the decoder; the convolutions that halve an image to 2x2 codes
+# steps of the decoder alone, then with the code; the decoder; the convolutions that halve an image
+# to 2x2 codes
 SETTINGS = {
+    "mnist": (300, 500, {"pixelcnn_width": 8, "pixelcnn_layers": 4}, 4),
     "digits": (600, 900, {"pixelcnn_width": 8, "pixelcnn_layers": 3}, 2),
-    "mnist": (400, 600, {"pixelcnn_width": 8, "pixelcnn_layers": 4}, 4),
 }
 BATCH_SIZE = 50
+IDLE = 1.0  # nats in a code that counts as idle, by our proposal
 
 
 def test(data, seeds, picture, data_dir):
     source, grey = opened(data, data_dir, binarise="dynamic"), opened(data, data_dir)
     alone, together, decoder, halvings = SETTINGS[data]
-    common = decoder | {"decoder": "pixelcnn", "decoder_first": alone}
+    decoder = decoder | {"decoder": "pixelcnn"}
+    first = {"decoder_first": alone}
     discrete = {"halvings": halvings, "codes": 32, "conv_width": 16, "conv_blocks": 1,
                 "restart": 0.1, "prior_width": 16, "prior_layers": 2}  # fmt: skip
     found, probe = {}, {}
     for name, module, fields in (
-        ("VAE", acn, {"variant": "vae"}),
-        ("ACN", acn, {}),
-        ("VQ-VAE", vqvae, discrete),
+        ("decoder alone", acn, {"variant": "decoder"}),
+        ("VAE", acn, {"variant": "vae"} | first),
+        ("ACN", acn, first),
+        ("VQ-VAE", vqvae, discrete | first),
     ):
         model, states = learned(module, source, seeds, alone + together, BATCH_SIZE,
-                                **common | fields)  # fmt: skip
-        test = on_test(model, states, source)
+                                **decoder | fields)  # fmt: skip
         if name == "ACN":  # its own rate is no bound: charged by one prior for all images
-            whole = assessed(model, states, source)
-            test = {"rate": whole["rate_unordered"], "loss": whole["total_unordered"]}
-        found[name] = {"rate": test["rate"], "left": test["loss"] - test["rate"],
-                       "total": test["loss"]}  # fmt: skip
-        if module is acn:  # a VQ-VAE's `encode` is what the code was before it was quantised
+            seen = assessed(model, states, source)
+            total, distortion = seen["total_unordered"], seen["distortion"]
+        else:
+            seen = on_test(model, states, source)
+            total, distortion = seen["loss"], seen["loss"] - seen["rate"]
+        found[name] = {"rate": total - distortion, "distortion": distortion, "total": total}
+        if name in ("VAE", "ACN"):  # VQ-VAE's `encode` is what the code was before it was quantised
             probe[name] = gather(states, lambda state, model=model: {
                 "": evaluation.linear_probe(*coded(model, state, grey))})[""]  # fmt: skip
     draw_costs(found, picture)
-    gain = lambda name, number: found[name][number] - found["VAE"][number]
+    told = {name: found["decoder alone"]["distortion"] - seen["distortion"]
+            for name, seen in found.items()}  # fmt: skip
     return (
-        [measure for name in ("ACN", "VQ-VAE") for measure in (
-            Measure(f"nats in the code, {name}'s minus VAE's", gain(name, "rate"), "nats"),
-            Measure(f"nats saved by an image, {name}'s total against VAE's", -gain(name, "total"),
-                    "nats"))]
-        + [Measure("linear probe on the code, ACN's minus VAE's", probe["ACN"] - probe["VAE"])],
-        rows_of(["rate, nats", "distortion, nats", "total, nats", "linear probe"], {
-            name: [*seen.values(), probe.get(name, "")] for name, seen in found.items()}),
+        [Measure(f"{IDLE:.0f} nat minus those in the VAE's code", IDLE - found["VAE"]["rate"],
+                 "nats"),
+         *(Measure(f"nats of an image that {name}'s code tells, minus the VAE's",
+                   told[name] - told["VAE"], "nats") for name in ("ACN", "VQ-VAE")),
+         Measure("linear probe on the code, ACN's minus VAE's", probe["ACN"] - probe["VAE"])],
+        rows_of(["in the code, nats", "left to the pixels", "total", "told by the code",
+                 "linear probe"], {
+            name: [*seen.values(), told[name], probe.get(name, "")]
+            for name, seen in found.items()}),
     )  # fmt: skip
 
 
@@ -55,7 +63,7 @@ def draw_costs(found, path):
     def compose(figure):
         axes = figure.add_axes((0.12, 0.14, 0.84, 0.66))
         for colour, (name, seen) in zip(PALETTE, found.items(), strict=False):
-            axes.scatter(seen["rate"], seen["left"], s=40, color=colour, label=name)
+            axes.scatter(seen["rate"], seen["distortion"], s=40, color=colour, label=name)
         axes.set_xlabel("rate, nats in the code")
         axes.set_ylabel("distortion, nats left to the pixels")
         axes.legend(frameon=False)
@@ -66,11 +74,14 @@ def draw_costs(found, path):
 
 CLAIM = Claim(
     "Beside a decoder that can do without, a VAE's code stays idle; those of ACN and VQ-VAE do not",
-    "Graves, Menick & van den Oord 2018; van den Oord et al. 2017, section 4.2 (VQ-VAE)",
-    "A gated PixelCNN learns alone, then encoder and code join: with the same networks under a "
-    "VAE's prior and under ACN's, and with a VQ-VAE's convolutions and 2x2 codes of 32 kinds. "
-    "ACN is charged by the unordered prior, which compares with a VAE's, and VQ-VAE by the prior "
-    "of codes that learns beside it.",
+    "Graves, Menick & van den Oord 2018; van den Oord et al. 2017 (VQ-VAE)",
+    "A gated PixelCNN (8 channels, 4 layers) learns alone, then encoder and code join: with the "
+    "same networks under a VAE's prior and under ACN's, and with a VQ-VAE's convolutions and 2x2 "
+    "codes of 32 kinds; the first row goes on alone. ACN is charged by the unordered prior, which "
+    "compares with a VAE's, and VQ-VAE by the prior of codes that learns beside it. What a code "
+    "tells is what it takes off the nats of the decoder alone; that one nat counts as idle is our "
+    "proposal.",
     test,
     published="no figure could be read",
+    seeds=3,
 )

@@ -52,7 +52,7 @@ def test(data, seeds, picture, data_dir):
 CLAIM = Claim(
     "ALAE's reciprocity in W holds, and its codes are more useful than those of an encoder trained "
     "on pixels",
-    "Pidhorskyi et al. 2020; table 1 for the codes",
+    "Pidhorskyi et al. 2020",
     f"Encoders {WIDTHS[0]}-{WIDTHS[1]}-{LATENT}, {STEPS} steps of 128; a logistic regression on "
     "codes of 10,000 training images. That a fifth is a small share is our proposal.",
     test,

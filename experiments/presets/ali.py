@@ -63,7 +63,7 @@ def grid25() -> Settings:
         widths=(128, 128), gen_widths=(128,) * 3, critic_widths=(64,) * 3, learning_rate=3e-4,
         critic_rate=3e-3, decay_steps=steps,
     )  # fmt: skip
-    plan = Plan(steps=steps, batch_size=200, log_every=200, eval_every=2000, save_every=3000)
+    plan = Plan(steps=steps, batch_size=200, log_every=200, eval_every=2000, save_every=2000)
     return Settings("grid25", config, plan, Options(standardise=True))
 
 

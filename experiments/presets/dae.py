@@ -57,7 +57,7 @@ def digits_stacked() -> Settings:
         latent=128, widths=(256,), activation="sigmoid", code="activation", tied=True,
         init="glorot", levels=(0.25, 0.1), stack_steps=per_layer, decay_steps=steps,
     )  # fmt: skip
-    plan = Plan(steps=2 * per_layer + steps, log_every=100, eval_every=1000, save_every=2500)
+    plan = Plan(steps=2 * per_layer + steps, log_every=100, eval_every=1000, save_every=1000)
     return Settings("digits", config, plan)
 
 

@@ -58,11 +58,12 @@ def paper_cifar() -> Settings:
     """The official CIFAR-10 script: 32x32 networks, Z = 256, 50,000 updates; not run by us.
 
     python experiments/run.py --model vaegan --preset paper-cifar; for a GPU or TPU. Networks and
-    schedule are those of the authors' code; the paper has no numbers on this data. Departures:
-    no augmentation; pixels in [0, 1], where theirs are in [-1, 1].
+    schedule are those of the authors' code, which measures L in the second convolution of stride 2
+    (8x8x192 = 12,288 features); the paper has no numbers on this data. Departures: no augmentation;
+    pixels in [0, 1], where theirs are in [-1, 1].
     """
     return _published("cifar10", 200, 1e-5, latent=256, dec_channels=(192, 128, 32),
-                      dis_channels=(32, 128, 192, 256))  # fmt: skip
+                      dis_channels=(32, 128, 192, 256), layer=3)  # fmt: skip
 
 
 def paper_celeba() -> Settings:

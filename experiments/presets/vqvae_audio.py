@@ -22,7 +22,10 @@ def speech() -> Settings:
         decay_steps=first,
         prior_decay_steps=second,
     )
-    plan = Plan(steps=first + second, batch_size=16, log_every=50, eval_every=500, save_every=500)
+    plan = Plan(
+        steps=first + second, batch_size=16, log_every=50, eval_every=500, eval_batch=100,
+        save_every=500,
+    )  # fmt: skip
     return Settings(
         "speech", config, plan, report=Report(iwae_samples=1, report_batch=100, images=200)
     )

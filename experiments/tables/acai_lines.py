@@ -28,7 +28,7 @@ import numpy as np
 from common import BATCH, KEY, RESULTS, gather, make, parser, publish, table, train
 
 from jaxae import evaluation
-from jaxae.data import Data, line_angles, load, render_lines
+from jaxae.data import line_angles, load, render_lines
 from jaxae.evaluation.interpolation import MIXTURES, PAIRS
 from jaxae.models import acai
 
@@ -68,7 +68,7 @@ SHARES = np.linspace(0, 1, MIXTURES)
 def compare(part: str, methods: Sequence[str], seeds: int, steps: int) -> str:
     """A row per method, rows of what needs no training, the figure, and what was hoped for."""
     data, reference = load("lines"), render_lines(ANGLES)
-    rows, strips, seen = known(data, reference), {}, {}
+    rows, strips, seen = known(reference), {}, {}
     strips["even turn"] = render_lines(SHOWN[0] + (SHOWN[1] - SHOWN[0]) * SHARES)[..., None]
     for name in methods:
         model = make(acai, data, method=name, decay_steps=steps, **FIELDS | METHODS[name])
@@ -100,16 +100,15 @@ def compare(part: str, methods: Sequence[str], seeds: int, steps: int) -> str:
     return table(title, HEAD, rows) + text + verdicts(part, seen)
 
 
-def known(data: Data, reference: np.ndarray) -> list[tuple[str, ...]]:
+def known(reference: np.ndarray) -> list[tuple[str, ...]]:
     """Interpolators that nobody trained."""
-    left, right = np.split(line_angles(2 * PAIRS, seed=1), 2)
+    left, right = ends()
     turn = (right - left + np.pi) % (2 * np.pi) - np.pi
     even = left[:, None] + turn[:, None] * SHARES
-    ends, share = (render_lines(left), render_lines(right)), SHARES[None, :, None, None]
     decoded = {
         "the right lines": render_lines(even.reshape(-1)).reshape(PAIRS, MIXTURES, 32, 32),
-        "mixed pixels": (1 - share) * ends[0][:, None] + share * ends[1][:, None],
-        "the first image throughout": np.repeat(ends[0][:, None], MIXTURES, axis=1),
+        "mixed pixels": mixed_pixels(),
+        "the first image throughout": np.repeat(render_lines(left)[:, None], MIXTURES, axis=1),
     }
     found = {
         name: evaluation.summarise(evaluation.score_interpolations(images, reference, ANGLES))
@@ -119,6 +118,19 @@ def known(data: Data, reference: np.ndarray) -> list[tuple[str, ...]]:
         (name, *cells({key: [value] for key, value in scores.items()}), "", "")
         for name, scores in found.items()
     ]
+
+
+def ends() -> tuple[np.ndarray, np.ndarray]:
+    """Angles of the test lines between which all interpolate, `[256]` and `[256]`."""
+    left, right = np.split(line_angles(2 * PAIRS, seed=1), 2)
+    return left, right
+
+
+def mixed_pixels() -> np.ndarray:
+    """Even mixtures of the images themselves, `[256,16,32,32]`."""
+    left, right = (render_lines(angles)[:, None] for angles in ends())
+    share = SHARES[None, :, None, None]
+    return (1 - share) * left + share * right
 
 
 def cells(found: dict) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from presets.vqvae_audio import speech
 
 from jaxae import evaluation
 from jaxae.data import mu_law_decode, speech_content
-from jaxae.data.speech import KINDS, PITCH, SOUND, SOUNDS
+from jaxae.data.speech import PITCH, SOUND, SOUNDS
 from jaxae.models import vqvae_audio
 from jaxae.training import Workdir
 
@@ -56,13 +56,6 @@ def whole_spectra(signals: np.ndarray) -> np.ndarray:
 def linear(samples: np.ndarray) -> np.ndarray:
     """Images `[N,1,1024,1]` in [0, 1] -> signals `[N, 1024]` in [-1, 1]."""
     return mu_law_decode(np.rint(255 * samples.reshape(len(samples), -1)))
-
-
-def best_map(codes: np.ndarray, kinds: np.ndarray, there: np.ndarray, said: np.ndarray) -> float:
-    """Share of `said` guessed when each value of `codes` stands for its commonest of `kinds`."""
-    counts = np.zeros((max(codes.max(), there.max()) + 1, KINDS))
-    np.add.at(counts, (codes.ravel(), kinds.ravel()), 1)
-    return float(np.mean(counts.argmax(1)[there] == said))
 
 
 def main() -> None:
@@ -94,8 +87,10 @@ def main() -> None:
     moments = SOUND >> config.halvings  # codes of a sound
     words_of = lambda k: k.reshape(len(k), SOUNDS, moments) @ config.codes ** np.arange(moments)
     codes, codes_test = read(train), read(test)
-    alone = best_map(codes, said.repeat(moments, 1), codes_test, said_test.repeat(moments, 1))
-    together = best_map(words_of(codes), said, words_of(codes_test), said_test)
+    alone = evaluation.majority_accuracy(
+        codes, said.repeat(moments, 1), codes_test, said_test.repeat(moments, 1)
+    )
+    together = evaluation.majority_accuracy(words_of(codes), said, words_of(codes_test), said_test)
     majority = np.bincount(said_test.ravel()).max() / said_test.size
 
     # Who speaks.

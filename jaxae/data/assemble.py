@@ -1,6 +1,7 @@
 """A data set ready for training, from arrays or from what a source hands over."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,9 @@ from jaxae.data.source import (
 from jaxae.data.split import Pipeline, Split
 from jaxae.training.state import Spec
 
-_LABELLED = 1  # seed of the choice of labelled examples, the same in every run
+# Key of the choice of labelled examples, the same in every run and apart from training orders: by
+# the bits that order an epoch they would be that epoch's first.
+_LABELLED = 1, 2**61
 
 
 class Data(NamedTuple):
@@ -40,6 +43,15 @@ class Data(NamedTuple):
             test=self.test.unbinarised,
             options=dataclasses.replace(self.options, binarise="none"),
         )
+
+    @property
+    def digest(self) -> str:
+        """Changes with the number of images, any label, or the mean of the training images."""
+        found = hashlib.sha256(f"{self.train.size} {self.test.size}".encode())
+        for labels in (self.train.labels, self.test.labels):
+            found.update(b"" if labels is None else labels.astype("<i4").tobytes())
+        found.update(self.spec.mean.astype("<f4").tobytes())
+        return found.hexdigest()
 
 
 def from_arrays(
@@ -95,6 +107,11 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
         )
     if (raw.train_labels is None) != (raw.test_labels is None):
         raise DataError(f"{name}: only one of the training and test images have labels")
+    for labels, which in ((raw.train_labels, "training"), (raw.test_labels, "test")):
+        if labels is not None and labels.min() < 0:
+            raise DataError(
+                f"{name}: the {which} labels must count from 0, the smallest is {labels.min()}"
+            )
     if options.dequantise and not raw.levels:
         raise DataError(f"{name}: dequantise needs discrete pixels; these are continuous already")
     classes = _number_of_classes(raw)
@@ -235,7 +252,8 @@ def _balanced(name: str, labels: np.ndarray, classes: int, wanted: int, draw: in
     if wanted > len(labels):
         raise DataError(f"{name}: labels={wanted} asks for more labels than the {len(labels)}")
     seen = np.zeros(len(labels), bool)
-    order = permuted(len(labels), _LABELLED, draw)
+    seed, stream = _LABELLED
+    order = permuted(len(labels), seed, stream + draw)
     for which in range(classes):
         share = wanted // classes + (which < wanted % classes)
         members = order[labels[order] == which]

@@ -11,6 +11,8 @@ import numpy as np
 from jaxae.data.pictures import SUFFIXES, Header, decode, in_threads, read_header
 from jaxae.data.source import DataError, Options, Raw
 
+_SECOND = ("test", "val", "valid", "validation")  # folders beside train/, the first there is
+
 
 class _File(NamedTuple):
     path: Path
@@ -44,8 +46,9 @@ class Files:
 def folder(path: str, options: Options) -> Raw:
     """PNG, JPEG, BMP, GIF, WebP, TIFF and PPM images below a folder, as uint8.
 
-    With folders `train/` and `test/` these are the two splits, and nothing else is read. Otherwise
-    a tenth (at least one) of the images is for testing: those whose relative paths have the
+    With folders `train/` and `test/` these are the two splits, and nothing else is read; without
+    `test/` the second is `val/`, `valid/` or `validation/` (capitals do not matter). Otherwise a
+    tenth (at least one) of the images is for testing: those whose relative paths have the
     smallest SHA-256. A folder that holds nothing but `train/` is read as if it were `train/`.
 
     The class of an image is the first folder below the split, whatever the depth; with fewer than
@@ -101,12 +104,14 @@ def _parted(root: Path, paths: list[Path]) -> tuple[list[_File], list[_File], li
     """Training files, test files, and the names of the classes."""
     base = root.resolve()
     places = {path: path.relative_to(base).parts for path in paths}
-    first = {parts[0] for parts in places.values()}
-    if {"train", "test"} <= {parts[0] for parts in places.values() if len(parts) > 1}:
-        train, test = ([p for p in paths if places[p][0] == half] for half in ("train", "test"))
+    half = lambda path: places[path][0].lower()
+    inside = {half(path) for path in paths if len(places[path]) > 1}
+    second = next((name for name in _SECOND if name in inside), None)
+    if "train" in inside and second:
+        train, test = ([p for p in paths if half(p) == name] for name in ("train", second))
         depth, named = 1, train
     else:
-        depth, named = int(first == {"train"}), paths
+        depth, named = int({half(path) for path in paths} == {"train"}), paths
         if len(paths) < 2:
             raise DataError(
                 f"folder:{root} holds {len(paths)} images; at least two with one of these endings "

@@ -101,10 +101,15 @@ def mu_law_decode(levels: np.ndarray, mu: int = MU) -> np.ndarray:
     return np.sign(curve) * np.expm1(np.abs(curve) * np.log1p(mu)) / mu
 
 
+def _phase_seeds(count: int, seed: int) -> list[int]:
+    """A seed of phases for every 500 utterances, none of them another half's."""
+    return [10_000 * seed + i for i in range(0, count, 500)]
+
+
 def _levels(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     kinds, speakers = speech_content(count, seed)
     parts = [
-        mu_law_encode(render_speech(kinds[i : i + 500], speakers[i : i + 500], 1000 * seed + i))
-        for i in range(0, count, 500)
+        mu_law_encode(render_speech(kinds[i : i + 500], speakers[i : i + 500], key))
+        for i, key in zip(range(0, count, 500), _phase_seeds(count, seed), strict=True)
     ]
     return np.concatenate(parts).astype(np.uint8)[:, None, :, None], speakers

@@ -55,8 +55,9 @@ class Records:
 def tfds_set(name: str, options: Options, data_dir: Path | None) -> Raw:
     """The feature `image`, and `label` if it is one integer, of a set prepared as array_record.
 
-    Splits `train` and `test`; without `test`, `validation`; without both, a tenth of the training
-    images is held out. Looked for in `data_dir`, then where tensorflow-datasets keeps its own.
+    Splits `train` and `test`; without `test`, or where all its labels are -1 (withheld),
+    `validation`; without both, a tenth of the training images is held out. Looked for in
+    `data_dir`, then where tensorflow-datasets keeps its own.
 
     Args:
         name: `<name>` or `<name>:<config>`.
@@ -70,17 +71,16 @@ def tfds_set(name: str, options: Options, data_dir: Path | None) -> Raw:
     labelled = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)
     if "train" not in splits:
         raise DataError(f"tfds:{name} has no split named train, only {', '.join(splits)}")
-    halves = ["train", next((s for s in ("test", "validation") if s in splits), "train")]
-    sources = [_source(builder, half) for half in halves]
-    if halves[1] == "train":
-        positions = hold_out(len(sources[0]))
-    else:
-        positions = tuple(np.arange(len(source)) for source in sources)
-    parts = []
-    for source, chosen in zip(sources, positions, strict=True):
-        records = Records(source, chosen, shape, options)
-        parts += _read(records, labelled, options)
-    return Raw(*parts, levels=256)
+    source, others = _source(builder, "train"), [s for s in ("test", "validation") if s in splits]
+    read = lambda source, chosen: _read(Records(source, chosen, shape, options), labelled, options)
+    whole = lambda source: read(source, np.arange(len(source)))
+    if not others:
+        kept, held_out = hold_out(len(source))
+        return Raw(*read(source, kept), *read(source, held_out), levels=256)
+    train, test = whole(source), whole(_source(builder, others[0]))
+    if labelled and (test[1] == -1).all() and len(others) > 1:
+        test = whole(_source(builder, others[1]))
+    return Raw(*train, *test, levels=256)
 
 
 def _prepared(name: str, data_dir: Path | None) -> Any:

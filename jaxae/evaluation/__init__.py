@@ -6,7 +6,11 @@ matplotlib and scikit-learn are imported by the functions that use them.
 
 from jaxae.evaluation.canvas import image_grid, value_range
 from jaxae.evaluation.classifier import Classifier, train_classifier
-from jaxae.evaluation.clusters import cluster_errors, max_confidence_label_map
+from jaxae.evaluation.clusters import (
+    cluster_errors,
+    majority_accuracy,
+    max_confidence_label_map,
+)
 from jaxae.evaluation.codes import encode_split, images_of, pixels_of
 from jaxae.evaluation.coverage import mode_coverage
 from jaxae.evaluation.features import FEATURES, Features, features_of, load_features
@@ -99,6 +103,7 @@ __all__ = [
     "line_scores",
     "linear_probe",
     "load_features",
+    "majority_accuracy",
     "matched_accuracy",
     "max_confidence_label_map",
     "mean_over",

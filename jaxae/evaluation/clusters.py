@@ -1,4 +1,4 @@
-"""Classification error of a clustering head, whose clusters have no names of their own.
+"""Classification error of clusters and codes, which have no names of their own.
 
 Makhzani et al. 2016, arXiv:1511.05644, section on unsupervised clustering, as reading notes and a
 reimplementation describe it: a cluster gets the label of the validation example that it is surest
@@ -61,6 +61,23 @@ def cluster_errors(
         "usage_entropy": float(np.sum(used * -np.log(used))),
         "clusters_used": len(used),
     }
+
+
+def majority_accuracy(
+    codes: np.ndarray, labels: np.ndarray, codes_test: np.ndarray, labels_test: np.ndarray
+) -> float:
+    """Share of test labels guessed when every code stands for its most frequent training label.
+
+    Args:
+        codes: integers >= 0 of any shape, and `codes_test`; not too large, since all numbers up to
+            the largest are counted.
+        labels: integers >= 0, as many as `codes`; `labels_test` has the shape of `codes_test`.
+    Returns:
+        0..1. Of equally frequent labels a code has the smallest, and 0 if training lacks the code.
+    """
+    counts = np.zeros((max(codes.max(), codes_test.max()) + 1, labels.max() + 1))
+    np.add.at(counts, (codes.ravel(), labels.ravel()), 1)
+    return float(np.mean(counts.argmax(1)[codes_test] == labels_test))
 
 
 def _majority_label_map(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -93,7 +93,8 @@ def ball_size(bits: int, radius: int) -> int:
 
 @functools.lru_cache(maxsize=32)
 def ball(bits: int, radius: int) -> np.ndarray:
-    """The patterns of at most `radius` ones among `bits`, uint64, fewest ones first."""
+    """The patterns of at most `radius` ones among `bits`, uint64, fewest ones first, and among as
+    many by their places: {0, 1}, {0, 2}, ..., {1, 2}, ..."""
     patterns = [
         sum(1 << place for place in places)
         for ones in range(min(radius, bits) + 1)
@@ -130,7 +131,8 @@ class HashTable:
             query: `[b]` bits.
             radius: from 0; the ball's addresses are all visited, `ball_size(b, radius)` of them.
         Returns:
-            positions in the collection, nearest first, equal distances by address and position.
+            positions in the collection, nearest first, equal distances in the order of `ball`: by
+            the places of the differing bits, lowest place first, and then by position.
         """
         if np.shape(query) != (self.bits,):
             raise ValueError(f"query has shape {np.shape(query)}, codes have {self.bits} bits")

@@ -118,7 +118,11 @@ def bounds(
     Returns:
         floats: `elbo_nats` (mean log w), `iwae_nats`, `gap_nats` (their difference: how far the
         posterior is off), each with its standard error over images `..._se`;
-        `elbo_bits_per_dim` and `iwae_bits_per_dim` (of the negative bounds, lower is better);
+        `elbo_bits_per_dim` and `iwae_bits_per_dim` (of the negative bounds, lower is better; bits
+        of a code for the pixels only where log p(x|z) is of probabilities, such as those of bits
+        under a Bernoulli or of levels under a logistic mixture, or the density of dequantised
+        pixels. A Bernoulli's "likelihood" of grey levels, and a density of pixels that are not
+        dequantised, are given in the same unit and are neither; nothing here can tell);
         `rate_nats` and `distortion_nats` as the model's `evaluate` defines them, None where it
         does not; ints `samples` and `images`.
     Raises:
@@ -162,6 +166,8 @@ def bounds(
 
 def active_units(codes: np.ndarray) -> int:
     """How many dimensions of the code say anything: variance of the mean code over 0.01.
+
+    The threshold has a meaning only for posteriors under the prior N(0, I), which sets the scale.
 
     Args:
         codes: `[N, Z]` posterior means, one per image of a set.

@@ -63,9 +63,13 @@ def reconstruction(
 
 def pixel_range(data: Any) -> float:
     """What lies between the lowest and the highest pixel value, as a model sees the images."""
-    highest = max(data.test.levels - 1, 1)
-    rows = np.array([0, highest]).reshape(2, 1, 1, 1)
+    return seen_apart(data, max(data.test.levels - 1, 1))
+
+
+def seen_apart(data: Any, level: int) -> float:
+    """What lies between the raw pixel values 0 and `level`, as a model sees the images."""
     # The same position twice: both get the same noise, which cancels.
-    rows = {"image": rows, "position": np.zeros(2, np.int32)}
+    image = np.array([0, level]).reshape(2, 1, 1, 1)
+    rows = {"image": image, "position": np.zeros(2, np.int32)}
     low, high = np.asarray(data.test.finish(rows, jax.random.key(0))["image"], np.float64).ravel()
     return float(high - low)

@@ -20,7 +20,7 @@ from jaxae.evaluation.kmeans import kmeans_table
 from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
 from jaxae.evaluation.passes import over_split, spread
 from jaxae.evaluation.probes import probe_table
-from jaxae.evaluation.reconstruction import reconstruction
+from jaxae.evaluation.reconstruction import reconstruction, seen_apart
 from jaxae.evaluation.retrieval import retrieval_table
 from jaxae.evaluation.two_sample import classifier_test, mmd_test, two_sample_test
 from jaxae.training.state import Model, State
@@ -68,12 +68,14 @@ def assess_run(
         different ones cannot be compared);
         `test`: means and standard errors of the model's `evaluate` (nats, or squared error where
         the model has no likelihood);
-        `likelihood`: `bounds` and `active_units`, for models with `log_weight`;
+        `likelihood`: `bounds`, for models with `log_weight`; and `active_units`, where `encode`
+        gives the means of a `posterior` under the N(0, I) of `prior`;
         `probes`: `probe_table`; `clusters`: `kmeans_table`, of labelled data;
         `retrieval`: `retrieval_table`, for codes of bits;
-        `prediction`, for models with `predict` on labelled data: `error` (share of test images
-        whose argmax is not the label) and `error_se` where there are as many logits as classes,
-        else `cluster_errors`, with clusters named on `VALIDATION` training images;
+        `prediction`, for models with `predict` on labelled data: `cluster_errors`, with clusters
+        named on `VALIDATION` training images; and where there are as many logits as classes `error`
+        (share of test images whose argmax is not the label) and `error_se`, which are of a head
+        that was trained on labels: without any the order of its clusters is chance;
         `codes_vs_prior`, for models with `prior` and `encode`: `statistic` and `p_value` of
         `two_sample_test` (`energy`), `mmd_test` (`mmd`) and `classifier_test` (`classifier`) of
         test codes against as many of the prior: draws by `posterior` where there are any, so that
@@ -99,7 +101,7 @@ def assess_run(
             measured=means,
             offset_bits=_offset_bits(data),
         )
-        if model.encode is not None:
+        if None not in (model.encode, model.posterior, model.prior):
             codes, _ = encode_split(model, state, data.test, batch_size, of_codes, limit)
             result["likelihood"]["active_units"] = active_units(codes)
     result["probes"] = probe_table(
@@ -157,9 +159,9 @@ def _prediction(
         return logits, np.asarray(split.labels)[spread(split.size, count)]
 
     logits, labels = read(data.test, of_test, limit)
-    if logits.shape[1] == data.spec.classes:
-        return summary("error", logits.argmax(1) != labels)
-    return cluster_errors(*read(data.train, of_train, VALIDATION), logits, labels)
+    agree = logits.shape[1] == data.spec.classes
+    error = summary("error", logits.argmax(1) != labels) if agree else {}
+    return error | cluster_errors(*read(data.train, of_train, VALIDATION), logits, labels)
 
 
 def _described(data: Any) -> dict[str, Any]:
@@ -173,13 +175,7 @@ def _offset_bits(data: Any) -> float:
     Where the model sees the step from one level to the next as s, the probability of a level is
     bounded by the density times s.
     """
-    if not data.options.dequantise:
-        return 0.0
-    levels = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1)
-    # The same position twice: both get the same noise, which cancels.
-    rows = {"image": levels, "position": np.zeros(2, np.int32)}
-    low, high = np.asarray(data.test.finish(rows, jax.random.key(0))["image"], np.float64).ravel()
-    return -math.log2(high - low)
+    return -math.log2(seen_apart(data, 1)) if data.options.dequantise else 0.0
 
 
 def jsonable(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Losses of the autoencoder family: pure functions of arrays, per example, in nats.
 
 They need jax, optax and chex, know no parameters, and never average over a batch unless their
-definition does (`free_bits`).
+definition does (`free_bits`, `kl_balance`, `feature_matching`, `mean_squared_slope`).
 """
 
 from jaxae.losses.adversarial import (

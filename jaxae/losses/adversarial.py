@@ -71,7 +71,8 @@ def feature_matching(real: jax.Array, made: jax.Array, power: int = 2) -> jax.Ar
     """Distance of the batch means of features: sum |mean real - mean made|^power.
 
     Args:
-        real: `[B, F]` float, features of data; a constant to the generator, which never enters it.
+        real: `[B, F]` float, features of data. A gradient passes: a generator never enters them,
+            but in ALI the encoder does, whose code stands beside the data.
         made: `[B', F]` float, features of what the generator made.
         power: 2 (the paper's), or 1 (openai/improved-gan's scripts).
     Returns:

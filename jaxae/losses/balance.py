@@ -28,7 +28,7 @@ def kl_balance(kl: jax.Array, alpha: np.ndarray) -> jax.Array:
         kl: `[B, L]` nats of each group, of the whole batch; estimates may be negative.
         alpha: `[L]`, see `group_weights`.
     Returns:
-        `[L]`, proportional to (|mean kl| of each example + 0.01) / alpha, with a mean of 1 and
+        `[L]`, proportional to (the batch's mean of |kl| + 0.01) / alpha, with a mean of 1 and
         without a gradient.
     Raises:
         AssertionError: shapes do not fit or not float.

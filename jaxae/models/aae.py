@@ -2,7 +2,8 @@
 
 Makhzani, Shlens, Jaitly, Goodfellow & Frey 2016, arXiv:1511.05644. No code of the authors is
 public, and the paper's body was not at hand: sizes, rates and priors follow reimplementations and
-memory, and are so marked in the presets.
+memory, and are so marked in the presets. Departure: the decoder's last bias starts at the mean
+image, also in the presets of the paper, where all biases start at zero.
 
 x [B,H,W,C] image; z [B,Z] code; y [B,K] class probabilities; T a discriminator's logit, positive
 where it believes in the prior. A step in turn, each phase from where the one before it ended:
@@ -30,8 +31,10 @@ import optax
 
 from jaxae import losses, nets
 from jaxae.models import aae_priors
+from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.aae_networks import Heads, Trunk, head_repulsion
 from jaxae.models.vae import gaussian_draw, mean_and_log_var, output_start
+from jaxae.nets.mlp import squashing
 from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
 
 CLASSED = ("semisupervised", "clustering", "reduction")
@@ -110,6 +113,8 @@ class Config:
             raise ValueError(f"image_dropout={self.image_dropout} must lie in [0, 1)")
         if self.drops and self.optimiser != "sgd":
             raise ValueError("drops belong to optimiser=sgd; adam has decay_steps")
+        if self.decay_steps and self.optimiser != "adam":
+            raise ValueError("decay_steps belong to optimiser=adam; sgd has drops")
         for field in ("fixed_heads", "reduction_labels"):
             if getattr(self, field) and self.task != "reduction":
                 raise ValueError(f"{field} needs task=reduction, task is {self.task}")
@@ -118,6 +123,11 @@ class Config:
     def needs_labels(self) -> bool:
         """Whether training reads labels."""
         return self.task in LABELLED or self.reduction_labels
+
+    @property
+    def reads_every_label(self) -> bool:
+        """Whether training reads the label of each image, so that there cannot be a few only."""
+        return self.task == "supervised"
 
     @property
     def has_supervised_phase(self) -> bool:
@@ -140,7 +150,7 @@ def make(config: Config, spec: Spec) -> Model:
         raise ValueError(f"fixed_heads need latent={d} to be the number of classes, {k}")
     prior_of_z = aae_priors.prior(config.prior, d, config.prior_scale, pieces)
     network, game = _networks(config, spec), losses.game(config.game)
-    squash = jax.nn.sigmoid if config.output == "sigmoid" else lambda x: x
+    squash = squashing(config.output)
     players = _players(config)
     noise_size = config.noise if config.posterior == "universal" else d
 
@@ -211,12 +221,7 @@ def make(config: Config, spec: Spec) -> Model:
         blur_y = config.critic_noise * jax.random.normal(keys[6], (2, n, k))
         condition = None if known is None else jax.nn.one_hot(known, k + 1)
         if config.has_supervised_phase:
-            if "supervised" not in batch:
-                raise ValueError(
-                    f"task={task} needs labelled examples beside each batch: set labels_batch "
-                    "(and labels, how many there are)"
-                )
-            few = batch["supervised"]
+            few = supervised_examples(batch, task)
             few_seen = _spoiled(config, few["image"], keys[7])
             few_eps = jax.random.normal(keys[8], (few["image"].shape[0], noise_size))
         run = lambda *args: network.train(*args, axis_name=axis_name)
@@ -351,8 +356,8 @@ def _players(config: Config) -> dict[str, Player]:
     encoder = ("trunk", "code", "label") if config.task in CLASSED else ("trunk", "code")
     learns_heads = config.task == "reduction" and not config.fixed_heads
     moved_too = ("heads",) if learns_heads and config.heads_reconstruct else ()
-    main = lambda rate: _descent(config, rate, 0.9)
-    against = lambda rate: _descent(config, rate, 0.1)
+    main = lambda rate: _descent(config, rate, adversarial=False)
+    against = lambda rate: _descent(config, rate, adversarial=True)
     players = {
         "reconstruction": Player((*encoder, "dec", *moved_too), main(config.learning_rate)),
         "critic_z": Player(("critic_z",), against(config.critic_rate)),
@@ -367,11 +372,12 @@ def _players(config: Config) -> dict[str, Player]:
     return players
 
 
-def _descent(config: Config, rate: float, momentum: float) -> optax.GradientTransformation:
-    """A phase's optimiser: momentum is that of sgd, where adam takes `beta1` for adversaries."""
+def _descent(config: Config, rate: float, adversarial: bool) -> optax.GradientTransformation:
+    """A phase's optimiser: the adversarial phases, discriminators and encoder, have less memory."""
     if config.optimiser == "adam":
-        return adam(rate, config.decay_steps, 0.9 if momentum == 0.9 else config.beta1)
+        return adam(rate, config.decay_steps, config.beta1 if adversarial else 0.9)
     falls = dict.fromkeys(config.drops, 0.1)
+    momentum = 0.1 if adversarial else 0.9
     return optax.sgd(optax.piecewise_constant_schedule(rate, falls), momentum)
 
 

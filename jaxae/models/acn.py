@@ -41,7 +41,8 @@ class Config:
         "acn"
     )
     """acn, or a baseline with the same networks: the prior network without its neighbour,
-    N(c^, s^2 I) with s learned, a VAE, a VAE of unit variance, the decoder alone"""
+    N(c^, s^2 I) with s learned, a VAE, a VAE of unit variance, the decoder alone (without a code:
+    z is 0)"""
     encoder: Literal["mlp", "conv"] = "mlp"
     """dense or convolutional encoder"""
     decoder: Literal["mlp", "conv", "vq", "made", "pixelcnn"] = "made"
@@ -98,7 +99,8 @@ class Config:
     """the one prior of rate_unordered: mixture of the conditionals over training codes, a Gaussian
     mixture fitted to them, or a prior network without input fitted to them"""
     unordered_items: int = 1000
-    """test images on which rate_unordered is measured"""
+    """test images, spread evenly over the test set, on which rate_unordered and total_unordered are
+    measured"""
     unordered_codes: int = 10_000
     """training codes in the mixture of conditionals; Gaussians in gmm are 50"""
     daydream_mode: Literal["sample", "mean"] = "sample"
@@ -126,7 +128,7 @@ def make(config: Config, spec: Spec) -> Model:
         ValueError: more neighbours than training images leave, or a network that cannot take them.
     """
     d, k, size = config.latent, config.neighbours, spec.size
-    associative = config.variant in ASSOCIATIVE
+    associative, coded = config.variant in ASSOCIATIVE, config.variant != "decoder"
     if associative and k > size - 1:
         raise ValueError(f"neighbours={k}, but {size} training images leave only {size - 1}")
     pixel = losses.likelihood(
@@ -323,7 +325,7 @@ def make(config: Config, spec: Spec) -> Model:
         if associative:
             z = from_mixture(prior(state.params, mean), of_z, as_mean)
         else:
-            z = mean if as_mean else draw(mean, log_var, of_z)
+            z = mean if as_mean and coded else draw(mean, log_var, of_z)
         return paint(state.params, z, of_x, as_mean)
 
     def refresh(state, batch, rng):
@@ -357,8 +359,8 @@ def make(config: Config, spec: Spec) -> Model:
         init,
         step,
         evaluate,
-        encode=encode,
-        decode=decode,
+        encode=encode if coded else None,
+        decode=decode if coded else None,
         sample=sample,
         assess=assess if associative else None,
         daydream=daydream,

@@ -24,7 +24,9 @@ statistics over the batch).
 Evaluation reads moving averages of F, G and E. Where networks are convolutional see `alae_style`.
 
 Departures: each player has an optimiser state of its own, where the code lets reciprocity step
-those of the other two, and so share their second moments; style mixing is drawn for each image.
+those of the other two, and so share their second moments; style mixing is drawn for each image;
+the average of w moves in the turns of critic and generator, twice a step, where the code moves it
+whenever it generates images, in reciprocity too.
 """
 
 import dataclasses
@@ -41,7 +43,7 @@ from jaxae.models.ali_parts import reconstruction_ratio
 from jaxae.training.state import Model, Player, Spec, State, adam, enter, gathered, play
 
 AVERAGED = ("map", "gen", "enc")
-W_KEEP = 0.995  # what the average of w keeps of itself whenever images are generated
+W_KEEP = 0.995  # what the average of w keeps of itself in the critic's and the generator's turn
 TRUNCATED = 8  # of G's inputs are truncated, the coarse ones
 
 

@@ -28,6 +28,10 @@ generator; semisupervised, where the discriminator has a score for each class, T
 log-sum-exp, and labelled pairs are classified. That training was never released: what is written
 here is the parametrisation of openai/improved-gan, to which its author referred; an average of the
 discriminator's weights, which that script evaluates, is not kept.
+
+Not built: ALI's convolutional networks (ours are BiGAN's dense ones of MNIST and ALI's of the
+plane), the generalised BiGAN, whose encoder sees a larger image than the discriminator, and of the
+baselines the autoencoder with an l1 error and the probe of a GAN discriminator's features.
 """
 
 import dataclasses
@@ -40,10 +44,11 @@ import numpy as np
 import optax
 
 from jaxae import losses, nets
+from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.ali_networks import Critic, Encoder, Generator
 from jaxae.models.ali_parts import Parts, reconstruction_ratio, regression_error
-from jaxae.models.gan import TWO_LOG_TWO
-from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
+from jaxae.models.gan import excess_over_chance
+from jaxae.training.state import Model, Player, Spec, State, adam, enter, gathered, play
 
 REGRESSED = ("regressor", "joint_regressor", "post_hoc_regressor")
 POST_HOC = ("post_hoc_regressor", "post_hoc_ali")
@@ -142,6 +147,11 @@ class Config:
         if self.optimiser == "bigan" and not self.decay_steps:
             raise ValueError("optimiser=bigan needs decay_steps, the length of its schedule")
 
+    @property
+    def reads_every_label(self) -> bool:
+        """Whether training reads the label of each image, so that there cannot be a few only."""
+        return self.task == "conditional"
+
 
 def make(config: Config, spec: Spec) -> Model:
     """ALI, or one of the methods it is compared with, for images of `spec`.
@@ -179,12 +189,7 @@ def make(config: Config, spec: Spec) -> Model:
         z = prior_of_z(keys[0], n)
         noise, noise_of_fakes = (jax.random.normal(key, (n, noise_size)) for key in keys[1:3])
         if task == "semisupervised":
-            if "supervised" not in batch:
-                raise ValueError(
-                    "task=semisupervised needs labelled examples beside each batch: set "
-                    "labels_batch (and labels, how many there are)"
-                )
-            few = batch["supervised"]
+            few = supervised_examples(batch, task)
             few_noise = jax.random.normal(keys[3], (few["image"].shape[0], noise_size))
         run = lambda *args: network.train(*args, axis_name=axis_name)
 
@@ -221,7 +226,9 @@ def make(config: Config, spec: Spec) -> Model:
             code, fake, e, stats = pairs(p, stats)
             on_q, on_p, _ = parts.both_judged(run, p, stats, x, code, fake, z, e)
             if config.feature_matching:
-                cost = losses.feature_matching(on_q.hidden, on_p.hidden, power=1)
+                # |.| wants the whole batch's means.
+                seen = gathered((on_q.hidden, on_p.hidden), axis_name)
+                cost = losses.feature_matching(*seen, power=1)
             else:  # the encoder is to make its pairs look like the generator's, and vice versa
                 fooled = jnp.mean(game.fool(-on_q.logit)) + jnp.mean(game.fool(on_p.logit))
                 cost = share * fooled
@@ -312,8 +319,8 @@ def make(config: Config, spec: Spec) -> Model:
         if method == "gan":
             ask = lambda x: parts.judged(as_is, state.params, state.extra["stats"], x)[0].logit
             real, fake = ask(x), ask(sample(state, rng, len(x)))
-            chance = jax.nn.softplus(-real) + jax.nn.softplus(fake)
-            return {"loss": TWO_LOG_TWO - chance, "logit_real": real, "logit_fake": fake}
+            loss = excess_over_chance(real, fake)
+            return {"loss": loss, "logit_real": real, "logit_fake": fake}
         code = code_and_label(state, x, batch.get("label"), rng)
         error = losses.half_squared_error(decode(state, code, rng), x)
         return {"loss": error, "mse": 2 * error / x[0].size}

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from jaxae import nets
+from jaxae.nets.mlp import squashing
 from jaxae.training.state import Spec, State
 
 
@@ -53,8 +54,7 @@ class Parts:
     def generated(self, run: Callable, p: Any, stats: Any, z, e=()):
         """G(z) [B,H,W,C] and the statistics."""
         out, stats = run(p, stats, "gen", jnp.concatenate([z, *e], axis=-1))
-        out = jax.nn.sigmoid(out) if self.config.output == "sigmoid" else out
-        return out.reshape(-1, *self.spec.image_shape), stats
+        return squashing(self.config.output)(out).reshape(-1, *self.spec.image_shape), stats
 
     def judged(self, run: Callable, p: Any, stats: Any, x, z=None, e=(), name="critic"):
         """What the discriminator says of pairs, or where z is None of images."""

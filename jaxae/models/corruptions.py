@@ -57,7 +57,7 @@ def known(
         kind: `block`: a rectangle anywhere inside is missing, `centre`: in the middle, each with
             sides round(level H) and round(level W); `half`: the left, right, upper or lower half,
             by chance (`level` is not read); `pixels`: each with probability `level`; `strokes`:
-            three random walks over the image, round(level min(H, W) / 2) wide on either side.
+            three random walks over the image, round(level min(H, W) / 2) wide in all, at least 1.
         rng: key.
         count: B.
     Returns:

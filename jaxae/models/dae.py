@@ -57,7 +57,8 @@ class Config:
     """noise, or (block, centre, half, pixels, strokes) holes to be filled in"""
     levels: tuple[float, ...] = (0.25,)
     """share of components that are hit, deviation of the noise, or side of the hole as a share of
-    the image's; with stack_steps one for the pixels and for each hidden layer, or one for all"""
+    the image's (strokes are half as wide); with stack_steps one for the pixels and for each hidden
+    layer, or one for all"""
     changed_weight: float = 1.0
     """alpha: weight in the loss of the components that were hit"""
     kept_weight: float = 1.0
@@ -151,11 +152,12 @@ def make(config: Config, spec: Spec) -> Model:
         seen, hit, m = corrupted(x, rng)
         out = outputs(p, seen, m)
         image = m * x + (1 - m) * _squash(config, out) if config.inpaints else _squash(config, out)
+        missing = hit if config.inpaints else None
         return {
             "loss": emphasised(component_costs(out, x), hit),
             "squared_error": jnp.sum(jnp.square(image - x), axis=1),
-            "psnr_corrupted": decibels(jnp.clip(seen, 0, 1), x),
-            "psnr_restored": decibels(image, x),
+            "psnr_corrupted": decibels(jnp.clip(seen, 0, 1), x, missing),
+            "psnr_restored": decibels(image, x, missing),
         }
 
     def layer_loss(p, x, k, rng):
@@ -230,14 +232,19 @@ def make(config: Config, spec: Spec) -> Model:
         out = network.down(state.params, z)
         return _squash(config, out).reshape(-1, *spec.image_shape)
 
-    def restore(state, x, rng):
-        seen, _, m = corrupted(flat(x), rng)
+    def repaired(state, x, rng):
+        """Seen and restored images, and which components are missing (None: noise)."""
+        seen, hit, m = corrupted(flat(x), rng)
         image = _squash(config, outputs(state.params, seen, m))
         image = m * seen + (1 - m) * image if config.inpaints else image
-        return seen.reshape(x.shape), image.reshape(x.shape)
+        missing = hit.reshape(x.shape) if config.inpaints else None
+        return seen.reshape(x.shape), image.reshape(x.shape), missing
+
+    def restore(state, x, rng):
+        return repaired(state, x, rng)[:2]
 
     def assess(state, data, rng):
-        return of_set(lambda x, rng: restore(state, x, rng), data, rng)
+        return of_set(lambda x, rng: repaired(state, x, rng), data, rng)
 
     small = network.sizes[0] <= pca.MAX_DIMS
     return Model(
@@ -280,23 +287,36 @@ def inpaint(
     return jnp.where(m == 1, flat(image), filled).reshape(image.shape)
 
 
-def decibels(image: jax.Array, clean: jax.Array) -> jax.Array:
-    """Peak signal-to-noise ratio `[B]` of images in [0, 1], at most `MOST_DECIBELS`."""
-    mean = jnp.mean(jnp.square(image - clean), axis=1)
-    return -10 * jnp.log10(jnp.maximum(mean, 10 ** (-MOST_DECIBELS / 10)))
+def decibels(image, clean, missing=None, xp=jnp):
+    """Peak signal-to-noise ratio `[B]` of images `[B,D]` in [0, 1], at most `MOST_DECIBELS`.
+
+    Args:
+        image, clean: `[B,D]`.
+        missing: bool `[B,D]`: over these components alone, so that what stands at known ones does
+            not count; None for all. An image that misses none has `MOST_DECIBELS`.
+        xp: `jnp`, or `np` for float64.
+    """
+    squares = xp.square(image - clean)
+    if missing is None:
+        mean = xp.mean(squares, axis=1)
+    else:
+        mean = xp.sum(squares * missing, axis=1) / xp.maximum(xp.sum(missing, axis=1), 1)
+    return -10 * xp.log10(xp.maximum(mean, 10 ** (-MOST_DECIBELS / 10)))
 
 
 def of_set(restore, data, rng: jax.Array) -> dict[str, float]:
     """A denoiser over the test set, beside the best projection onto principal components.
 
     Args:
-        restore: x `[B,H,W,C]`, rng -> seen, restored.
+        restore: x `[B,H,W,C]`, rng -> seen, restored, missing: bool of that shape, or None for
+            noise.
     Returns:
         PSNR in dB, mean over images: `psnr_corrupted` (clipped to [0,1]), `psnr_restored`,
         `psnr_pca`, that of the corrupted image projected onto as many components as do best on
         training images (`pca_components`) and clipped; and over the components whose value the
         corruption changed the mean squared error of the corrupted image, of the restored one and of
-        the mean training image.
+        the mean training image. Of holes all of these are over the missing components alone,
+        whatever their true value: the known ones, which anyone could paste in, do not count.
     """
     of_train, of_test = jax.random.split(rng)
     run, components = jax.jit(restore), pca.fit(data.train)
@@ -304,25 +324,25 @@ def of_set(restore, data, rng: jax.Array) -> dict[str, float]:
     def passes(split, key):
         for number, (batch, mask) in enumerate(split.examples(BLOCK)):
             clean = batch["image"]
-            seen, restored = run(clean, jax.random.fold_in(key, number))
-            yield tuple(np.float64(flat(np.asarray(x)[mask])) for x in (clean, seen, restored))
+            seen, restored, missing = run(clean, jax.random.fold_in(key, number))
+            images = (np.float64(flat(np.asarray(x)[mask])) for x in (clean, seen, restored))
+            yield *images, None if missing is None else flat(np.asarray(missing)[mask])
 
-    def ratio(image, clean):
-        mean = np.square(image - clean).mean(1)
-        return -10 * np.log10(np.maximum(mean, 10 ** (-MOST_DECIBELS / 10)))
+    def ratio(image, clean, missing):
+        return decibels(np.clip(image, 0, 1), clean, missing, xp=np)
 
-    clean, seen, _ = next(passes(data.train, of_train))
+    clean, seen, _, missing = next(passes(data.train, of_train))
     projections = components.growing(seen)
-    best = int(np.argmax([ratio(np.clip(image, 0, 1), clean).mean() for image in projections]))
+    best = int(np.argmax([ratio(image, clean, missing).mean() for image in projections]))
     decibels_of, changed_errors, changed_count = [], np.zeros(3), 0
-    for clean, seen, restored in passes(data.test, of_test):
+    for clean, seen, restored, missing in passes(data.test, of_test):
         projected = components.restored(seen, best)
         decibels_of.append([
-            ratio(np.clip(seen, 0, 1), clean),
-            ratio(restored, clean),
-            ratio(np.clip(projected, 0, 1), clean),
+            ratio(seen, clean, missing),
+            decibels(restored, clean, missing, xp=np),
+            ratio(projected, clean, missing),
         ])  # fmt: skip
-        changed = seen != clean
+        changed = seen != clean if missing is None else missing
         changed_count += changed.sum()
         for i, image in enumerate((seen, restored, components.mean)):
             changed_errors[i] += (np.square(image - clean) * changed).sum()

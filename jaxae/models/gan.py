@@ -16,9 +16,19 @@ import jax.numpy as jnp
 
 from jaxae import losses, nets
 from jaxae.models.vae import output_start
+from jaxae.nets.mlp import squashing
 from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
 
 TWO_LOG_TWO = 1.3862943611198906
+
+
+def excess_over_chance(real: jax.Array, fake: jax.Array) -> jax.Array:
+    """By how much a discriminator beats chance, in nats per example; 0 where it cannot.
+
+    Args:
+        real, fake: `[B]` its logits of data and of fakes.
+    """
+    return TWO_LOG_TWO - (jax.nn.softplus(-real) + jax.nn.softplus(fake))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +88,7 @@ def make(config: Config, spec: Spec) -> Model:
         "critic": Player(("critic",), adam(config.critic_rate, config.decay_steps, config.beta1)),
         "generator": Player(("gen",), adam(config.learning_rate, config.decay_steps, config.beta1)),
     }
-    squash = jax.nn.sigmoid if config.output == "sigmoid" else lambda x: x
+    squash = squashing(config.output)
 
     def init(rng):
         x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, config.latent))
@@ -137,8 +147,8 @@ def make(config: Config, spec: Spec) -> Model:
             judge(state, batch["image"]),
             judge(state, sample(state, rng, len(batch["image"]))),
         )
-        chance = jax.nn.softplus(-real) + jax.nn.softplus(fake)
-        return {"loss": TWO_LOG_TWO - chance, "logit_real": real, "logit_fake": fake}
+        loss = excess_over_chance(real, fake)
+        return {"loss": loss, "logit_real": real, "logit_fake": fake}
 
     def prior(rng, n):
         return jax.random.normal(rng, (n, config.latent))

@@ -37,11 +37,13 @@ import optax
 
 from jaxae import losses, nets
 from jaxae.models import aae_priors
+from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.iae_games import pair_game
 from jaxae.models.iae_measures import reconstruction_measures
 from jaxae.models.iae_networks import LEAKY, ConvReader, DenseReader
 from jaxae.models.iae_parts import in_the_other_domain, moving_average
 from jaxae.models.vae import output_start
+from jaxae.nets.mlp import squashing
 from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
 
 CLASSED = ("clustering", "semisupervised")
@@ -133,6 +135,11 @@ class Config:
             if self.output != "sigmoid":
                 raise ValueError("task=translation needs pixels in [0, 1]: take output=sigmoid")
 
+    @property
+    def reads_every_label(self) -> bool:
+        """Whether training reads the label of each image, so that there cannot be a few only."""
+        return self.task == "given"
+
 
 def make(config: Config, spec: Spec) -> Model:
     """The IAE for images of `spec`.
@@ -154,7 +161,7 @@ def make(config: Config, spec: Spec) -> Model:
     network, players = _networks(config, spec), _players(config)
     critics, makers = losses.game("non_saturating"), pair_game(config.recon_gan)
     marginal = "critic_image" if config.flipped else "critic_code"
-    squash = jax.nn.sigmoid if config.output == "sigmoid" else lambda x: x
+    squash = squashing(config.output)
 
     # -- the parts -----------------------------------------------------------------------------
 
@@ -203,12 +210,7 @@ def make(config: Config, spec: Spec) -> Model:
         local = grown(state) * jax.random.normal(keys[1], (n, config.local))
         drawn = other if task == "translation" else prior(keys[2], n)
         if task == "semisupervised":
-            if "supervised" not in batch:
-                raise ValueError(
-                    "task=semisupervised needs labelled examples beside each batch: set "
-                    "labels_batch (and labels, how many there are)"
-                )
-            few = batch["supervised"]
+            few = supervised_examples(batch, task)
             few_eps = jax.random.normal(keys[3], (few["image"].shape[0], config.noise))
 
         def pairs(p):

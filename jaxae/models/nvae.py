@@ -63,7 +63,7 @@ class Config:
     mixtures: int = 10
     """components of the logistic mixture"""
     warmup: float = 0.3
-    """share of decay_steps (or of warmup_steps) in which the rate's weight rises to 1; 0: off"""
+    """share of decay_steps in which the rate's weight rises to 1; 0: off"""
     balance: bool = True
     """while the rate's weight rises, charge more where more nats are spent"""
     spectral: float = 1e-2

@@ -2,7 +2,8 @@
 
 Kingma & Welling 2014, arXiv:1312.6114; the importance-weighted bound of Burda, Grosse &
 Salakhutdinov 2016, arXiv:1509.00519 (yburda/iwae: iwae.py); beta of Higgins et al. 2017, free
-bits of Kingma et al. 2016, capacity of Burgess et al. 2018.
+bits of Kingma et al. 2016, capacity of Burgess et al. 2018. The gradients `dreg` (Tucker et al.
+2019) and `stl` (Roeder et al. 2017) are recalled and not re-read.
 
 x [B,H,W,C] image; z [B,Z] code; R rate, D distortion, both in nats per image.
 One player owns both networks. Whatever objective trains, `evaluate` reports the plain R and D.
@@ -66,12 +67,13 @@ class Config:
     iwae_k: int = 1
     """samples of the importance-weighted bound that trains; 1 is the ELBO"""
     iwae_gradient: Literal["standard", "dreg", "stl"] = "standard"
-    """encoder's gradient: that of the bound, doubly reparameterised, or (iwae_k=1) without the
-    score term"""
+    """encoder's gradient: that of the bound, doubly reparameterised (Tucker et al. 2019), or
+    (iwae_k=1) without the score term (Roeder et al. 2017)"""
     learning_rate: float = 1e-3
     """Adam's rate at the first step"""
     decay_steps: int = 0
-    """steps in which the rate falls to zero along a cosine (0: constant)"""
+    """steps in which the rate falls to zero along a cosine (0: constant), or in the eight stages of
+    iwae-2015 to a tenth"""
     optimiser: Literal["adam", "iwae-2015"] = "adam"
     """iwae-2015: Adam with eps 1e-4 and the eight stages of the paper's code over decay_steps"""
 
@@ -292,7 +294,9 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
     # Stage i lasts 3^i of the 3280 parts, at the rate * 10^(-i/7) (yburda/iwae: experiments.py).
     # Its first-moment decay of 0.99 and second moments that begin at one are not taken over.
     ends = np.cumsum(3.0 ** np.arange(8)) / 3280 * config.decay_steps
-    falls = {int(end): 10 ** (-1 / 7) for end in ends[:-1]}
+    falls = {}
+    for end in ends[:-1]:  # of a short run several stages end at one step
+        falls[int(end)] = falls.get(int(end), 1.0) * 10 ** (-1 / 7)
     return optax.adam(
         optax.piecewise_constant_schedule(config.learning_rate, falls), b2=0.999, eps=1e-4
     )

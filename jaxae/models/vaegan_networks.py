@@ -5,7 +5,9 @@ are those of the 64x64 and 32x32 scripts for any image: 5x5 kernels throughout, 
 sides (rounding up) for each of the encoder's channels, and the way back with transposed
 convolutions, which cut off the last row or column where a side was odd. With `batch_norm` and the
 default channels their parameters are as many as the original's. Deviations: weights start from
-LeCun's normal distribution, where theirs is uniform; batch normalisation has eps 1e-5, theirs 1e-6.
+LeCun's normal distribution, where theirs is uniform; the decoder's last bias starts at the mean
+image (dense) or colour, theirs at zero; batch normalisation has eps 1e-5, theirs 1e-6. Presets of
+the paper keep all three.
 
 x [B,H,W,C] image; y [B,K] attributes, or None. Attributes join the input of the last hidden dense
 layer: "the top fully connected layer" of the paper, recalled.

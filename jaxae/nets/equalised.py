@@ -1,8 +1,9 @@
 """Layers with an equalised learning rate, and the fixed operations that style networks use.
 
-Weights start at N(0, 1) and are scaled when they are used, by gain / sqrt(fan in). Under an
-optimiser whose steps do not depend on a gradient's scale (Adam) every layer then learns at the
-same pace relative to its size, however wide it is. Karras, Aila, Laine & Lehtinen 2018,
+Weights start at N(0, 1 / rate^2) and are scaled when they are used, by rate * gain / sqrt(fan in);
+the rate is 1 but where a layer learns at another pace. Under an optimiser whose steps do not depend
+on a gradient's scale (Adam) every layer then learns at the same pace relative to its size, however
+wide it is. Karras, Aila, Laine & Lehtinen 2018,
 arXiv:1710.10196; the rate multiplier of Karras, Laine & Aila 2019, arXiv:1812.04948.
 
 The same dynamics have an implicit form (podgorskiy/ALAE: lreq.py): weights start at

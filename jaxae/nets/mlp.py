@@ -1,4 +1,4 @@
-"""Dense networks, and the two small tools that the other networks share with them.
+"""Dense networks, and the small tools that the other networks share with them.
 
 x [B, ...] any array with a leading batch axis -> [B, out].
 """
@@ -33,6 +33,11 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     if name not in _ACTIVATIONS:
         raise ValueError(f"activation {name!r} is unknown; choose from {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]
+
+
+def squashing(output: str) -> Callable[[jax.Array], jax.Array]:
+    """What a decoder's last layer passes through: `sigmoid` for pixels in [0, 1], or `linear`."""
+    return nn.sigmoid if output == "sigmoid" else lambda x: x
 
 
 def bias_init(out_bias: Any = None) -> Callable[..., jax.Array]:

@@ -92,7 +92,8 @@ class Events:
             values = value if isinstance(value, list) else [value]
             for i, v in enumerate(values):
                 tag = name if len(values) == 1 else f"{name}/seed{i}"
-                self.writer.add_scalar(tag, v, record["step"])
+                # The file has "nan" and "inf" for what JSON has no number for.
+                self.writer.add_scalar(tag, float(v), record["step"])
 
     def close(self) -> None:
         """Flushes and closes the files."""

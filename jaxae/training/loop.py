@@ -70,7 +70,9 @@ def fit(
         NonFiniteLoss: names the step, the metric or parameter, and the last good checkpoint.
         Stopped: after SIGTERM or Ctrl-C, once the state is on disk.
         DeviceError, DataError, CheckpointError: before the first step.
+        ValueError: so, where the plan asks for what the model has not.
     """
+    plan.check(model)
     if workdir is not None and jax.process_count() > 1:
         raise DeviceError(
             f"workdir={workdir}: a run folder is written by one process, and there are "
@@ -120,9 +122,12 @@ def fit(
             write({"step": end} | means | {"seconds": clock.seconds(), "steps_per_s": speed})
             progress.update(end, means.get("train/loss", 0.0), speed)
 
+        every = [plan.log_every, plan.refresh_every]
+        every += [plan.eval_every] if evaluate else []
+        every += [plan.save_every] if checkpoints else []
         pending = None
         while step < plan.steps:
-            steps = min(plan.log_every - step % plan.log_every, plan.steps - step)
+            steps = _chunk(step, plan.steps, every)
             states, on_the_way = engine.run(states, step, steps)
             if pending:
                 log(*pending)
@@ -156,6 +161,11 @@ def fit(
         if stop.signum is not None:
             raise Stopped(stop.signum, step, checkpoints is not None)
         return Fitted(engine.part(states), records, clock.seconds(), engine.mode)
+
+
+def _chunk(step: int, end: int, every: list[int]) -> int:
+    """Steps from `step` to where the next thing is due that happens `every` so many, or the end."""
+    return min(end - step, *(n - step % n for n in every if n))
 
 
 def _check_metrics(metrics: dict[str, np.ndarray], first: int, seeds, checkpoints) -> None:

@@ -19,6 +19,7 @@ from jaxae.training.plan import Plan
 from jaxae.training.state import Model, State
 
 AXIS = "data"
+PIECE_BYTES = 2**28  # of streamed rows in memory at once; as many again are read ahead
 # Before 0.8, jax has no rule for a vmapped convolution's gradient on a mesh.
 VMAPS_CONVOLUTIONS = jax.__version_info__ >= (0, 8)
 
@@ -105,6 +106,12 @@ class Engine:
 
     def __init__(self, model: Model, split, plan: Plan, mode: Mode | None = None):
         self.model, self.split, self.plan = model, split, plan
+        there = jax.device_count()
+        if mode and mode.devices > there:
+            raise DeviceError(
+                f"this run began on {mode.devices} devices, and there are only {there}: go on "
+                f"where there are {mode.devices}, or start anew in another --workdir"
+            )
         positions = split.order(plan.seed, 0, plan.batch_size)  # refuses too large a batch
         self.arrays = split.arrays if split.resident else {}
         self.mode = mode or choose(plan, self.convolves())
@@ -119,7 +126,12 @@ class Engine:
         self.whole = NamedSharding(self.mesh, P())
         self.arrays = jax.device_put(self.arrays, self.whole)
         self._run = self._compile()
-        self._ahead = _Ahead(self._payload, plan.steps) if not split.resident else None
+        self._ahead = self._before = None
+        if not split.resident:
+            rows = jax.tree.leaves(split.gather(positions))
+            step_bytes = plan.seeds * sum(x.nbytes for x in rows)
+            self._piece = max(1, min(PIECE_BYTES // step_bytes, plan.log_every))
+            self._ahead = _Ahead(self._read, self._piece, plan.steps)
 
     def convolves(self) -> bool:
         """Whether a step computes a convolution anywhere."""
@@ -206,17 +218,20 @@ class Engine:
             return [jax.tree.map(lambda x: x[i], states) for i in range(len(self.seeds))]
         return list(states)
 
+    def _read(self, step: int):
+        """What a step needs from the host, one array tree per seed: [B] indices for data that
+        lives on the device, [B,...] rows for data that is streamed."""
+        orders = [self.split.order(seed, step, self.plan.batch_size) for seed in self.seeds]
+        return orders if self.split.resident else [self.split.gather(order) for order in orders]
+
     def _payload(self, step: int, steps: int):
-        """What steps `step .. step+steps-1` need from the host, one array tree per seed: [n,B]
-        indices for data that lives on the device, [n,B,...] rows for data that is streamed."""
-        if self.split.resident:
-            fetch = lambda seed, t: self.split.order(seed, t, self.plan.batch_size)
+        """What steps `step .. step+steps-1` need, one array tree [n,B,...] per seed."""
+        if self._ahead:
+            needs = self._ahead(step, steps)
         else:
-            fetch = lambda seed, t: self.split.gather(
-                self.split.order(seed, t, self.plan.batch_size)
-            )
-        stack = lambda trees: jax.tree.map(lambda *x: np.stack(x), *trees)
-        return [stack([fetch(seed, step + i) for i in range(steps)]) for seed in self.seeds]
+            needs = [self._read(step + i) for i in range(steps)]
+        stack = lambda *trees: jax.tree.map(lambda *x: np.stack(x), *trees)
+        return [stack(*seed) for seed in zip(*needs, strict=True)]
 
     def run(self, states: Any, step: int, steps: int):
         """`steps` training steps from `step` on. The states given are donated.
@@ -224,7 +239,20 @@ class Engine:
         Returns:
             the new states, and metrics `{name: [seeds, steps]}` still on their way: `fetch` them.
         """
-        payload = self._ahead(step, steps) if self._ahead else self._payload(step, steps)
+        if not self._ahead:
+            states, metrics = self._run_piece(states, step, steps)
+            return states, [metrics]
+        pieces, end = [], step + steps
+        for first in range(step, end, self._piece):
+            states, metrics = self._run_piece(states, first, min(self._piece, end - first))
+            # One piece may wait for the device while it works on another, and no more.
+            jax.block_until_ready(self._before)
+            self._before = metrics
+            pieces.append(metrics)
+        return states, pieces
+
+    def _run_piece(self, states: Any, step: int, steps: int):
+        payload = self._payload(step, steps)
         keys = [jax.random.key(seed) for seed in self.seeds]
         if self.mode.seeds_by == "vmap":
             stacked = jax.tree.map(lambda *x: np.stack(x), *payload)
@@ -245,18 +273,11 @@ class Engine:
 
     def fetch(self, metrics) -> dict[str, np.ndarray]:
         """Waits for metrics of `run`: `{name: [seeds, steps]}` as numpy."""
-        seeds = []
-        for part in jax.device_get(metrics):
-            if isinstance(part, list):
-                part = jax.tree.map(lambda *x: np.stack(x, axis=-1), *part)
-            seeds.append(jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), part))
-        return jax.tree.map(lambda *x: np.concatenate(x), *seeds)
+        pieces = [_by_seed(piece) for piece in jax.device_get(metrics)]
+        return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
 
     def refresh(self, states: Any, step: int) -> Any:
         """Passes the whole training set, in order, through `model.refresh`, for every seed."""
-        if self.model.refresh is None:
-            raise ValueError("this model has nothing to refresh: set refresh_first=False, "
-                             "refresh_every=0")  # fmt: skip
         refresh = jax.jit(self.model.refresh, donate_argnums=0)
         fresh = []
         for seed, state in zip(self.seeds, self.part(states), strict=True):
@@ -268,17 +289,32 @@ class Engine:
         return self.join(fresh)
 
 
-class _Ahead:
-    """Reads the next chunk from the host while the device works on this one."""
+def _by_seed(metrics: list) -> dict[str, np.ndarray]:
+    """The metrics of a piece, a part per seed or one for all, as `{name: [seeds, steps]}`."""
+    seeds = []
+    for part in metrics:
+        if isinstance(part, list):
+            part = jax.tree.map(lambda *x: np.stack(x, axis=-1), *part)
+        seeds.append(jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), part))
+    return jax.tree.map(lambda *x: np.concatenate(x), *seeds)
 
-    def __init__(self, read, end: int):
-        self.read, self.end, self.next = read, end, None
+
+class _Ahead:
+    """Reads the next `count` steps from the host while the device works on these."""
+
+    def __init__(self, read, count: int, end: int):
+        self.read, self.count, self.end = read, count, end
+        self.coming: dict[int, concurrent.futures.Future] = {}
         self.pool = concurrent.futures.ThreadPoolExecutor(1)
 
-    def __call__(self, step: int, steps: int):
-        asked = (step, steps)
-        found = self.next[1] if self.next and self.next[0] == asked else None
-        payload = found.result() if found else self.read(*asked)
-        ahead = (step + steps, min(steps, self.end - step - steps))
-        self.next = (ahead, self.pool.submit(self.read, *ahead)) if ahead[1] > 0 else None
-        return payload
+    def __call__(self, step: int, steps: int) -> list:
+        """What the steps from `step` on need, in their order."""
+        end = step + steps
+        needs = [self._start(t).result() for t in range(step, end)]
+        last = min(end + self.count, self.end)
+        self.coming = {t: self._start(t) for t in range(end, last)}
+        return needs
+
+    def _start(self, step: int) -> concurrent.futures.Future:
+        """The reading of a step, begun now if it has not been before."""
+        return self.coming.get(step) or self.pool.submit(self.read, step)

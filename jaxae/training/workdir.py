@@ -10,7 +10,7 @@ import math
 import os
 import pathlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 FORMAT = 1  # of config.json
@@ -99,19 +99,24 @@ class Workdir:
         except (OSError, ValueError) as error:
             raise WorkdirError(f"{self.path / name} cannot be read: {error}") from error
 
-    def claim_config(self, config: dict) -> None:
+    def claim_config(
+        self, config: dict, beside: dict | None = None, late: Sequence[str] = ()
+    ) -> None:
         """Writes `config.json` at the first use of the folder and compares it at every later one.
 
         Args:
             config: what determines the run, as nested dicts of JSON values.
+            beside: fields that are written with it and never compared.
+            late: dotted names that folders of earlier versions lack; there they are not compared.
         Raises:
             WorkdirError: the folder belongs to another configuration (every differing field is
                 named, nested ones with dots), or its config.json is damaged.
         """
         file = self.path / "config.json"
+        beside = beside or {}
         config = json.loads(json.dumps(strict({"format": FORMAT} | config)))
         if not file.exists():
-            self.write_json(file.name, config)
+            self.write_json(file.name, config | beside)
             return
         try:
             there = self.read_json(file.name)
@@ -121,7 +126,8 @@ class Workdir:
             raise WorkdirError(
                 f"{error}; put the file right or choose another --workdir"
             ) from error
-        old, new = dict(_flat(there)), dict(_flat(config))
+        old = dict(_flat({name: value for name, value in there.items() if name not in beside}))
+        new = {n: v for n, v in _flat(config) if n in old or n not in late}
         lines = [
             f"{name}: {old.get(name, 'missing')} in {file}, {new.get(name, 'missing')} now"
             for name in old | new

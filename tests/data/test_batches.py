@@ -1,6 +1,7 @@
 """Batches: pure in (seed, step), the same resident and streamed, and options that do it."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from jaxae.data import DataError, Options, from_arrays
+from jaxae.data.assemble import assemble
+from jaxae.data.source import Raw
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 3, 2, 1), np.uint8)
 LABELS = np.arange(50) % 3
@@ -257,6 +260,20 @@ def test_another_draw_labels_other_examples_as_evenly():
     np.testing.assert_array_equal(one, small(labels=30).train.labelled)
 
 
+@pytest.mark.parametrize("draw", [0, 1])
+def test_labelled_examples_are_spread_over_an_epoch(draw):
+    """A tenth of an epoch holds 10 of 100 labelled, and by chance 10 + 5 sqrt(9) at most."""
+    labels = np.arange(1000) % 10
+    train = from_arrays(
+        np.zeros((1000, 1, 1), np.uint8), labels, options=Options(labels=100, label_draw=draw),
+        test_images=np.zeros((1, 1, 1), np.uint8), test_labels=[0],
+    ).train  # fmt: skip
+    for seed, epoch in itertools.product(range(4), range(2)):
+        tenths = [train.labelled[train.order(seed, 10 * epoch + k, 100)].sum() for k in range(10)]
+        assert sum(tenths) == 100
+        assert max(tenths) <= 25, (seed, epoch, tenths)
+
+
 def test_every_label_is_seen_by_default():
     assert small().train.labelled.all()
 
@@ -346,6 +363,27 @@ def test_float_images_are_continuous_unless_levels_are_given():
     np.testing.assert_allclose(counted.train.batch(0, 0, 1)["image"][0, ..., 0], steps[0])
     with pytest.raises(DataError, match="dequantise needs discrete"):
         from_arrays(steps, options=Options(dequantise=True))
+
+
+def test_the_digest_changes_with_size_labels_and_pixels():
+    images, labels = np.arange(80, dtype=np.uint8).reshape(20, 2, 2), np.arange(20) % 4
+
+    def digest(count=20, pixel=0, label=0, **options):
+        pixels, numbers = images[:count].copy(), labels[:count].copy()
+        pixels[0, 0, 0], numbers[3] = pixel, numbers[3] - label
+        data = from_arrays(pixels, numbers, images[:4], labels[:4], Options(**options))
+        return data.digest
+
+    assert digest() == digest(resident_mib=0)
+    assert len({digest(), digest(19), digest(pixel=1), digest(label=1)}) == 4
+    bare = from_arrays(images, None, images[:4])
+    assert bare.digest != digest()
+
+
+def test_negative_labels_of_a_source_are_refused():
+    raw = Raw(IMAGES, LABELS, IMAGES[:2], np.full(2, -1, np.int32), 256)
+    with pytest.raises(DataError, match=r"withheld: the test labels must .* the smallest is -1"):
+        assemble("withheld", raw, Options())
 
 
 def test_without_test_images_a_tenth_is_held_out():

@@ -43,6 +43,19 @@ def test_train_and_test_folders_with_classes(halves):
     assert (data.spec.levels, data.spec.classes) == (256, 2)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("train", "val"), ("train", "valid"), ("Train", "Test"), ("TRAIN", "Validation")],
+)
+def test_other_names_of_the_two_halves(halves, first, second):
+    (halves / "train").rename(halves / first)
+    (halves / "test").rename(halves / second)
+    data = load(f"folder:{halves}")
+    assert values(data.train) == [20, 21, 22, 10, 11, 12, 13, 14]
+    np.testing.assert_array_equal(data.train.labels, [0] * 3 + [1] * 5)
+    np.testing.assert_array_equal(data.test.labels, [0, 1, 1])
+
+
 def test_without_test_folder_a_tenth_is_held_out_by_path(tmp_path):
     for k in range(20):
         write(tmp_path / "one" / f"{'ab'[k % 2]}" / f"{k}.png", k)

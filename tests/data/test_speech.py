@@ -7,6 +7,7 @@ from jaxae.data.speech import (
     RATE,
     SOUND,
     SOUNDS,
+    _phase_seeds,
     mu_law_decode,
     mu_law_encode,
     render_speech,
@@ -53,12 +54,21 @@ def test_pitch_belongs_to_the_speaker_and_resonances_to_the_sound():
     assert not silent.any()
 
 
+def test_training_and_test_utterances_share_no_phases():
+    train, test = _phase_seeds(4000, 0), _phase_seeds(500, 1)
+    assert len({*train, *test}) == len(train) + len(test) == 9
+    kinds, speakers = speech_content(500, 0)
+    phases = [render_speech(kinds[:2], speakers[:2], seed) for seed in (*train, *test)]
+    for i, one in enumerate(phases):
+        assert not any(np.array_equal(one, other) for other in phases[:i])
+
+
 def test_the_data_set_is_the_rendered_content():
     data = load("speech")
     assert data.spec.image_shape == (1, SOUNDS * SOUND, 1)
     assert (data.spec.levels, data.spec.classes) == (256, 4)
     kinds, speakers = speech_content(500, 1)
     np.testing.assert_array_equal(data.test.labels, speakers)
-    signal = render_speech(kinds[:500], speakers[:500], 1000)
+    signal = render_speech(kinds[:500], speakers[:500], 10_000)
     image = np.asarray(data.test.gather(np.arange(3))["image"])[:, 0, :, 0]
     np.testing.assert_array_equal(image, mu_law_encode(signal[:3]))

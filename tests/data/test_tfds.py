@@ -13,6 +13,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 from PIL import Image  # noqa: E402
 
 SPLITS = {"train": 10, "test": 4}
+CONFIGS = ("whole", "bare", "withheld")
 
 
 def png(pixels):
@@ -24,34 +25,40 @@ def png(pixels):
 
 class JaxaeTiny(tfds.core.GeneratorBasedBuilder):
     """Images of one colour each; the red value is the position. `bare` has one split, no labels
-    and no fixed size."""
+    and no fixed size; `withheld` has test labels of -1, and validation images."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("whole", "bare")]
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in CONFIGS]
 
     def _info(self):
-        whole = self.builder_config.name == "whole"
+        whole = self.builder_config.name != "bare"
         features = {"image": tfds.features.Image(shape=(6, 4, 3) if whole else (None, None, 3))}
         if whole:
             features["label"] = tfds.features.ClassLabel(num_classes=3)
+        if self.builder_config.name == "withheld":
+            features["label"] = np.int64
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
-        whole = self.builder_config.name == "whole"
-        splits = SPLITS if whole else {"train": 20}
-        return {name: self._generate_examples(count, whole) for name, count in splits.items()}
+        config = self.builder_config.name
+        splits = {"bare": {"train": 20}, "withheld": SPLITS | {"validation": 5}}
+        return {
+            split: self._generate_examples(count, config != "bare", (config, split))
+            for split, count in splits.get(config, SPLITS).items()
+        }
 
-    def _generate_examples(self, count, whole):
+    def _generate_examples(self, count, labelled, place):
         for k in range(count):
             pixels = np.full((6, 4, 3), [k, 100, 200], np.uint8)
-            yield k, {"image": png(pixels)} | ({"label": k % 3} if whole else {})
+            label = -1 if place == ("withheld", "test") else k % 3
+            yield k, {"image": png(pixels)} | ({"label": label} if labelled else {})
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The folder in which both configurations were prepared as array_record."""
+    """The folder in which all configurations were prepared as array_record."""
     folder = tmp_path_factory.mktemp("tfds")
-    for config in ("whole", "bare"):
+    for config in CONFIGS:
         builder = tfds.builder(f"jaxae_tiny/{config}", data_dir=folder, file_format="array_record")
         builder.download_and_prepare()
     return folder
@@ -85,6 +92,12 @@ def test_size_colour_and_held_out_images(prepared):
     # ITU-R 601 of (k, 100, 200), k = 0..9: 81.5 + 0.299 k.
     seen = np.sort(grey.train.arrays["image"][:, 0, 0, 0])
     np.testing.assert_allclose(seen, 81.5 + 0.299 * np.arange(10), atol=0.51)
+
+
+def test_validation_stands_in_for_a_test_split_without_labels(prepared):
+    data = load("tfds:jaxae_tiny:withheld", data_dir=prepared)
+    assert (data.train.size, data.test.size, data.spec.classes) == (10, 5, 3)
+    assert data.test.labels.min() == 0
 
 
 def test_mocked_mnist(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxae.evaluation import cluster_errors, max_confidence_label_map
+from jaxae.evaluation import cluster_errors, majority_accuracy, max_confidence_label_map
 
 K = 30
 
@@ -76,3 +76,10 @@ def test_mistakes_are_named():
         max_confidence_label_map(logits * np.nan, labels)
     with pytest.raises(ValueError, match="3 clusters and logits_test 2"):
         cluster_errors(logits, labels, logits[:, :2], labels)
+
+
+def test_codes_stand_for_their_most_frequent_labels():
+    """Code 0 stands for 1, code 2 for 2 (a draw with 3), code 3 for nothing, that is for 0."""
+    codes, labels = np.array([[0, 0], [0, 2], [2, 1]]), np.array([[1, 1], [0, 3], [2, 3]])
+    test, truth = np.array([[0, 0, 2], [1, 3, 3]]), np.array([[1, 0, 2], [3, 0, 1]])
+    assert majority_accuracy(codes, labels, test, truth) == pytest.approx(4 / 6)

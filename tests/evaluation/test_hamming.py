@@ -68,6 +68,16 @@ def test_look_up_finds_exactly_the_ball(kind, bits):
             assert (np.diff(far) >= 0).all()  # nearest first
 
 
+def test_order_of_equal_distances():
+    """By what is flipped, first place first, and not by address: 01 comes before 10."""
+    table = HashTable(np.array([[1, 1], [0, 1], [1, 0], [0, 0], [0, 1]]))
+    assert table.lookup(np.array([1, 1]), 2).tolist() == [0, 1, 4, 2, 3]
+    assert table.lookup(np.array([1, 0]), 2).tolist() == [2, 3, 0, 1, 4]
+    places = lambda pattern: tuple(i for i in range(4) if int(pattern) >> i & 1)
+    pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    assert [*map(places, ball(4, 2))] == [(), (0,), (1,), (2,), (3,), *pairs]
+
+
 def test_probes_are_the_balls_addresses():
     for bits, radius in itertools.product((1, 6, 10), range(4)):
         everywhere = np.arange(2**bits)

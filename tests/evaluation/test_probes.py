@@ -37,6 +37,23 @@ def test_linear_probe_on_raw_digits(digits):
     assert linear_probe(*digits) == found["accuracy"]
 
 
+def test_the_penalty_is_the_best_on_the_held_out_fifth():
+    """Noisy labels of which 30 columns say nothing; every penalty is fitted and scored again."""
+    rng = np.random.default_rng(5)
+    x, seen = rng.normal(size=(300, 40)), []
+    labels = (x[:, :10].sum(1) + 2 * rng.normal(size=300) > 0).astype(int)
+    x = (x - x.mean(0)) / x.std(0)
+    order = np.random.default_rng(0).permutation(300)
+    held, used = order[:60], order[60:]
+    for penalty in probes.PENALTIES:
+        fit = LogisticRegression(C=1 / (penalty * 240), max_iter=5000, tol=1e-6)
+        seen.append(fit.fit(x[used], labels[used]).score(x[held], labels[held]))
+    assert sorted(seen)[-1] > sorted(seen)[-2]  # one alone is the best
+    best = probes.PENALTIES[int(np.argmax(seen))]
+    assert best != probes.PENALTIES[0]
+    assert fit_linear_probe(x, labels, x, labels)["penalty"] == best
+
+
 def test_an_unfinished_fit_is_reported_and_not_warned_of(digits, monkeypatch):
     monkeypatch.setattr(probes, "ITERATIONS", 2)
     assert fit_linear_probe(*digits)["converged"] is False

@@ -35,12 +35,20 @@ def test_a_run_is_assessed_by_all_it_can_do(linear):
     assert found["data"]["binarise"] == "none"
     assert found["likelihood"]["rate_nats"] == found["test"]["rate"]
     assert found["likelihood"]["images"] == 23
-    assert found["likelihood"]["active_units"] == 2
+    assert "active_units" not in found["likelihood"]  # it has no `posterior`
     assert found["probes"]["codes"]["linear_accuracy"] > 0.6
     assert found["clusters"]["accuracy"] > 0.5
     assert found["reconstruction"]["images"] == 23
     assert found["whole_set"] == {"images_seen": 23}
     assert found == assess(linear, linear.model)
+
+
+def test_active_units_are_of_posterior_means_under_a_prior(linear):
+    """The threshold is of codes whose scale a prior sets: not of VQ-VAE's or NVAE's `encode`."""
+    model = linear.model._replace(posterior=linear.model.encode)
+    few = {"images": 0, "limit": 9}
+    assert assess(linear, model, **few)["likelihood"]["active_units"] == 2
+    assert "active_units" not in assess(linear, model._replace(prior=None), **few)["likelihood"]
 
 
 def test_what_a_model_lacks_is_left_out(linear):
@@ -60,6 +68,22 @@ def test_error_of_a_model_that_predicts_labels(linear):
     assert 0 < wrong.sum() < 23
     assert found["error"] == pytest.approx(wrong.mean())
     assert found["error_se"] == pytest.approx(math.sqrt(wrong.var() / 22))
+
+
+def test_clusters_as_many_as_classes_are_named_first(linear):
+    """The same two clusters in either order: what `error` says of them is chance, the rest is not."""
+    first = lambda state, x, rng: jax.numpy.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], 1)
+    other = lambda *args: first(*args)[:, ::-1]
+    one, two = (assess(linear, linear.model._replace(predict=predict), images=0)["prediction"]
+                for predict in (first, other))  # fmt: skip
+    assert one.pop("error") + two.pop("error") == pytest.approx(1)
+    assert one == two
+    train, test = linear.data.train, linear.data.test
+    above = [split.arrays["image"][:, 0, 0, 0] > 0.5 for split in (train, test)]
+    votes = np.array([np.bincount(train.labels[above[0] == side]).argmax() for side in (0, 1)])
+    wrong = np.mean(votes[above[1].astype(int)] != test.labels)
+    assert one["majority_error"] == pytest.approx(wrong)
+    assert one["clusters_used"] == 2
 
 
 def test_error_of_a_model_that_finds_clusters(linear):

@@ -163,13 +163,13 @@ def test_bandwidth_of_many_rows_is_that_of_some(monkeypatch):
 
 @pytest.mark.parametrize("method", ["network", "neighbours"])
 def test_classifier_tells_what_can_be_told(method):
-    """Far apart all 8 held-out rows are told: 1 of C(8, 4) = 70 ways to be right."""
+    """Rows far apart, each of them five times: all of the 40 held out are told."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 2)), 50 + rng.normal(size=(8, 2))
     told = classifier_test(np.repeat(x, 5, 0), np.repeat(y, 5, 0), jax.random.key(0), method)
     assert told["statistic"] == 1
     assert told["p_value"] < 1e-10
-    # Another scale around one mean is nothing to a linear classifier.
+    # One mean and two scales: a linear classifier would see nothing here, ours do.
     x, y = rng.normal(size=(300, 2)), 4 * rng.normal(size=(300, 2))
     assert classifier_test(x, y, jax.random.key(0), method)["p_value"] < 1e-6
 

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 import tiny
+from scipy.signal import correlate2d
 from scipy.stats import norm
 
 from jaxae.models import acai
@@ -131,6 +132,54 @@ def test_an_encoder_by_hand():
     mean = leaky(0.5 * leaky(-1.5 * 2.0 * np.asarray(x))).mean()
     found = encoder.apply({"params": params}, x)
     np.testing.assert_allclose(found.reshape(()), -4.0 * leaky(3.0 * mean), rtol=1e-5)
+
+
+def random_params(module, x):
+    rng = np.random.default_rng(1)
+    draw = lambda v: jnp.asarray(rng.normal(size=v.shape), jnp.float32)
+    return jax.tree.map(draw, module.init(key(), x)["params"])
+
+
+def convolved(params, number, x):
+    """`[H,W,C]` by scipy, with zeros around it."""
+    layer = jax.tree.map(lambda v: np.asarray(v, np.float64), params[f"Conv_{number}"])
+    kernel = layer["kernel"]
+    planes = [sum(correlate2d(x[..., i], kernel[:, :, i, o], "same")
+                  for i in range(kernel.shape[2])) for o in range(kernel.shape[3])]  # fmt: skip
+    return np.stack(planes, -1) + layer["bias"]
+
+
+def test_a_decoder_doubles_after_its_convolutions():
+    decoder = Decoder(2, 1, 1)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 2, 2)), jnp.float32)
+    params, h = random_params(decoder, x), np.asarray(x[0], np.float64)
+    leaky = lambda v: np.where(v > 0, v, 0.2 * v)
+    for first, width in ((0, 2), (2, 1)):
+        for number in (first, first + 1):
+            h = leaky(convolved(params, number, h))
+            assert h.shape[-1] == width
+        h = h.repeat(2, axis=0).repeat(2, axis=1)
+    wanted = convolved(params, 5, leaky(convolved(params, 4, h)))
+    assert wanted.shape == (8, 8, 1)
+    found = decoder.apply({"params": params}, x)[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_a_critics_judgement_is_the_mean_of_its_map():
+    critic = Critic(1, 1, 2)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 1)), jnp.float32)
+    params = random_params(critic, x)
+    found = critic.apply({"params": params}, x)
+    assert found.shape == (2,)
+    leaky = lambda v: np.where(v > 0, v, 0.2 * v)
+    for image, judgement in zip(np.asarray(x, np.float64), found, strict=True):
+        h = convolved(params["Encoder_0"], 0, image)
+        for number in (1, 2):
+            h = leaky(convolved(params["Encoder_0"], number, h))
+        h = h.reshape(2, 2, 2, 2, 1).mean((1, 3))
+        h = convolved(params["Encoder_0"], 4, leaky(convolved(params["Encoder_0"], 3, h)))
+        assert h.shape == (2, 2, 2)
+        np.testing.assert_allclose(judgement, h.mean(), rtol=1e-4)
 
 
 def test_doubling_repeats_pixels():

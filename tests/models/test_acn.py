@@ -43,8 +43,14 @@ def random_batch(n=4, seed=0):
 
 
 def spread_out(state):
-    """The state with larger parameters, so that no term of a loss is negligible."""
-    return state.replace(params=jax.tree.map(lambda p: 2 * p + 0.1, state.params))
+    """The state with larger parameters, so that no term of a loss is negligible; half of the scales
+    of a prior network are narrower than 1."""
+    params = jax.tree.map(lambda p: 2 * p + 0.1, state.params)
+    if "Dense_2" in params.get("prior", {}):
+        last = params["prior"]["Dense_2"]
+        raw = last["bias"].reshape(3, D, -1).at[2, 0].set(-0.3)
+        params["prior"] = params["prior"] | {"Dense_2": last | {"bias": raw.reshape(-1)}}
+    return state.replace(params=params)
 
 
 def reading_codes(state):
@@ -82,7 +88,8 @@ def prior_by_hand(p, neighbour):
     second = np.tanh(dense(p["Dense_1"], np.concatenate([first, neighbour], 1)))
     out = dense(p["Dense_2"], np.concatenate([first, second], 1)).reshape(len(neighbour), 3, D, -1)
     log_weights = out[:, 0] - logsumexp(out[:, 0], axis=-1, keepdims=True)
-    return log_weights, out[:, 1], np.exp(5 * np.tanh(out[:, 2] / 5))
+    log_scales = np.where(out[:, 2] < 0, 0.5 * np.tanh(2 * out[:, 2]), 5 * np.tanh(out[:, 2] / 5))
+    return log_weights, out[:, 1], np.exp(log_scales)
 
 
 def log_mixture(z, log_weights, means, scales):
@@ -97,6 +104,12 @@ def kl_by_integration(code, mixture):
     log_q = -0.5 * noise**2 - 0.5 * np.log(2 * np.pi)
     difference = log_q - log_mixture(code + noise, *mixture)
     return trapezoid(np.exp(log_q) * difference, noise, axis=0).sum(1)
+
+
+def test_both_sides_of_the_priors_scales_are_in_the_oracle():
+    state = spread_out(acn.make(TINY, SPEC).init(jax.random.key(1)))
+    scales = prior_by_hand(state.params["prior"], np.random.default_rng(0).normal(size=(4, D)))[2]
+    assert np.exp(-0.5) <= scales.min() < 0.9 < 1.1 < scales.max()
 
 
 def step_by_hand(config, state, batch, rng):
@@ -148,7 +161,7 @@ def step_by_hand(config, state, batch, rng):
     ids=lambda fields: ",".join(map(str, fields.values())) or "acn",
 )
 def test_objective_against_numpy(recorded, fields):
-    config = dataclasses.replace(TINY, nodes=64, **fields)
+    config = dataclasses.replace(TINY, nodes=128, **fields)
     model, batch = acn.make(config, SPEC), random_batch()
     state = spread_out(model.init(jax.random.key(1)))
     after, metrics = jax.jit(model.step)(state, batch, jax.random.key(2))
@@ -412,8 +425,9 @@ def test_the_prior_begins_broad_and_its_scales_are_bounded(prior_network):
     spread = np.broadcast_to([-1.5, -0.5, 0.5, 1.5], means.shape)
     for part, start in ((logits, 0.0), (means, spread), (log_scales, 0.0)):
         assert np.abs(part - start).max() < 0.5
-    wild = jax.tree.map(lambda p: 1e3 * p + 1e3, params)
-    assert np.abs(network.apply({"params": wild}, code)[2]).max() <= 5.0
+    wild = jax.tree.map(lambda p: 1e3 * p, params)
+    found = network.apply({"params": wild}, code)[2]
+    assert (found.min(), found.max()) == (-0.5, 5.0)
 
 
 # -- the decoder with a table -----------------------------------------------------------------
@@ -510,6 +524,22 @@ def test_daydreams_by_means_repeat_and_by_samples_do_not(decoder):
         assert (one == other).all() == (mode == "mean")
         if mode == "sample":
             assert np.isin(one, (0, 1)).all()
+
+
+@pytest.mark.parametrize("decoder", ["mlp", "made"])
+def test_the_decoder_alone_has_no_code_and_dreams_of_its_samples(decoder):
+    """With z = 0 a link of the chain does not see the image: a mean, or a draw of `sample`."""
+    x = random_batch()["image"]
+    for mode in ("mean", "sample"):
+        config = dataclasses.replace(TINY, variant="decoder", decoder=decoder, daydream_mode=mode)
+        model = acn.make(config, SPEC)
+        assert model.encode is model.decode is model.posterior is None
+        state, dream = spread_out(model.init(jax.random.key(0))), jax.jit(model.daydream)
+        seen, other = (dream(state, image, jax.random.key(1)) for image in (x, 1 - x))
+        np.testing.assert_array_equal(seen, other)
+        if (mode, decoder) == ("mean", "mlp"):
+            mean = jax.nn.sigmoid(state.params["dec"]["Dense_0"]["bias"]).reshape(SHAPE)
+            np.testing.assert_allclose(seen, np.stack([mean] * 4), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

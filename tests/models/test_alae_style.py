@@ -85,6 +85,48 @@ def test_the_generator_starts_at_its_styles():
     )
 
 
+def test_an_image_by_hand():
+    """Convolution, noise, bias, rectifier, normalisation, style; twice at each of two levels."""
+    generator = alae_style.StyleGenerator(SHAPE, 2, 4, last_gain=0.5, out_bias=0.3)
+    styles = jax.random.normal(jax.random.key(1), (2, 4, 3))
+    noise = [jax.random.normal(jax.random.key(2 + i), (2, *shape))
+             for i, shape in enumerate(alae_style.noise_shapes(SHAPE))]  # fmt: skip
+    params = generator.init(jax.random.key(0), styles, *noise)["params"]
+    rng = np.random.default_rng(0)  # so that no strength, no bias and no start is flat
+    params = jax.tree.map(lambda v: v + rng.normal(0, 0.5, v.shape).astype(np.float32), params)
+    p = jax.tree.map(lambda v: np.asarray(v, np.float64), params)
+    binomial = np.outer([1, 2, 1], [1, 2, 1]) / 16
+
+    def planes(x, kernel):
+        one = lambda o: sum(correlate2d(x[..., i], kernel[:, :, i, o], "same")
+                            for i in range(x.shape[-1]))  # fmt: skip
+        return np.stack([one(o) for o in range(kernel.shape[-1])], -1)
+
+    def convolved(x, number):
+        kernel = p[f"EqualConv_{number}"]["kernel"]
+        return planes(x, kernel * np.sqrt(2 / np.prod(kernel.shape[:3])))
+
+    def painted(x, number, b):
+        x = x + np.asarray(noise[number][b]) * p[f"noise_{number}"] + p[f"bias_{number}"]
+        x = np.where(x > 0, x, 0.2 * x)
+        x = (x - x.mean((0, 1))) / x.std((0, 1))
+        layer = p[f"EqualDense_{number}"]
+        style = np.asarray(styles[b, number]) @ layer["kernel"] / np.sqrt(3) + layer["bias"]
+        scale, shift = np.split(style, 2)
+        return x * (1 + scale) + shift
+
+    found = generator.apply({"params": params}, styles, *noise)
+    for b in range(2):
+        x = painted(p["start"][0], 0, b)
+        x = painted(convolved(x, 0), 1, b)
+        x = convolved(x.repeat(2, axis=0).repeat(2, axis=1), 1)
+        blurred = np.stack([correlate2d(x[..., c], binomial, "same") for c in range(2)], -1)
+        x = painted(convolved(painted(blurred, 2, b), 2), 3, b)
+        last = p["EqualConv_3"]
+        wanted = x @ last["kernel"][0, 0] * 0.5 / np.sqrt(2) + last["bias"]
+        np.testing.assert_allclose(found[b], wanted, rtol=1e-3, atol=1e-4)
+
+
 def test_mixing_replaces_the_coarse_or_the_fine_styles():
     model = alae.make(alae.Config(**SMALL), DATA.spec)
     config = alae.Config(**SMALL)

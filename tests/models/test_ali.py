@@ -17,6 +17,7 @@ from scipy.stats import multivariate_normal
 
 from jaxae import losses
 from jaxae.models import ali
+from jaxae.models.gan import excess_over_chance
 from jaxae.training import Spec
 from jaxae.training.parallel import Engine, Mode
 
@@ -296,6 +297,13 @@ def test_labels_are_learnt_beside_the_game():
     found = np.argmax(model.predict(state, test["image"], key()), axis=-1)
     np.testing.assert_array_equal(found, test["label"])
     assert metrics["supervised"] < np.log(3) / 2
+
+
+def test_what_a_discriminator_beats_chance_by():
+    """Nothing where it is undecided; log 2 - log 4/3 each, where it is right with 3 to 1."""
+    three = jnp.log(3.0)
+    found = excess_over_chance(jnp.stack([0 * three, three]), jnp.stack([0 * three, -three]))
+    np.testing.assert_allclose(found, [0, 2 * np.log(3 / 2)], rtol=1e-5, atol=1e-6)
 
 
 # -- settings --------------------------------------------------------------------------------------

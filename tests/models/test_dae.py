@@ -96,6 +96,19 @@ def test_shapes_of_holes():
     assert len(np.unique(strokes.reshape(count, -1), axis=0)) > 0.9 * count
 
 
+@pytest.mark.parametrize(("level", "wide"), [(0.02, 1), (0.1, 1), (0.3, 3), (0.5, 5), (0.6, 6)])
+def test_width_of_a_straight_stroke(monkeypatch, level, wide):
+    """Three walks on one another, from row 10.4 at the left edge of 20x20 pixels to the right."""
+    start = jnp.array([0.52, 0.0, 0.0])
+    monkeypatch.setattr(jax.random, "uniform", lambda rng, shape: jnp.broadcast_to(start, shape))
+    monkeypatch.setattr(jax.random, "normal", lambda rng, shape: jnp.zeros(shape))
+    missing = 1 - corruptions.known("strokes", jax.random.key(0), 2, 20, 20, level)[..., 0]
+    np.testing.assert_array_equal(missing.sum(1), np.full((2, 20), wide))
+    rows = np.flatnonzero(missing[0, :, 0])
+    assert np.ptp(rows) == wide - 1
+    assert abs(rows.mean() + 0.5 - 10.4) <= 0.5
+
+
 # -- the cost ----------------------------------------------------------------------------------
 
 
@@ -149,6 +162,10 @@ def test_decibels_by_hand():
     image = jnp.float32([[0.1, 0.1, 0.1, 0.1], [1, 0, 0, 0], [0, 0, 0, 0]])
     # mean squares 0.01 and 1/4; none at all
     np.testing.assert_allclose(dae.decibels(image, clean), [20, 6.0206, 100], rtol=1e-5)
+    missing = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], bool)  # 0.01 and 1/2; no hole
+    for xp in (jnp, np):
+        found = dae.decibels(xp.asarray(image), xp.asarray(clean), missing, xp)
+        np.testing.assert_allclose(found, [20, 3.0103, 100], rtol=1e-5)
 
 
 def test_the_optimal_linear_denoiser_is_reached():
@@ -199,6 +216,10 @@ def test_inpainting_sees_the_mask_and_pastes_what_is_known():
     np.testing.assert_allclose(restored.reshape(6, -1), filled, 1e-4)
     error = ((x - filled) ** 2).sum(1)
     np.testing.assert_allclose(found["squared_error"], error, 1e-4)
+    # Ratios are of the four missing pixels: those that anyone could paste in flatter nobody.
+    decibels = lambda image: -10 * np.log10(((image - x) ** 2)[:, m == 0].mean(1))
+    np.testing.assert_allclose(found["psnr_restored"], decibels(filled), 1e-4)
+    np.testing.assert_allclose(found["psnr_corrupted"], decibels(0 * x), 1e-4)
 
 
 def test_holes_given_by_the_caller_are_filled():
@@ -298,7 +319,7 @@ def test_numbers_of_the_whole_set():
     data = from_arrays(np.float32(train), test_images=np.float32(test))
 
     def restore(x, rng):  # darkens; repairs a part of it
-        return 0.5 * x, 0.9 * x
+        return 0.5 * x, 0.9 * x, None
 
     found = dae.of_set(restore, data, jax.random.key(0))
     x = np.float64(np.float32(test)).reshape(40, -1)
@@ -322,6 +343,48 @@ def test_numbers_of_the_whole_set():
         ("mean_image", flat.mean(0)),
     ):
         wanted = ((image - x) ** 2).mean()
+        np.testing.assert_allclose(found[f"changed_squared_error_{name}"], wanted, rtol=1e-5)
+
+
+def test_numbers_of_the_whole_set_with_holes():
+    """Two of six pixels are missing, of which one is often black; what stands at the four known
+    ones does not matter, neither to a restorer that ruins them nor to the projections."""
+    draw = lambda n: np.float32(generator.uniform(size=(n, 2, 3, 1)))
+    train, test = draw(600), draw(40)
+    for images in (train, test):
+        images[::2, 0, 0] = 0  # the hole shows the truth there, and is a hole all the same
+    data, hole = from_arrays(train, test_images=test), np.zeros((2, 3, 1), bool)
+    hole[0, 0] = hole[1, 1] = True
+
+    def restore(x, rng):
+        m = jnp.broadcast_to(hole, x.shape)
+        return jnp.where(m, 0.0, x), jnp.where(m, 0.8 * x + 0.1, 7.0), m
+
+    found = dae.of_set(restore, data, jax.random.key(0))
+    x, missing = np.float64(test).reshape(40, -1), hole.ravel()
+    squares = lambda image, x: ((image - x) ** 2)[:, missing]
+    ratio = lambda image, x: np.minimum(-10 * np.log10(squares(image, x).mean(1)), 100).mean()
+    np.testing.assert_allclose(found["psnr_corrupted"], ratio(0 * x, x), rtol=1e-5)
+    np.testing.assert_allclose(found["psnr_restored"], ratio(0.8 * x + 0.1, x), rtol=1e-5)
+    flat = np.float64(train).reshape(600, -1)
+    projected = []
+    for d in range(1, 7):
+        kept = PCA(d, svd_solver="full").fit(flat)
+        shown = lambda clean, kept=kept: np.clip(
+            kept.inverse_transform(kept.transform(np.where(missing, 0.0, clean))), 0, 1
+        )
+        projected.append((ratio(shown(flat[:500]), flat[:500]), ratio(shown(x), x), d))
+    mean = np.broadcast_to(flat.mean(0), (600, 6))
+    projected.append((ratio(mean[:500], flat[:500]), ratio(mean[:40], x), 0))
+    _, on_test, d = max(projected)
+    assert found["pca_components"] == d
+    np.testing.assert_allclose(found["psnr_pca"], on_test, rtol=1e-5)
+    for name, image in (
+        ("corrupted", 0 * x),
+        ("restored", 0.8 * x + 0.1),
+        ("mean_image", flat.mean(0)),
+    ):
+        wanted = squares(image, x).mean()
         np.testing.assert_allclose(found[f"changed_squared_error_{name}"], wanted, rtol=1e-5)
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import optax
 import pytest
 import tiny
+from scipy.signal import correlate2d
 
 from jaxae.data import Options, from_arrays
 from jaxae.data.ones_twos import kinds_and_detail
 from jaxae.models import iae
 from jaxae.models.iae_games import CLIP, GAMES, pair_game
 from jaxae.models.iae_measures import information, reconstruction_measures, variance_within
-from jaxae.models.iae_networks import DenseReader
+from jaxae.models.iae_networks import ConvReader, DenseReader
 from jaxae.models.iae_parts import in_the_other_domain, moving_average
 from jaxae.training import State
 
@@ -303,6 +304,35 @@ def test_moving_average_in_closed_form():
     np.testing.assert_allclose(found["enc"]["w"], 0.75 * 3 + 0.25)
     assert set(found) == {"enc"}
     assert moving_average(0.0, params) == {}
+
+
+def test_a_convolutional_reader_by_hand():
+    """A vector joins what the first convolution gives, before the rectifier, and nowhere else."""
+    rng = np.random.default_rng(0)
+    reader = ConvReader(width=1, out=2)
+    x, v = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((2, 16, 16, 1), (2, 3)))
+    params = reader.init(key(), x, v)["params"]
+    params = jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), params)
+    assert {name: set(layer) for name, layer in params.items()} == {
+        "Conv_0": {"kernel", "bias"}, "Dense_0": {"kernel"}, "Conv_1": {"kernel", "bias"},
+        "Dense_1": {"kernel", "bias"},
+    }  # fmt: skip
+
+    def convolved(number, image):
+        layer = params[f"Conv_{number}"]
+        padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+        planes = [correlate2d(padded[..., 0], layer["kernel"][:, :, 0, o], "valid")[::2, ::2]
+                  for o in range(layer["kernel"].shape[-1])]  # fmt: skip
+        return np.stack(planes, -1) + layer["bias"]
+
+    leaky = lambda h: np.where(h > 0, h, 0.2 * h)
+    found = reader.apply({"params": params}, x, v)
+    for image, vector, out in zip(np.asarray(x), np.asarray(v), found, strict=True):
+        h = leaky(convolved(0, image) + vector @ params["Dense_0"]["kernel"])
+        h = leaky(convolved(1, h))
+        assert h.shape == (4, 4, 2)
+        wanted = h.reshape(-1) @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
+        np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_noise_of_size_zero_is_no_noise():

@@ -3,13 +3,21 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 from scipy.stats import logistic, norm
 
-from jaxae import losses
+from jaxae import losses, nets
 from jaxae.models import nvae
-from jaxae.models.nvae_cells import Conv, Depthwise, FlowCell, bilinear_double, drawn_kernels
+from jaxae.models.nvae_cells import (
+    Conv,
+    Depthwise,
+    EncoderCell,
+    FlowCell,
+    bilinear_double,
+    drawn_kernels,
+)
 from jaxae.models.nvae_networks import Hierarchy, Normal
 from jaxae.training.state import Spec
 
@@ -244,6 +252,130 @@ def test_the_rates_weight_rises_with_each_step():
             np.testing.assert_allclose(seen["objective"], plain, rtol=1e-5)
         elif now:
             assert abs(seen["objective"] - plain) > 1e-3 * plain
+
+
+@pytest.mark.parametrize("spectral_start", [0.0, 1.0])
+def test_the_objective_against_numpy(state, monkeypatch, spectral_start):
+    """Card, 2.3 and 2.4: balanced rates, largest singular values, largest gains; T = 1000, t = 150.
+
+    The finer of two groups has alpha 2^2, the coarser 1.
+    """
+    config = nvae.Config(**SMALL, decay_steps=1000, spectral=0.1, spectral_start=spectral_start)
+    model, batch = nvae.make(config, DATA.spec), DATA.train.batch(0, 0, tiny.BATCH)
+    layout = nvae._layout(config, DATA.spec)
+    noise, step = noise_for(tiny.BATCH), jax.jit(model.step)
+
+    @jax.jit
+    def training(state):
+        return Hierarchy(layout, 1).apply(
+            {"params": state.params, "batch_stats": state.extra["stats"]}, batch["image"], noise,
+            True, method="infer", mutable=["batch_stats", "weights"],
+        )  # fmt: skip
+
+    (out, groups), left = training(state)
+    vectors = state.extra["vectors"]
+    for _ in range(40):  # to where more rounds change nothing
+        _, vectors = nets.spectral_norms(left["weights"], vectors, 40)
+    now = state.replace(
+        step=jnp.int32(150), extra=state.extra | {"vectors": vectors}, opt=model.init(
+            jax.random.key(0)).opt,
+    )  # fmt: skip
+    draws = iter(noise)
+    monkeypatch.setattr(jax.random, "normal", lambda rng, shape: next(draws))
+    _, seen = step(now, batch, jax.random.key(1))
+    monkeypatch.undo()
+
+    out, x, kl = np.float64(out), np.float64(batch["image"]), []
+    distortion = np.sum(np.logaddexp(0, out) - x * out, axis=(1, 2, 3)).mean()
+    for g in groups:
+        of = lambda n: (np.float64(n.mean), np.float64(n.deviation))
+        (m, s), (m_p, s_p) = of(g.q), of(g.p)
+        each = np.log(s_p / s) + (s**2 + (m - m_p) ** 2) / (2 * s_p**2) - 0.5
+        kl.append(each.sum((1, 2, 3)))
+    kl = np.stack(kl, axis=1)
+    kappa = (np.abs(kl).mean(0) + 0.01) / [1, 4]
+    kappa /= kappa.mean()
+    assert np.abs(kappa - 1).max() > 0.1
+    norms = sum(np.linalg.norm(np.float64(m), 2) for m in jax.tree.leaves(left["weights"]))
+    gains = sum(np.abs(v).max() for k, v in tiny.leaves(state.params).items() if "scale" in k)
+    beta = 0.5 - 1 / 3000
+    weight = np.exp(beta * np.log(0.1)) if spectral_start else 0.1
+    np.testing.assert_allclose(seen["rate"], kl.sum(1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(seen["distortion"], distortion, rtol=1e-4)
+    np.testing.assert_allclose(seen["penalty"], norms + gains, rtol=1e-3)
+    price = beta * (kappa * kl).sum(1).mean()
+    total = distortion + price + weight * (norms + gains)
+    np.testing.assert_allclose(seen["objective"], total, rtol=1e-4)
+
+
+def test_a_step_of_adamax_against_numpy():
+    """eps 1e-3 inside max(b2 u, |g| + eps), L2 in the gradient, a rate that rises from zero."""
+    tx = nvae._optimiser(nvae.Config(learning_rate=0.1, rate_warmup=4, decay_steps=8))
+    w, m, u = 2.0, 0.0, 0.0
+    params = {"w": jnp.float32(w)}
+    opt = tx.init(params)
+    for t, g in enumerate([5e-4, -1e-4, 2e-3, 5e-4, -0.6, 0.1]):
+        updates, opt = tx.update({"w": jnp.float32(g)}, opt, params)
+        params = optax.apply_updates(params, updates)
+        g += 3e-4 * w
+        m, u = 0.9 * m + 0.1 * g, max(0.999 * u, abs(g) + 1e-3)
+        fall = 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (t - 4) / 4))
+        w -= 0.1 * (t / 4 if t < 4 else fall) * m / (1 - 0.9 ** (t + 1)) / u
+        np.testing.assert_allclose(params["w"], w, rtol=1e-5)
+    assert abs(w - 2) > 0.05
+
+
+def test_samples_use_the_readjusted_statistics(model, state):
+    """`sample` by hand: statistics of its first draws, then images of its second ones."""
+    layout = nvae._layout(CONFIG, DATA.spec)
+    variables = {"params": state.params, "batch_stats": state.extra["stats"]}
+    of_z, of_statistics = jax.random.split(jax.random.key(3))
+    shapes = layout.code_shapes()
+
+    def noises(rng, n):
+        keys = jax.random.split(rng, len(shapes))
+        return [jax.random.normal(k, (n, *s)) for k, s in zip(keys, shapes, strict=True)]
+
+    @jax.jit
+    def by_hand(of_z, of_statistics):
+        _, changed = Hierarchy(layout, 1, momentum=0.0).apply(
+            variables, noises(of_statistics, 24), 1.0, True, method="generate",
+            mutable=["batch_stats"],
+        )  # fmt: skip
+        z = noises(of_z, 3)
+        draw = lambda known: jax.nn.sigmoid(
+            Hierarchy(layout, 1).apply(known, z, 1.0, method="generate")[0]
+        )
+        return draw(variables | changed), draw(variables)
+
+    renewed, stale = by_hand(of_z, of_statistics)
+    found = jax.jit(model.sample, static_argnums=2)(state, jax.random.key(3), 3)
+    np.testing.assert_allclose(found, renewed, atol=1e-5)
+    assert np.abs(found - stale).max() > 1e-3
+
+
+def test_an_encoder_cell_by_hand():
+    """One pixel, two channels, in evaluation: x + 0.1 gate * conv(swish(norm(conv(...))))."""
+    x = normal(1, 1, 1, 2)
+    cell = EncoderCell(0.95)
+    found = cell.init(jax.random.key(0), x, False, None)
+    params = jax.tree.map(lambda p: normal(*p.shape, seed=p.size), found["params"])
+    stats = jax.tree.map(lambda p: 1 + jnp.abs(normal(*p.shape, seed=3)), found["batch_stats"])
+    seen = cell.apply({"params": params, "batch_stats": stats}, x, False, None)
+    p, s = (jax.tree.map(np.float64, tree) for tree in (params, stats))
+    swish, h = (lambda a: a / (1 + np.exp(-a))), np.float64(x).ravel()
+    for i in range(2):
+        norm, conv = (f"{name}_{i}" for name in ("BatchNorm", "Conv"))
+        n = p[norm]
+        h = (h - s[norm]["mean"]) / np.sqrt(s[norm]["var"] + 1e-5) * n["scale"] + n["bias"]
+        # Of a single pixel a 3x3 kernel sees the middle; its length is that of the whole kernel.
+        v = p[conv]["kernel"]
+        w = np.exp(p[conv]["log_gain"]) * v / np.sqrt(np.square(v).sum((0, 1, 2)))
+        h = swish(h) @ w[1, 1] + p[conv]["bias"]
+    gate = p["SqueezeExcite_0"]
+    inner = np.maximum(h @ gate["Dense_0"]["kernel"] + gate["Dense_0"]["bias"], 0)
+    open_ = 1 / (1 + np.exp(-(inner @ gate["Dense_1"]["kernel"] + gate["Dense_1"]["bias"])))
+    np.testing.assert_allclose(seen.ravel(), np.float64(x).ravel() + 0.1 * h * open_, rtol=1e-4)
 
 
 def test_readjusting_changes_the_decoders_statistics_alone(model, state):

@@ -320,6 +320,17 @@ def test_stages_of_the_iwae_optimiser():
     np.testing.assert_allclose(rates() * (1 + 1e-4), expected, rtol=1e-3)
 
 
+def test_a_short_run_of_the_iwae_optimiser_loses_no_stage():
+    """Of 40 steps stages end at 0.01, 0.05, 0.16, 0.5, 1.5, 4.4 and 13.3: the first four at once."""
+    tx = vae._optimiser(vae.Config(optimiser="iwae-2015", decay_steps=40, learning_rate=1e-3))
+    opt, rates = tx.init(jnp.zeros(())), []
+    for _ in range(40):
+        update, opt = jax.jit(tx.update)(jnp.ones(()), opt)
+        rates.append(-float(update) * (1 + 1e-4))
+    stage = np.concatenate([np.full(n, i) for i, n in ((4, 1), (5, 3), (6, 9), (7, 27))])
+    np.testing.assert_allclose(rates, 1e-3 * 10 ** (-stage / 7), rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxae.nets import MLP, activation, bias_init
+from jaxae.nets.mlp import squashing
 
 
 def test_two_layers_by_hand():
@@ -46,11 +47,18 @@ def test_bias_init_broadcasts_or_refuses():
         ("silu", -1 / (1 + np.e)),
         ("elu", np.exp(-1.0) - 1),
         ("leaky_relu", -0.01),
+        ("leaky_relu_0.2", -0.2),
         ("sigmoid", 1 / (1 + np.e)),
     ],
 )
 def test_activation_values(name, at_minus_one):
     np.testing.assert_allclose(activation(name)(jnp.array(-1.0)), at_minus_one, rtol=1e-5)
+
+
+def test_a_decoders_output_is_squashed_or_left():
+    out = jnp.log(jnp.float32([3.0, 1.0]))
+    np.testing.assert_allclose(squashing("sigmoid")(out), [0.75, 0.5], rtol=1e-6)
+    np.testing.assert_array_equal(squashing("linear")(out), out)
 
 
 def test_unknown_activation_names_the_choices():

@@ -55,6 +55,8 @@ def aae(variant):
             y, z = encoder(p, seen, eps)
             if config.task == "reduction":
                 z = y @ p["heads"]["rows"] + z
+            elif config.task == "supervised":
+                z = jnp.concatenate([jax.nn.one_hot(batch["label"], k), z], 1)
             elif y is not None:
                 z = jnp.concatenate([y, z], 1)
             back = jax.nn.sigmoid(run(p, stats, "dec", z)).reshape(x.shape)
@@ -114,5 +116,6 @@ def aae(variant):
 
 
 LOSSES = {
-    name: aae(name) for name in ("aae", "aae conditioned", "aae semisupervised", "aae reduction")
+    name: aae(name)
+    for name in ("aae", "aae conditioned", "aae supervised", "aae semisupervised", "aae reduction")
 }

@@ -34,18 +34,19 @@ def ali(variant):
             return jax.nn.sigmoid(run(p, stats, "gen", jnp.concatenate([z, *e], 1)))
 
         def judge(p, image, *code):
-            scores, _ = run(p, stats, "critic", image, *code)
+            """The logit, the scores of the classes, the last hidden layer."""
+            scores, hidden = run(p, stats, "critic", image, *code)
             if config.task == "semisupervised":  # against a class of fakes whose score is zero
-                return jnp.log(jnp.sum(jnp.exp(scores), 1)), scores
-            return scores[:, 0], scores
+                return jnp.log(jnp.sum(jnp.exp(scores), 1)), scores, hidden
+            return scores[:, 0], scores, hidden
 
-        def pairs(p):
+        def pairs(p, which=0):
             e = embedding(p, batch["label"])
             code = jnp.concatenate([encoder(p, flat, noise, e)[0], *e], 1)
             made, z_e = generator(p, e), jnp.concatenate([z, *e], 1)
             if not config.together:
-                return judge(p, flat, code)[0], judge(p, made, z_e)[0]
-            both = judge(p, jnp.concatenate([flat, made]), jnp.concatenate([code, z_e]))[0]
+                return judge(p, flat, code)[which], judge(p, made, z_e)[which]
+            both = judge(p, jnp.concatenate([flat, made]), jnp.concatenate([code, z_e]))[which]
             return both[: len(x)], both[len(x) :]
 
         def critic(p):
@@ -56,11 +57,14 @@ def ali(variant):
             few = batch["supervised"]
             image = few["image"].reshape(len(few["label"]), -1)
             code, _ = encoder(p, image, draws[3], [])
-            _, scores = judge(p, image, code)
+            _, scores, _ = judge(p, image, code)
             right = jax.nn.softmax(scores)[jnp.arange(len(image)), few["label"]]
             return game / 2 - jnp.mean(jnp.log(right))
 
         def both(p):
+            if config.feature_matching:
+                real, made = pairs(p, which=2)
+                return jnp.sum(jnp.abs(jnp.sum(real - made, 0))) / len(x)
             on_q, on_p = pairs(p)
             return halves * (cross_entropy(on_q, 0) + cross_entropy(on_p, 1))
 
@@ -90,4 +94,7 @@ def ali(variant):
     return losses
 
 
-LOSSES = {name: ali(name) for name in ("ali", "ali semisupervised", "ali joint regressor")}
+LOSSES = {
+    name: ali(name)
+    for name in ("ali", "ali semisupervised", "ali feature matching", "ali joint regressor")
+}

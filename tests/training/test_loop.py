@@ -165,6 +165,45 @@ def test_tensorboard_holds_a_copy_also_of_a_run_that_was_stopped(tmp_path):
     assert curves(tmp_path) == curves_of(records)
 
 
+def test_a_held_out_nan_is_kept_and_the_run_goes_on(tmp_path):
+    plan = tiny.plan(steps=16, eval_every=4, save_every=8)
+
+    def evaluate(state):
+        if state.step == 12 and not (tmp_path / "seen").exists():
+            (tmp_path / "seen").touch()
+            raise RuntimeError("stopped by the test")
+        return held_out(state) | {"x": [np.nan, np.inf][int(state.step) // 4 % 2]}
+
+    with pytest.raises(RuntimeError, match="by the test"):
+        fit(MODEL, DATA, plan, tmp_path, evaluate=evaluate, quiet=True)
+    fit(MODEL, DATA, plan, tmp_path, evaluate=evaluate, quiet=True)
+    seen = [record["test/x"] for record in strict_records(tmp_path) if "test/x" in record]
+    assert seen == ["inf", "nan", "inf", "nan"]
+    steps, values = zip(*curves(tmp_path)["test/x"], strict=True)
+    assert steps == (4, 8, 12, 16)
+    np.testing.assert_array_equal(values, [np.inf, np.nan, np.inf, np.nan])
+
+
+def test_what_is_due_inside_a_chunk_ends_it(tmp_path, monkeypatch):
+    """Intervals that are no multiples of log_every; what never comes is no matter."""
+    refreshed, refresh = [], Engine.refresh
+    monkeypatch.setattr(
+        Engine, "refresh", lambda self, *a: refreshed.append(a[1]) or refresh(self, *a)
+    )
+    plan = tiny.plan(steps=20, log_every=8, eval_every=6, save_every=9, refresh_every=7)
+    fit(MODEL, DATA, plan, tmp_path, evaluate=held_out, quiet=True)
+    records = strict_records(tmp_path)
+    looks = [record["step"] for record in records if "test/loss" in record]
+    chunks = [record["step"] for record in records if "train/loss" in record]
+    assert looks == [6, 12, 18, 20]
+    assert chunks == [6, 7, 8, 9, 12, 14, 16, 18, 20]
+    assert refreshed == [7, 14]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [18, 20]
+    plan = tiny.plan(steps=20, log_every=8, eval_every=6, save_every=10**6)
+    assert [record["step"] for record in fit(MODEL, DATA, plan, quiet=True).records] == [8, 16, 20]
+
+
 # -- what must not go on ---------------------------------------------------------------------------
 
 
@@ -336,7 +375,8 @@ def test_a_bar_on_a_terminal(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "field", ["steps", "batch_size", "seeds", "log_every", "save_every", "eval_examples"]
+    "field",
+    ["steps", "batch_size", "seeds", "log_every", "save_every", "eval_examples", "eval_batch"],
 )
 def test_a_plan_refuses_zero_of_what_it_needs(field):
     with pytest.raises(ValueError, match=f"{field}=0 must be at least 1"):
@@ -356,3 +396,11 @@ def test_a_plan_refuses_negative_numbers(field):
 def test_a_plan_refuses_an_unknown_arrangement(field, value):
     with pytest.raises(ValueError, match=f"{field}='{value}'"):
         Plan(**{field: value})
+
+
+@pytest.mark.parametrize("changes", [{"refresh_first": True}, {"refresh_every": 4}])
+def test_a_refresh_of_nothing_is_refused_before_anything_is_done(changes, tmp_path):
+    (field,) = changes
+    with pytest.raises(ValueError, match=f"{field}={changes[field]}: .*nothing to refresh"):
+        fit(MODEL._replace(refresh=None), DATA, tiny.plan(**changes), tmp_path / "w", quiet=True)
+    assert not (tmp_path / "w").exists()

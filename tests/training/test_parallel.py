@@ -80,12 +80,31 @@ def test_neither_chunks_nor_streaming_change_a_bit(parallel, devices, by, loop):
     tiny.assert_same_bits(run(engine_of(mode, streamed=True), 2, 2, 1, 1), wanted)
 
 
-def test_reads_ahead_the_next_chunk_and_nothing_beyond_the_end():
+def test_reads_the_next_steps_before_they_are_asked_for_and_none_beyond_the_end():
     read = []
-    ahead = parallel._Ahead(lambda *chunk: read.append(chunk) or chunk, end=10)
-    assert [ahead(0, 4), ahead(4, 4), ahead(8, 2)] == [(0, 4), (4, 4), (8, 2)]
+    ahead = parallel._Ahead(lambda step: read.append(step) or 10 * step, count=4, end=10)
+    for step, steps, known in ((0, 4, 8), (4, 2, 10), (6, 4, 10)):
+        assert ahead(step, steps) == [10 * t for t in range(step, step + steps)]
+        assert list(ahead.coming) == list(range(step + steps, known))
+        for reading in ahead.coming.values():
+            reading.result(timeout=60)  # nobody has asked for it
+        assert read == list(range(known))
     ahead.pool.shutdown()
-    assert read == [(0, 4), (4, 4), (8, 2)]
+
+
+@pytest.mark.parametrize("by", ["vmap", "sequence"])
+@pytest.mark.parametrize("loop", ["scan", "calls"])
+def test_streamed_chunks_go_in_pieces_of_bounded_size(loop, by, monkeypatch):
+    """Two steps of two seeds fit; log_every is 4. The bits are those of the data on the device."""
+    rows = jax.tree.leaves(STREAMED.train.gather(np.arange(tiny.BATCH)))
+    monkeypatch.setattr(parallel, "PIECE_BYTES", 5 * sum(x.nbytes for x in rows))
+    mode, pieces = Mode("mesh", 1, loop, by), []
+    engine = Engine(MODEL, STREAMED.train, tiny.plan(seeds=2), mode)
+    run_piece = engine._run_piece
+    monkeypatch.setattr(engine, "_run_piece", lambda *a: pieces.append(a[1:]) or run_piece(*a))
+    found = run(engine, 4, 3)
+    assert pieces == [(0, 2), (2, 2), (4, 2), (6, 1)]
+    tiny.assert_same_bits(found, run(engine_of(mode), 7))
 
 
 @pytest.mark.parametrize("by", ["vmap", "sequence"])
@@ -136,10 +155,9 @@ def test_a_batch_larger_than_the_data_is_refused():
         Engine(MODEL, DATA.train, tiny.plan(batch_size=49))
 
 
-def test_refresh_without_anything_to_refresh_is_refused():
-    engine = Engine(MODEL._replace(refresh=None), DATA.train, tiny.plan(), ONE)
-    with pytest.raises(ValueError, match="refresh_every=0"):
-        engine.refresh(engine.init(), 0)
+def test_a_run_that_began_on_more_devices_is_refused():
+    with pytest.raises(DeviceError, match=r"began on 16 devices.* only 8: .*--workdir"):
+        Engine(MODEL, DATA.train, tiny.plan(), Mode("mesh", 16, "scan", "vmap"))
 
 
 @pytest.mark.parametrize("by", ["vmap", "sequence"])

@@ -118,6 +118,23 @@ def test_every_differing_field_is_named(tmp_path):
     ]
 
 
+def test_what_stands_beside_a_config_is_kept_and_not_compared(tmp_path):
+    with Workdir.open(tmp_path) as here:
+        here.claim_config(CONFIG, {"report": {"images": 5}})
+        here.claim_config(CONFIG, {"report": {"images": 6}})
+        assert here.read_json("config.json") == {"format": 1} | CONFIG | {"report": {"images": 5}}
+
+
+def test_a_late_field_is_compared_where_it_is_there(tmp_path):
+    with Workdir.open(tmp_path) as here:
+        here.claim_config(CONFIG)
+        here.claim_config(CONFIG | {"plan": {"new": 1}}, late=["plan.new"])
+        with pytest.raises(WorkdirError, match=r"plan.other: missing in"):
+            here.claim_config(CONFIG | {"plan": {"other": 1}}, late=["plan.new"])
+        with pytest.raises(WorkdirError, match=r"rate: 0.001 in .*, 0.5 now"):
+            here.claim_config(CONFIG | {"rate": 0.5}, late=["rate"])
+
+
 @pytest.mark.parametrize("text", ["", '{"format": 1', "[1]", "\xff"])
 def test_a_damaged_config_is_named(tmp_path, text):
     with Workdir.open(tmp_path) as here:

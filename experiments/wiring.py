@@ -36,6 +36,11 @@ def build(name: str, settings: Settings, data_dir: str | None) -> Run:
         DataError: the data is unknown, missing or broken.
         UsageError: the model cannot take this data, this configuration or this plan.
     """
+    if settings.options.labels and getattr(settings.model, "reads_every_label", False):
+        raise UsageError(
+            f"labels={settings.options.labels}: task={settings.model.task} reads the label of every "
+            "image; leave labels at 0"
+        )
     data = load(settings.data, settings.options, data_dir)
     try:
         model = MODELS[name].make(settings.model, data.spec)

@@ -206,6 +206,10 @@ MISTAKES = {
         "logistic_mixture needs data on a grid",
     ),
     "labels": ([*VAE, "--labels", "5000"], "labels"),
+    "some labels": (
+        ["--model", "aae", "--task", "supervised", "--labels", "100"],
+        "labels=100: task=supervised reads the label of every image",
+    ),
     "options": ([*VAE, "--dequantise"], "binarise.*dequantise"),
     "refresh": ([*VAE, "--refresh-every", "4"], "refresh_every=4.*nothing to refresh"),
     "best, untrained": ([*VAE, "--checkpoint", "best"], "train does not use --checkpoint"),

@@ -71,13 +71,13 @@ def test_error_of_a_model_that_predicts_labels(linear):
 
 
 def test_clusters_as_many_as_classes_are_named_first(linear):
-    """The same two clusters in either order: what `error` says of them is chance, the rest is not."""
+    """Two clusters in either order: what `error` says of them is chance, the rest is not."""
     first = lambda state, x, rng: jax.numpy.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], 1)
     other = lambda *args: first(*args)[:, ::-1]
     one, two = (assess(linear, linear.model._replace(predict=predict), images=0)["prediction"]
                 for predict in (first, other))  # fmt: skip
     assert one.pop("error") + two.pop("error") == pytest.approx(1)
-    assert one == two
+    assert one == pytest.approx(two)
     train, test = linear.data.train, linear.data.test
     above = [split.arrays["image"][:, 0, 0, 0] > 0.5 for split in (train, test)]
     votes = np.array([np.bincount(train.labels[above[0] == side]).argmax() for side in (0, 1)])

@@ -322,7 +322,7 @@ def test_a_step_of_adamax_against_numpy():
         fall = 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (t - 4) / 4))
         w -= 0.1 * (t / 4 if t < 4 else fall) * m / (1 - 0.9 ** (t + 1)) / u
         np.testing.assert_allclose(params["w"], w, rtol=1e-5)
-    assert abs(w - 2) > 0.05
+    assert abs(w - 2) > 0.01
 
 
 def test_samples_use_the_readjusted_statistics(model, state):

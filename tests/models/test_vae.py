@@ -321,7 +321,7 @@ def test_stages_of_the_iwae_optimiser():
 
 
 def test_a_short_run_of_the_iwae_optimiser_loses_no_stage():
-    """Of 40 steps stages end at 0.01, 0.05, 0.16, 0.5, 1.5, 4.4 and 13.3: the first four at once."""
+    """Of 40 steps stages end at 0.01, 0.05, 0.2, 0.5, 1.5, 4.4 and 13.3: the first four at once."""
     tx = vae._optimiser(vae.Config(optimiser="iwae-2015", decay_steps=40, learning_rate=1e-3))
     opt, rates = tx.init(jnp.zeros(())), []
     for _ in range(40):

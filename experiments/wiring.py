@@ -38,8 +38,8 @@ def build(name: str, settings: Settings, data_dir: str | None) -> Run:
     """
     if settings.options.labels and getattr(settings.model, "reads_every_label", False):
         raise UsageError(
-            f"labels={settings.options.labels}: task={settings.model.task} reads the label of every "
-            "image; leave labels at 0"
+            f"labels={settings.options.labels}: task={settings.model.task} reads the label of "
+            "every image; leave labels at 0"
         )
     data = load(settings.data, settings.options, data_dir)
     try:

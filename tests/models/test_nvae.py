@@ -254,35 +254,37 @@ def test_the_rates_weight_rises_with_each_step():
             assert abs(seen["objective"] - plain) > 1e-3 * plain
 
 
+@pytest.fixture(scope="module")
+def training(state):
+    """What the networks give in training: noise, outputs, groups, matrices; settled vectors."""
+    noise, images = noise_for(tiny.BATCH), DATA.train.batch(0, 0, tiny.BATCH)["image"]
+
+    @jax.jit
+    def run(state):
+        (out, groups), left = Hierarchy(nvae._layout(CONFIG, DATA.spec), 1).apply(
+            {"params": state.params, "batch_stats": state.extra["stats"]}, images, noise, True,
+            method="infer", mutable=["batch_stats", "weights"],
+        )  # fmt: skip
+        # To where more rounds change nothing.
+        _, vectors = nets.spectral_norms(left["weights"], state.extra["vectors"], 1600)
+        return out, groups, left["weights"], vectors
+
+    return noise, *run(state)
+
+
 @pytest.mark.parametrize("spectral_start", [0.0, 1.0])
-def test_the_objective_against_numpy(state, monkeypatch, spectral_start):
+def test_the_objective_against_numpy(state, training, monkeypatch, spectral_start):
     """Card, 2.3 and 2.4: balanced rates, largest singular values, largest gains; T = 1000, t = 150.
 
     The finer of two groups has alpha 2^2, the coarser 1.
     """
     config = nvae.Config(**SMALL, decay_steps=1000, spectral=0.1, spectral_start=spectral_start)
     model, batch = nvae.make(config, DATA.spec), DATA.train.batch(0, 0, tiny.BATCH)
-    layout = nvae._layout(config, DATA.spec)
-    noise, step = noise_for(tiny.BATCH), jax.jit(model.step)
-
-    @jax.jit
-    def training(state):
-        return Hierarchy(layout, 1).apply(
-            {"params": state.params, "batch_stats": state.extra["stats"]}, batch["image"], noise,
-            True, method="infer", mutable=["batch_stats", "weights"],
-        )  # fmt: skip
-
-    (out, groups), left = training(state)
-    vectors = state.extra["vectors"]
-    for _ in range(40):  # to where more rounds change nothing
-        _, vectors = nets.spectral_norms(left["weights"], vectors, 40)
-    now = state.replace(
-        step=jnp.int32(150), extra=state.extra | {"vectors": vectors}, opt=model.init(
-            jax.random.key(0)).opt,
-    )  # fmt: skip
+    noise, out, groups, weights, vectors = training
+    now = state.replace(step=jnp.int32(150), extra=state.extra | {"vectors": vectors})
     draws = iter(noise)
     monkeypatch.setattr(jax.random, "normal", lambda rng, shape: next(draws))
-    _, seen = step(now, batch, jax.random.key(1))
+    _, seen = jax.jit(model.step)(now, batch, jax.random.key(1))
     monkeypatch.undo()
 
     out, x, kl = np.float64(out), np.float64(batch["image"]), []
@@ -296,7 +298,7 @@ def test_the_objective_against_numpy(state, monkeypatch, spectral_start):
     kappa = (np.abs(kl).mean(0) + 0.01) / [1, 4]
     kappa /= kappa.mean()
     assert np.abs(kappa - 1).max() > 0.1
-    norms = sum(np.linalg.norm(np.float64(m), 2) for m in jax.tree.leaves(left["weights"]))
+    norms = sum(np.linalg.norm(np.float64(m), 2) for m in jax.tree.leaves(weights))
     gains = sum(np.abs(v).max() for k, v in tiny.leaves(state.params).items() if "scale" in k)
     beta = 0.5 - 1 / 3000
     weight = np.exp(beta * np.log(0.1)) if spectral_start else 0.1

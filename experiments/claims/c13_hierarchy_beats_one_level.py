@@ -11,7 +11,7 @@ from jaxae.models import nvae
 SETTINGS = {
     "mnist": (400, {"latent": 8, "width": 8, "blocks": 2, "block_cells": 1}, {
         "2 + 2 groups": {"groups": (2, 2)},
-        "one group, 7x7": {"groups": (1,), "latent": 26, "width": 16, "cells": 5},
+        "one group, 7x7": {"groups": (1,), "latent": 26, "width": 16, "cells": 4},
     }),
     "digits": (1500, {"latent": 4, "width": 8, "blocks": 1, "block_cells": 1}, {
         "2 + 2 groups": {"groups": (2, 2)},

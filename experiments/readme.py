@@ -57,8 +57,9 @@ def claims(folder: pathlib.Path = HERE / "claims" / "found") -> str:
     if not lines:
         return ""
     return "\n".join([
-        "The papers' claims, each by `python experiments/claims/run.py NAME`; pictures and the "
-        "numbers behind them are in [CLAIMS.md](CLAIMS.md). Measured is what the claim says is "
+        "The papers' claims, each by `python experiments/claims/run.py NAME`; pictures, the "
+        "numbers behind them, and which were found before the code changed, are in "
+        "[CLAIMS.md](CLAIMS.md). Measured is what the claim says is "
         "above zero: mean over training seeds and 95 % interval. Budgets are minutes, so published "
         "figures are for orientation.",
         "",

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from jaxae.data import DataError
 from jaxae.evaluation import environment
 from jaxae.training.loop import NonFiniteLoss, Stopped
+from jaxae.training.workdir import write_atomically
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDER = pathlib.Path("runs") / "cells"
@@ -62,9 +63,7 @@ def cell(
     kept = {"settings": settings, "result": compute(), "environment": made_with()}
     kept["seconds"] = time.monotonic() - start
     folder.mkdir(parents=True, exist_ok=True)
-    half = file.with_suffix(".part")
-    half.write_text(json.dumps(kept, indent=1))
-    half.replace(file)
+    write_atomically(file, json.dumps(kept, indent=1).encode())
     # What was written is what a later run will read: no difference between the two.
     kept = json.loads(file.read_text())
     return Cell(kept["result"], kept["seconds"], kept["environment"], found=False)

@@ -28,6 +28,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from cells import digest, hardware, made_with, reported, sources  # noqa: E402
 from claims_common import CONFIDENCE, FIRST_SEED, Claim, Measure, verdict  # noqa: E402
 
+from jaxae.training.workdir import write_atomically  # noqa: E402
+
 ROOT = HERE.parents[1]
 FOUND, FIGURES, TEXT = HERE / "found", HERE / "figures", ROOT / "CLAIMS.md"
 TRIALS = pathlib.Path("runs") / "claims"
@@ -92,7 +94,7 @@ def tested(
     for folder in (file.parent, picture.parent):
         folder.mkdir(parents=True, exist_ok=True)
     # Both are put in place at the end: a test that is stopped leaves what was there.
-    new_file, new_picture = file.with_suffix(".part"), picture.with_suffix(".part.png")
+    new_picture = picture.with_suffix(".part.png")
     measures, rows = claim_of(name).test(data, seeds, new_picture, asked.data_dir)
     found = same | {
         "measures": [dataclasses.asdict(m) | {"values": list(map(float, m.values))}
@@ -101,9 +103,8 @@ def tested(
         "seconds": time.monotonic() - start,
         "made_with": hardware(made_with()),
     }  # fmt: skip
-    new_file.write_text(json.dumps(found, indent=1))
     new_picture.replace(picture)
-    new_file.replace(file)
+    write_atomically(file, json.dumps(found, indent=1).encode())
     return found
 
 

@@ -7,11 +7,13 @@ from claims_common import KEY, Claim, Measure, gather, learned, opened, pictured
 from jaxae import evaluation
 from jaxae.models import nvae
 
-# data -> steps, what both have in common, and each one's own fields: about equal sizes.
+# data -> steps, what both have in common, and each one's own fields: about equal sizes, and on
+# MNIST the better of two rates, 4e-3 and 8e-3, by one seed below FIRST_SEED.
 SETTINGS = {
-    "mnist": (400, {"latent": 8, "width": 8, "blocks": 2, "block_cells": 1}, {
-        "2 + 2 groups": {"groups": (2, 2)},
-        "one group, 7x7": {"groups": (1,), "latent": 26, "width": 16, "cells": 4},
+    "mnist": (400, {"latent": 8, "width": 8, "blocks": 2, "block_cells": 1, "optimiser": "adam"}, {
+        "2 + 2 groups": {"groups": (2, 2), "learning_rate": 4e-3},
+        "one group, 7x7": {"groups": (1,), "latent": 26, "width": 16, "cells": 4,
+                           "learning_rate": 8e-3},
     }),
     "digits": (1500, {"latent": 4, "width": 8, "blocks": 1, "block_cells": 1}, {
         "2 + 2 groups": {"groups": (2, 2)},
@@ -49,7 +51,9 @@ CLAIM = Claim(
     "Vahdat & Kautz 2020; the comparison at this size is ours",
     "The same cells with four groups on two scales, and with one group of as many latent numbers "
     "on the finer scale (on the coarser it does worse), wider and with more cells, so that "
-    f"parameters are about equal; {SETTINGS['mnist'][0]} steps of 32, {IMAGES} test images.",
+    f"parameters are about equal; {SETTINGS['mnist'][0]} steps of 32, {IMAGES} test images. Adam, "
+    "each at the better of two rates by a seed apart: in so few steps the hierarchy learns less by "
+    "the published Adamax.",
     test,
     published="MNIST 78.01 nats with 15 groups; one level: none",
     seeds=3,

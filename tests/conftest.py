@@ -5,13 +5,22 @@ import os
 import pathlib
 import sys
 
+import jaxlib
+
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for `import tiny`
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compilation dominates the suite; without most optimisations it takes half the time.
+# Compilation dominates the suite. Without most optimisations it takes half the time; without the
+# emitters that set up MLIR anew for each kernel, and with one LLVM module for each program, a half
+# to a third of that. XLA aborts at a flag that it does not know; jaxlib 0.7.2 to 0.10 know these.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["XLA_FLAGS"] += (
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    if jaxlib.version.__version_info__ < (0, 11)
+    else ""
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
@@ -41,7 +50,7 @@ def _compiled_once(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def optimised():
-    """Compiles as users do: for tests of bits or memory that an optimisation could change."""
+    """For tests of bits or memory that an optimisation could change."""
     jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", False)
     yield

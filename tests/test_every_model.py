@@ -53,12 +53,7 @@ def trained(variant: str) -> tuple[State, State]:
     return before[0], engine.part(states)[0]
 
 
-def grouped(variants) -> list:
-    """One worker has all tests of a variant, and what they share."""
-    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in variants]
-
-
-@pytest.fixture(params=grouped(name for name in tiny.VARIANTS if name not in tiny.ALIKE))
+@pytest.fixture(params=[name for name in tiny.VARIANTS if name not in tiny.ALIKE])
 def case(request) -> Case:
     return case_of(request.param)
 
@@ -179,11 +174,8 @@ def descended(variant: str):
     return descend_as(case_of(variant), ONE)
 
 
-def over_devices(parallel: str, devices: int, variants) -> list:
-    return [
-        pytest.param(name, parallel, devices, marks=pytest.mark.xdist_group(name))
-        for name in variants
-    ]
+def over_devices(parallel: str, devices: int, variants) -> list[tuple[str, str, int]]:
+    return [(name, parallel, devices) for name in variants]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +194,7 @@ def test_several_devices_descend_as_one(variant, parallel, devices):
         assert len(set(copies)) == 1, f"{jax.tree_util.keystr(path)} differs between devices"
 
 
-@pytest.mark.parametrize("variant", grouped(["vae", "acn"]))
+@pytest.mark.parametrize("variant", ["vae", "acn"])
 def test_a_wrong_scale_of_the_gradient_does_not_pass(variant):
     def summed(loss_fn, tx, owned, opt_state, axis_name=None):
         grads, metrics = jax.grad(loss_fn, has_aux=True)(owned)
@@ -217,7 +209,7 @@ def test_a_wrong_scale_of_the_gradient_does_not_pass(variant):
         tiny.assert_close(found, descended(variant))
 
 
-@pytest.mark.parametrize("variant", grouped(tiny.RUN))
+@pytest.mark.parametrize("variant", tiny.RUN)
 def test_seeds_in_one_program_are_the_seeds_in_turn(variant):
     case = case_of(variant)
     convolves = Engine(case.model, DATA.train, tiny.plan(), ONE).convolves()
@@ -231,7 +223,7 @@ def test_seeds_in_one_program_are_the_seeds_in_turn(variant):
     assert all(value.shape == (2, 3) for value in metrics.values())
 
 
-@pytest.mark.parametrize("variant", grouped(tiny.RUN))
+@pytest.mark.parametrize("variant", tiny.RUN)
 def test_a_seed_starts_alike_alone_and_among_others(variant):
     case = case_of(variant)
     alone = Engine(case.model, DATA.train, tiny.plan(seed=5), ONE).init()[0]
@@ -244,7 +236,7 @@ def test_a_seed_starts_alike_alone_and_among_others(variant):
 # -- what was saved, learnt and evaluated ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", grouped(tiny.RUN))
+@pytest.mark.parametrize("variant", tiny.RUN)
 def test_a_checkpoint_continues_bit_for_bit(variant, tmp_path):
     engine = case_of(variant).engine
     states, _ = engine.run(engine.init(), 0, 3)

@@ -22,7 +22,6 @@ from jaxae.models.nvae_networks import Hierarchy, Normal
 from jaxae.training.state import Spec
 
 DATA = tiny.images(binarise="dynamic")
-pytestmark = pytest.mark.xdist_group("nvae")  # what its tests share is compiled once
 SMALL = {"groups": (1, 1), "latent": 2, "width": 4, "blocks": 0, "block_cells": 1}
 CONFIG = nvae.Config(**SMALL, readjust=24)
 

@@ -18,8 +18,6 @@ from jaxae.training.checkpoint import MANIFEST, Checkpoints
 DRIVER = pathlib.Path(__file__).with_name("driver.py")
 JOBS = ["scan", "seeds", "calls", "pmap"]
 
-pytestmark = pytest.mark.xdist_group("resume")  # the killed runs are made once, by one worker
-
 
 def start(folder, *jobs, die="") -> subprocess.Popen:
     flags = "--xla_force_host_platform_device_count=2"

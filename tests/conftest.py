@@ -12,8 +12,8 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 # Compilation dominates the suite. Without most optimisations it takes half the time; without the
-# emitters that set up MLIR anew for each kernel, and with one LLVM module for each program, a half
-# to a third of that. XLA aborts at a flag that it does not know; jaxlib 0.7.2 to 0.10 know these.
+# emitters that set up MLIR anew for each kernel, and with one LLVM module for each program, about a
+# third of that. XLA aborts at a flag that it does not know; jaxlib 0.7.2 and 0.10.2 know these.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["XLA_FLAGS"] += (
     " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
@@ -50,7 +50,7 @@ def _compiled_once(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def optimised():
-    """For tests of bits or memory that an optimisation could change."""
+    """Compiles with XLA's optimisations: for tests of bits or memory that one could change."""
     jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", False)
     yield

@@ -20,7 +20,7 @@ JOBS = ["scan", "seeds", "calls", "pmap"]
 
 
 def start(folder, *jobs, die="") -> subprocess.Popen:
-    flags = "--xla_force_host_platform_device_count=2"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"  # the last holds
     path = os.pathsep.join(map(str, DRIVER.parents[1:3]))
     return subprocess.Popen(
         [sys.executable, DRIVER, folder, *jobs],

@@ -61,7 +61,7 @@ def case(request) -> Case:
 @pytest.fixture(scope="module", autouse=True)
 def _forget():
     yield
-    for kept in (case_of, trained, descended):
+    for kept in (case_of, trained, begun, descended):
         kept.cache_clear()
 
 
@@ -153,16 +153,24 @@ def without_noise():
         yield
 
 
-def descend_as(case: Case, mode: Mode) -> tuple[list[State], dict[str, np.ndarray]]:
-    """States of two seeds and metrics after three steps of plain descent without noise.
+@functools.cache
+def begun(variant: str) -> tuple[Model, list[State]]:
+    """A model that descends plainly, and the states of two seeds before their first step.
 
-    Plain, because Adam hides a gradient that is wrong by a factor.
+    Plainly, because Adam hides a gradient that is wrong by a factor.
     """
-    with mock.patch.object(case.module, "adam", return_value=optax.sgd(1e-3)):
-        model = tiny.make(case.variant, DATA)
+    with mock.patch.object(case_of(variant).module, "adam", return_value=optax.sgd(1e-3)):
+        model = tiny.make(variant, DATA)
+    states = [jax.jit(model.init)(jax.random.key(seed)) for seed in (4, 5)]
+    assert not jax.tree.leaves(states[0].opt), "adam is not patched"
+    return model, jax.device_get(states)
+
+
+def descend_as(case: Case, mode: Mode) -> tuple[list[State], dict[str, np.ndarray]]:
+    """States of two seeds and metrics after three steps of plain descent without noise."""
+    model, states = begun(case.variant)
     engine = Engine(model, DATA.train, tiny.plan(seed=4, seeds=2), mode)
-    states = engine.init()  # before the noise is gone
-    assert not jax.tree.leaves(engine.part(states)[0].opt), "adam is not patched"
+    states = engine.join(jax.device_put(jax.tree.map(np.copy, states), engine.whole))
     with without_noise():
         states, metrics = engine.run(states, 0, 3)
     return engine.part(states), engine.fetch(metrics)

@@ -65,7 +65,7 @@ def one_step(variant: str, play=TRUE_PLAY):
     module = MODELS[tiny.VARIANTS[variant][0]]
     with mock.patch.object(module, "adam", side_effect=lambda *_, **__: optax.sgd(RATE)):
         model = tiny.make(variant, DATA)
-    before = model.init(jax.random.key(3))
+    before = jax.jit(model.init)(jax.random.key(3))
     batch = DATA.train.batch(1, 0, tiny.BATCH)
     with (
         mock.patch.object(contract, "descend", descend),

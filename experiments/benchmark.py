@@ -3,8 +3,8 @@
 The same data, batches of 100, as many steps, encoder and decoder of the same widths and codes of
 the same size where a paper allows it (exceptions stand in the table), Adam at 1e-3 falling along a
 cosine where a paper does not ask for another rate. Every model is trained by several seeds, at
-once or in turn (--seeds-by; else whichever a short measurement finds faster), and evaluated by
-`assess_run`, which knows the contract of a model and no model by name.
+once in one program or apart (--seeds-by; else whichever a short measurement finds faster), and
+evaluated by `assess_run`, which knows the contract of a model and no model by name.
 
 A cell, one model, is kept in runs/cells by a hash of its settings and of the code that it depends
 on: an interrupted benchmark goes on where it stopped, and a change of one model leaves the others.
@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 from cells import FOLDER, cell, hardware, reported
+from pipe_table import pipe_table
 
 from jaxae import evaluation
 from jaxae.data import Options, load
@@ -215,7 +216,7 @@ def table(found: dict, data: str) -> str:
     """The Markdown table."""
     features = evaluation.FEATURES[data]
     head = ["model", *COLUMNS, "parameters", "steps", "s per seed", "seeds", "differs in"]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for name, kept in found.items():
         row = numbers(name, kept.result, features)
         seeds = len(kept.result["results"])
@@ -223,9 +224,9 @@ def table(found: dict, data: str) -> str:
             name, *(text(row[column], digits) for column, (_, digits) in COLUMNS.items()),
             f"{kept.result['parameters']:,}", f"{kept.result['steps']:,}",
             f"{kept.result['seconds_training'] / seeds:.0f}",
-            "at once" if kept.result["seeds_by"] == "vmap" else "in turn", ROWS[name][2],
+            "at once" if kept.result["seeds_by"] == "vmap" else "apart", ROWS[name][2],
         ])  # fmt: skip
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return pipe_table(lines) + "\n"
 
 
 def write(asked, found: dict) -> None:

@@ -19,7 +19,6 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -27,6 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from cells import digest, hardware, made_with, reported, sources  # noqa: E402
 from claims_common import CONFIDENCE, FIRST_SEED, Claim, Measure, verdict  # noqa: E402
+from pipe_table import pipe_table  # noqa: E402
 
 from jaxae.training.workdir import write_atomically  # noqa: E402
 
@@ -149,9 +149,9 @@ def account(name: str, claim: Claim, found: dict[str, Any], picture: pathlib.Pat
         f"## {claim.said}",
         f"**{verdict(measures)}** · {claim.where}",
         f"{claim.how} Published: {claim.published}.",
-        _table([["the claim says > 0", "mean over seeds", "95 % interval", "by seed", ""],
+        pipe_table([["the claim says > 0", "mean over seeds", "95 % interval", "by seed", ""],
                 *(_row(m) for m in measures)]),
-        _table(found["rows"]),
+        pipe_table(found["rows"]),
         f"![{name}]({shown})",
         f"`python experiments/claims/run.py {name}{flags}`: {found['data']}, {found['seeds']} "
         f"seeds, {found['seconds']:.0f} s, {found['made_with']}.{stale}",
@@ -163,12 +163,6 @@ def _row(measure: Measure) -> list[str]:
     unit = f" {measure.unit}" if measure.unit else ""
     by_seed = " ".join(f"{value:.4g}" for value in measure.values)
     return [measure.name, f"{mean:.4g}{unit}", f"{low:.4g} to {high:.4g}", by_seed, measure.verdict]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    line = lambda cells: "| " + " | ".join(str(cell) for cell in cells) + " |"
-    head, *body = rows
-    return "\n".join([line(head), line(["---"] * len(head)), *map(line, body)])
 
 
 if __name__ == "__main__":

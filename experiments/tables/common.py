@@ -18,6 +18,8 @@ from jaxae.training import Model, Plan, State, fit
 # After this module a table can import `presets` and `run`.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from pipe_table import pipe_table
+
 RESULTS = pathlib.Path(__file__).parent / "results"
 KEY = 2**31 - 1  # of every evaluation, apart from the training seeds
 BATCH = 360  # images at a time in evaluation
@@ -136,9 +138,7 @@ def holds(text: str, left: float, right: float, digits: int = 2) -> tuple[str, s
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table under a heading."""
-    line = lambda cells: "| " + " | ".join(str(cell) for cell in cells) + " |"
-    body = [line(head), line(["---"] * len(head)), *map(line, rows)]
-    return f"## {title}\n\n" + "\n".join(body) + "\n"
+    return f"## {title}\n\n{pipe_table([head, *rows])}\n"
 
 
 def parser(

@@ -16,6 +16,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import run as command  # noqa: E402
+from pipe_table import pipe_table  # noqa: E402
 
 ROWS = {
     "vae": ["--model", "vae"],
@@ -68,19 +69,19 @@ def main() -> None:
             sys.exit(f"{name} failed")
     heads = ["run.py", "R", "D", "R + D", "unordered R", "unordered total", "IWAE-100",
              "linear probe", "untrained", "5-NN", "minutes"]  # fmt: skip
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    rows = [heads]
     environment = None
     for name in ROWS:
         file = pathlib.Path("runs") / f"mnist-{name}" / "result.json"
         if file.exists():
             result = json.loads(file.read_text())
             environment = result["environment"]
-            lines.append("| " + " | ".join(row(name, result)) + " |")
+            rows.append(row(name, result))
     text = f"""# The `mnist` presets on MNIST's test set
 
 `python experiments/tables/mnist_presets.py`, dynamic binarisation, one seed, nats per image.
 
-{chr(10).join(lines)}
+{pipe_table(rows)}
 
 R is the KL that training charges: to N(0, I) for a VAE, to the priors of the K nearest training
 codes for ACN, whose R + D is therefore no bound on -log p(x). Unordered R charges every image by

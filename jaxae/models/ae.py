@@ -23,6 +23,7 @@ from jaxae import losses
 from jaxae.models import pca
 from jaxae.models.mirrored import Mirrored, flat
 from jaxae.models.rbm import Pretraining
+from jaxae.nets.mlp import squashing
 from jaxae.training.state import Model, Spec, State, adam, descend
 
 BLOCK = 500  # images at a time where a whole set is read
@@ -102,7 +103,7 @@ def make(config: Config, spec: Spec) -> Model:
         code="gaussian" if linear_code else "binary",
     )
     tx = adam(config.learning_rate, config.decay_steps)
-    squash = jax.nn.sigmoid if config.output == "sigmoid" else lambda out: out
+    squash = squashing(config.output)
 
     def code(p, x):
         z = network.up(p, x)

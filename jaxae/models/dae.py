@@ -24,6 +24,7 @@ from jaxae import losses, nets
 from jaxae.models import corruptions, pca
 from jaxae.models.layerwise import take_turns
 from jaxae.models.mirrored import Mirrored, flat
+from jaxae.nets.mlp import squashing
 from jaxae.training.state import Model, Spec, State, adam, descend
 
 MOST_DECIBELS = 100.0  # an image without any error has no finite ratio
@@ -124,6 +125,7 @@ def make(config: Config, spec: Spec) -> Model:
         ValueError: an unknown activation.
     """
     network, act = _network(config, spec), nets.activation(config.activation)
+    squash = squashing(config.output)
     depth, tx = network.depth, adam(config.learning_rate, config.decay_steps)
     height, width, colours = spec.image_shape
     levels = config.levels if len(config.levels) > 1 else config.levels * depth
@@ -146,12 +148,12 @@ def make(config: Config, spec: Spec) -> Model:
     def component_costs(out, x):
         if config.loss == "bce":
             return losses.bernoulli_nll(out, x, event_ndim=0)
-        return jnp.square(_squash(config, out) - x)
+        return jnp.square(squash(out) - x)
 
     def costs(p, x, rng):
         seen, hit, m = corrupted(x, rng)
         out = outputs(p, seen, m)
-        image = m * x + (1 - m) * _squash(config, out) if config.inpaints else _squash(config, out)
+        image = m * x + (1 - m) * squash(out) if config.inpaints else squash(out)
         missing = hit if config.inpaints else None
         return {
             "loss": emphasised(component_costs(out, x), hit),
@@ -230,12 +232,12 @@ def make(config: Config, spec: Spec) -> Model:
 
     def decode(state, z, rng):
         out = network.down(state.params, z)
-        return _squash(config, out).reshape(-1, *spec.image_shape)
+        return squash(out).reshape(-1, *spec.image_shape)
 
     def repaired(state, x, rng):
         """Seen and restored images, and which components are missing (None: noise)."""
         seen, hit, m = corrupted(flat(x), rng)
-        image = _squash(config, outputs(state.params, seen, m))
+        image = squash(outputs(state.params, seen, m))
         image = m * seen + (1 - m) * image if config.inpaints else image
         missing = hit.reshape(x.shape) if config.inpaints else None
         return seen.reshape(x.shape), image.reshape(x.shape), missing
@@ -283,7 +285,7 @@ def inpaint(
     network, m = _network(config, spec), flat(jnp.broadcast_to(known, image.shape))
     seen = jnp.where(m == 1, flat(image), 0.0)
     z = _code(config, network, state.params, seen, m)
-    filled = _squash(config, network.down(state.params, z))
+    filled = squashing(config.output)(network.down(state.params, z))
     return jnp.where(m == 1, flat(image), filled).reshape(image.shape)
 
 
@@ -368,7 +370,3 @@ def _network(config: Config, spec: Spec) -> Mirrored:
 def _code(config: Config, network: Mirrored, p, seen: jax.Array, m: jax.Array) -> jax.Array:
     z = network.up(p, jnp.concatenate([seen, m], axis=1) if network.side_inputs else seen)
     return z if config.code == "linear" else nets.activation(config.activation)(z)
-
-
-def _squash(config: Config, out: jax.Array) -> jax.Array:
-    return jax.nn.sigmoid(out) if config.output == "sigmoid" else out

@@ -63,8 +63,9 @@ def over_rows(function, mesh: jax.sharding.Mesh):
 def choose(plan: Plan, convolves: bool) -> Mode:
     """The arrangement for a plan, from its fields or, where they say auto, by rule.
 
-    On a CPU a convolution inside a compiled loop is about four times slower than alone, and
-    vmapped over seeds about twice; everywhere else scan and vmap win.
+    On a CPU a convolution inside a compiled loop is about four times slower than alone, and seeds
+    in threads side by side win over one vmapped program (`experiments/speed_seeds.py`); everywhere
+    else scan and vmap win.
 
     Raises:
         DeviceError: more devices asked than there are, a batch that they cannot share, or
@@ -81,11 +82,10 @@ def choose(plan: Plan, convolves: bool) -> Mode:
         )
     if plan.parallel == "pmap" and jax.process_count() > 1:
         raise DeviceError("parallel=pmap runs in one process; use parallel=mesh on several hosts")
-    slow_inside = convolves and jax.default_backend() == "cpu"
-    loop = plan.loop if plan.loop != "auto" else ("calls" if slow_inside else "scan")
+    on_cpu = jax.default_backend() == "cpu"
+    loop = plan.loop if plan.loop != "auto" else ("calls" if convolves and on_cpu else "scan")
     cannot = convolves and plan.parallel == "mesh" and not VMAPS_CONVOLUTIONS
-    in_turn = slow_inside or cannot
-    by = plan.seeds_by if plan.seeds_by != "auto" else ("sequence" if in_turn else "vmap")
+    by = plan.seeds_by if plan.seeds_by != "auto" else ("sequence" if on_cpu or cannot else "vmap")
     if by == "vmap" and cannot:
         raise DeviceError(
             f"seeds_by=vmap: jax {jax.__version__} cannot vmap a convolution's gradient over a "
@@ -126,6 +126,11 @@ class Engine:
         self.whole = NamedSharding(self.mesh, P())
         self.arrays = jax.device_put(self.arrays, self.whole)
         self._run = self._compile()
+        # One seed alone seldom keeps all cores of a CPU busy. An accelerator would run them in turn
+        # all the same, and several devices must meet their collectives in one order.
+        beside = self.mode.seeds_by == "sequence" and self.mode.devices == 1
+        beside = beside and plan.seeds > 1 and jax.default_backend() == "cpu"
+        self._threads = concurrent.futures.ThreadPoolExecutor(plan.seeds) if beside else None
         self._ahead = self._before = None
         if not split.resident:
             rows = jax.tree.leaves(split.gather(positions))
@@ -207,7 +212,7 @@ class Engine:
         return self.join(states)
 
     def join(self, states: list[State]) -> Any:
-        """One pytree for all seeds: stacked under vmap, a list where they run in turn."""
+        """One pytree for all seeds: stacked under vmap, a list where each runs by itself."""
         if self.mode.seeds_by == "vmap":
             return jax.device_put(jax.tree.map(lambda *x: jax.numpy.stack(x), *states), self.whole)
         return list(states)
@@ -258,7 +263,8 @@ class Engine:
             stacked = jax.tree.map(lambda *x: np.stack(x), *payload)
             states, metrics = self._run_chunk(states, stacked, jax.numpy.stack(keys), steps)
             return states, [metrics]
-        ran = [self._run_chunk(*each, steps) for each in zip(states, payload, keys, strict=True)]
+        each = self._threads.map if self._threads else map
+        ran = list(each(self._run_chunk, states, payload, keys, [steps] * len(keys)))
         return [state for state, _ in ran], [metrics for _, metrics in ran]
 
     def _run_chunk(self, states, payload, keys, steps: int):

@@ -26,7 +26,8 @@ class Plan:
     """a chunk of steps as one compiled scan or as single calls; auto: calls for convolutions on a
     CPU"""
     seeds_by: Literal["auto", "vmap", "sequence"] = "auto"
-    """several seeds as one vmapped program, or in turn; auto: in turn for convolutions on a CPU"""
+    """several seeds as one vmapped program, or each by itself: in threads side by side on one CPU
+    device, else in turn; auto: by themselves on a CPU"""
     log_every: int = 50
     """steps in a chunk: metrics are averaged over a chunk and logged once; a chunk ends early where
     a look, a checkpoint or a refresh is due"""

@@ -1,6 +1,7 @@
 """Oracles: single calls on one device, of which every other arrangement is a rewriting."""
 
 import functools
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,22 @@ def test_every_arrangement_trains_alike(parallel, devices, loop, by):
 
 
 @pytest.mark.parametrize("loop", ["scan", "calls"])
+def test_seeds_side_by_side_have_the_bits_of_each_alone(loop, monkeypatch):
+    mode, threads = Mode("mesh", 1, loop, "sequence"), set()
+    beside = engine_of(mode, seeds=3, seed=4)
+    run_chunk = beside._run_chunk
+    monkeypatch.setattr(
+        beside, "_run_chunk", lambda *each: threads.add(threading.get_ident()) or run_chunk(*each)
+    )
+    states, metrics = run(beside, 6)
+    assert len(threads) > 1
+    for i, state in enumerate(states):
+        (alone,), seen = run(engine_of(mode, seeds=1, seed=4 + i), 6)
+        tiny.assert_same_bits(state, alone)
+        tiny.assert_same_bits({name: each[i : i + 1] for name, each in metrics.items()}, seen)
+
+
+@pytest.mark.parametrize("loop", ["scan", "calls"])
 @pytest.mark.parametrize(
     ("parallel", "devices", "by"),
     [("mesh", 1, "sequence"), ("mesh", 2, "vmap"), ("pmap", 2, "vmap")],
@@ -121,7 +138,7 @@ def test_the_old_state_is_donated(parallel, devices, loop, by):
 def test_the_mode_is_chosen_by_what_the_step_computes():
     dense, conv = (tiny.make(name, DATA) for name in ("vae", "vae conv"))
     auto = tiny.plan(loop="auto", seeds=2)
-    assert Engine(dense, DATA.train, auto).mode == Mode("mesh", 1, "scan", "vmap")
+    assert Engine(dense, DATA.train, auto).mode == Mode("mesh", 1, "scan", "sequence")
     assert Engine(conv, DATA.train, auto).mode == Mode("mesh", 1, "calls", "sequence")
     assert Engine(conv, STREAMED.train, auto).mode == Mode("mesh", 1, "calls", "sequence")
     forced = tiny.plan(loop="scan", seeds_by="vmap", parallel="pmap", devices=0)

@@ -16,7 +16,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "claims")]
 
-from claims_common import Measure, verdict  # noqa: E402
+from claims_common import Measure, spent, verdict  # noqa: E402
 
 README = HERE.parent / "README.md"
 FIRST, LAST = "<!-- results, written by experiments/readme.py -->", "<!-- end of results -->"
@@ -51,7 +51,7 @@ def claims(folder: pathlib.Path = HERE / "claims" / "found") -> str:
         lines.append(
             f"| {claim.said} | {verdict(measures)} | {'; '.join(map(_measured, measures))} "
             f"| {claim.published} | `{file.stem}`, {found['seeds']} seeds, "
-            f"{found['seconds'] / 60:.0f} min, {commit} |"
+            f"{spent(found)}, {commit} |"
         )
         made.add(f"{found['data']}, {hardware}")
     if not lines:

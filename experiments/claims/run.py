@@ -25,7 +25,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from cells import digest, hardware, made_with, reported, sources  # noqa: E402
-from claims_common import CONFIDENCE, FIRST_SEED, Claim, Measure, verdict  # noqa: E402
+from claims_common import CONFIDENCE, FIRST_SEED, Claim, Measure, spent, verdict  # noqa: E402
 from pipe_table import pipe_table  # noqa: E402
 
 from jaxae.training.workdir import write_atomically  # noqa: E402
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
             found = tested(name, data, seeds, asked, file, file.with_suffix(".png"))
             print(account(name, claim, found, file.with_suffix(".png")))
         print(f"    {verdict([Measure(**m) for m in found['measures']])} "
-              f"({found['seconds']:.0f} s)", flush=True)  # fmt: skip
+              f"({spent(found)})", flush=True)  # fmt: skip
     return 0
 
 
@@ -90,7 +90,7 @@ def tested(
         found = json.loads(file.read_text())
         if same.items() <= found.items():
             return found
-    start = time.monotonic()
+    start, cpu_start = time.monotonic(), time.process_time()
     for folder in (file.parent, picture.parent):
         folder.mkdir(parents=True, exist_ok=True)
     # Both are put in place at the end: a test that is stopped leaves what was there.
@@ -101,6 +101,7 @@ def tested(
                      for m in measures],
         "rows": rows,
         "seconds": time.monotonic() - start,
+        "cpu_seconds": time.process_time() - cpu_start,
         "made_with": hardware(made_with()),
     }  # fmt: skip
     new_picture.replace(picture)
@@ -150,11 +151,11 @@ def account(name: str, claim: Claim, found: dict[str, Any], picture: pathlib.Pat
         f"**{verdict(measures)}** · {claim.where}",
         f"{claim.how} Published: {claim.published}.",
         pipe_table([["the claim says > 0", "mean over seeds", "95 % interval", "by seed", ""],
-                *(_row(m) for m in measures)]),
+                    *(_row(m) for m in measures)]),
         pipe_table(found["rows"]),
         f"![{name}]({shown})",
         f"`python experiments/claims/run.py {name}{flags}`: {found['data']}, {found['seeds']} "
-        f"seeds, {found['seconds']:.0f} s, {found['made_with']}.{stale}",
+        f"seeds, {spent(found)}, {found['made_with']}.{stale}",
     ]) + "\n"  # fmt: skip
 
 

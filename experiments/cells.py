@@ -88,6 +88,14 @@ def hardware(there: dict[str, Any]) -> str:
     return f"{place}, jax {there['jax']}, Python {there['python']}, commit {there['commit']}"
 
 
+def spent(found: dict[str, Any]) -> str:
+    """How long something took. A machine that others use as well stretches the wall time; the time
+    of the CPU, over all cores, says what was computed."""
+    minutes = f"{found['seconds'] / 60:.0f} min"
+    cpu = found.get("cpu_seconds")  # not kept before commit 9b2672e
+    return minutes if cpu is None else f"{minutes}, {cpu / 60:.0f} of CPU"
+
+
 def reported(command: Callable[[list[str]], int], argv: list[str]) -> int:
     """`command(argv)`, and an exit status and a line in place of what a user can mend or wanted."""
     try:

@@ -16,7 +16,8 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "claims")]
 
-from claims_common import Measure, spent, verdict  # noqa: E402
+from cells import spent  # noqa: E402
+from claims_common import Measure, verdict  # noqa: E402
 
 README = HERE.parent / "README.md"
 FIRST, LAST = "<!-- results, written by experiments/readme.py -->", "<!-- end of results -->"
@@ -97,8 +98,11 @@ def tables(folder: pathlib.Path = HERE / "tables" / "results") -> str:
         text = file.read_text()
         title = re.search(r"^# (.+)$", text, re.M)[1]
         command = re.search(r"`(python .+?)`", text)[1]
-        seconds = re.search(r"([0-9]+) s of wall time", text)
-        time = f"{int(seconds[1]) / 60:.0f} min" if seconds else "said there"
+        times = re.search(r"([0-9]+) s of wall time(?:, ([0-9]+) s of CPU)?", text)
+        names = ("seconds", "cpu_seconds")
+        time = "said there"
+        if times:
+            time = spent({n: int(t) for n, t in zip(names, times.groups(), strict=True) if t})
         lines.append(f"| [{title}]({file.relative_to(HERE.parent)}) | `{command}` | {time} |")
     return "\n".join([
         "Acceptance tables, each with what was expected and whether it came out (on one or two "

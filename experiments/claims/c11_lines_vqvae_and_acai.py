@@ -9,7 +9,7 @@ from jaxae import evaluation
 from jaxae.data import render_lines
 from jaxae.models import acai
 
-STEPS = 4500
+STEPS = 3500
 
 
 def test(data, seeds, picture, data_dir):

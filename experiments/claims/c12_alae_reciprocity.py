@@ -18,7 +18,7 @@ from claims_common import (
 from jaxae import evaluation
 from jaxae.models import ae, alae
 
-LATENT, WIDTHS, STEPS = 50, (256, 256), 8000
+LATENT, WIDTHS, STEPS = 50, (256, 256), 6000
 
 
 def test(data, seeds, picture, data_dir):

@@ -11,7 +11,6 @@ import pathlib
 import sys
 import types
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -26,7 +25,7 @@ from jaxae.data import Data, Options, load
 from jaxae.training import Model, State
 
 __all__ = ["KEY", "Claim", "Measure", "assessed", "at_random", "coded", "gather", "learned", "make",
-           "on_test", "opened", "pictured", "rows_of", "spent", "verdict"]  # fmt: skip
+           "on_test", "opened", "pictured", "rows_of", "verdict"]  # fmt: skip
 CONFIDENCE = 0.95
 FIRST_SEED = 1000
 
@@ -65,14 +64,6 @@ def verdict(measures: Sequence[Measure]) -> str:
         if worst in each:
             return worst
     return "reproduced"
-
-
-def spent(found: dict[str, Any]) -> str:
-    """How long a test took. A machine that others use as well stretches the wall time; the time of
-    the CPU, over all cores, says what was computed."""
-    minutes = f"{found['seconds'] / 60:.0f} min"
-    cpu = found.get("cpu_seconds")  # not kept before commit 9b2672e
-    return minutes if cpu is None else f"{minutes}, {cpu / 60:.0f} of CPU"
 
 
 @dataclasses.dataclass(frozen=True)

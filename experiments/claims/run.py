@@ -24,8 +24,8 @@ from typing import Any
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from cells import digest, hardware, made_with, reported, sources  # noqa: E402
-from claims_common import CONFIDENCE, FIRST_SEED, Claim, Measure, spent, verdict  # noqa: E402
+from cells import digest, hardware, made_with, reported, sources, spent  # noqa: E402
+from claims_common import CONFIDENCE, FIRST_SEED, Claim, Measure, verdict  # noqa: E402
 from pipe_table import pipe_table  # noqa: E402
 
 from jaxae.training.workdir import write_atomically  # noqa: E402

@@ -155,10 +155,11 @@ def parser(
 def publish(name: str, title: str, sections: dict[str, Callable[[], str]], whole: bool) -> None:
     """Runs the sections, prints them, and writes them to `results/<name>.md`.
 
-    The file says by which command, versions and wall time; it is written after every section.
+    The file says by which command, versions and time; it is written after every section.
     Where they are not the whole table it is `results/<name>-<section>....md`.
     """
-    start, there = time.monotonic(), evaluation.environment()
+    start, cpu_start = time.monotonic(), time.process_time()
+    there = evaluation.environment()
     file = RESULTS / ("-".join([name, *([] if whole else sections)]) + ".md")
     versions = ", ".join(f"{key} {there[key]}" for key in ("python", "jax", "flax", "optax"))
     done = []
@@ -168,8 +169,9 @@ def publish(name: str, title: str, sections: dict[str, Callable[[], str]], whole
         print(done[-1], flush=True)
         script = pathlib.Path(sys.argv[0]).name
         command = " ".join(["python", f"experiments/tables/{script}", *sys.argv[1:]])
-        seconds = time.monotonic() - start
-        about = f"`{command}`\n\n{versions}; {there['backend']}; {seconds:.0f} s of wall time.\n"
+        seconds, cpu = time.monotonic() - start, time.process_time() - cpu_start
+        about = (f"`{command}`\n\n{versions}; {there['backend']}; {seconds:.0f} s of wall time, "
+                 f"{cpu:.0f} s of CPU.\n")  # fmt: skip
         file.write_text("\n".join([f"# {title}\n", about, *done]))
 
 

@@ -8,7 +8,7 @@ from jaxae.models import acn, vqvae
 # steps of the decoder alone, then with the code; the decoder; the convolutions that halve an image
 # to 2x2 codes
 SETTINGS = {
-    "mnist": (300, 500, {"pixelcnn_width": 8, "pixelcnn_layers": 4}, 4),
+    "mnist": (250, 400, {"pixelcnn_width": 8, "pixelcnn_layers": 4}, 4),
     "digits": (600, 900, {"pixelcnn_width": 8, "pixelcnn_layers": 3}, 2),
 }
 BATCH_SIZE = 50

@@ -8,10 +8,10 @@ from jaxae.models import acn, vqvae
 # steps of the decoder alone, then with the code; the decoder; the convolutions that halve an image
 # to 2x2 codes
 SETTINGS = {
-    "mnist": (250, 400, {"pixelcnn_width": 8, "pixelcnn_layers": 4}, 4),
+    "mnist": (300, 400, {"pixelcnn_width": 8, "pixelcnn_layers": 4}, 4),
     "digits": (600, 900, {"pixelcnn_width": 8, "pixelcnn_layers": 3}, 2),
 }
-BATCH_SIZE = 50
+BATCH_SIZE = 32
 IDLE = 1.0  # nats in a code that counts as idle, by our proposal
 
 

@@ -98,11 +98,11 @@ def tables(folder: pathlib.Path = HERE / "tables" / "results") -> str:
         text = file.read_text()
         title = re.search(r"^# (.+)$", text, re.M)[1]
         command = re.search(r"`(python .+?)`", text)[1]
-        times = re.search(r"([0-9]+) s of wall time(?:, ([0-9]+) s of CPU)?", text)
-        names = ("seconds", "cpu_seconds")
-        time = "said there"
-        if times:
-            time = spent({n: int(t) for n, t in zip(names, times.groups(), strict=True) if t})
+        times = re.search(
+            r"(?P<seconds>[0-9]+) s of wall time(, (?P<cpu_seconds>[0-9]+) s of CPU)?", text
+        )
+        known = {name: int(t) for name, t in times.groupdict().items() if t} if times else {}
+        time = spent(known) if known else "said there"
         lines.append(f"| [{title}]({file.relative_to(HERE.parent)}) | `{command}` | {time} |")
     return "\n".join([
         "Acceptance tables, each with what was expected and whether it came out (on one or two "

@@ -144,7 +144,9 @@ def account(name: str, claim: Claim, found: dict[str, Any], picture: pathlib.Pat
     measures = [Measure(**m) for m in found["measures"]]
     flags = "" if found["data"] == claim.data[0] else f" --data {found['data']}"
     flags += "" if found["seeds"] == claim.seeds else f" --seeds {found['seeds']}"
-    stale = "" if found["code"] == digest(sources([name])) else " The code has changed since."
+    stale = ""
+    if found["code"] != digest(sources([name])):
+        stale = " The code has changed since. Settings in the text are those of the present code."
     shown = picture.relative_to(ROOT) if picture.is_relative_to(ROOT) else picture
     return "\n\n".join([
         f"## {claim.said}",

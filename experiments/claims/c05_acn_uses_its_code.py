@@ -8,7 +8,7 @@ from jaxae.models import acn, vqvae
 # steps of the decoder alone, then with the code; the decoder; the convolutions that halve an image
 # to 2x2 codes
 SETTINGS = {
-    "mnist": (300, 400, {"pixelcnn_width": 8, "pixelcnn_layers": 4}, 4),
+    "mnist": (240, 320, {"pixelcnn_width": 8, "pixelcnn_layers": 4}, 4),
     "digits": (600, 900, {"pixelcnn_width": 8, "pixelcnn_layers": 3}, 2),
 }
 BATCH_SIZE = 32
@@ -33,11 +33,11 @@ def test(data, seeds, picture, data_dir):
                                 **decoder | fields)  # fmt: skip
         if name == "ACN":  # its own rate is no bound: charged by one prior for all images
             seen = assessed(model, states, source)
-            total, distortion = seen["total_unordered"], seen["distortion"]
+            rate, distortion = seen["rate_unordered"], seen["distortion"]
         else:
             seen = on_test(model, states, source)
-            total, distortion = seen["loss"], seen["loss"] - seen["rate"]
-        found[name] = {"rate": total - distortion, "distortion": distortion, "total": total}
+            rate, distortion = seen["rate"], seen["loss"] - seen["rate"]
+        found[name] = {"rate": rate, "distortion": distortion, "total": rate + distortion}
         if name in ("VAE", "ACN"):  # VQ-VAE's `encode` is what the code was before it was quantised
             probe[name] = gather(states, lambda state, model=model: {
                 "": evaluation.linear_probe(*coded(model, state, grey))})[""]  # fmt: skip

@@ -85,9 +85,10 @@ def main() -> None:
 
 R is the KL that training charges: to N(0, I) for a VAE, to the priors of the K nearest training
 codes for ACN, whose R + D is therefore no bound on -log p(x). Unordered R charges every image by
-one prior (for a VAE that is R), so that these and their totals can be compared. Probes read the
-codes of grey images; `untrained` is the linear probe on the same encoder before training. Minutes
-are training and evaluation, compilation included.
+one prior (for a VAE that is R), so that these and their totals can be compared; of ACN both are
+means over 1,000 test images, so that unordered R and D do not add up to the total exactly. Probes
+read the codes of grey images; `untrained` is the linear probe on the same encoder before training.
+Minutes are training and evaluation, compilation included.
 
 `--pixelcnn-map 0` adds the code to all places of the PixelCNN alike; the preset lays it out as a
 map of the image's size.

@@ -92,7 +92,7 @@ def spent(found: dict[str, Any]) -> str:
     """How long something took. A machine that others use as well stretches the wall time; the time
     of the CPU, over all cores, says what was computed."""
     minutes = f"{found['seconds'] / 60:.0f} min"
-    cpu = found.get("cpu_seconds")  # claims keep it since b4a8a88, tables since 2dd46fc
+    cpu = found.get("cpu_seconds")  # tables keep it since 2dd46fc
     return minutes if cpu is None else f"{minutes}, {cpu / 60:.0f} of CPU"
 
 

@@ -15,6 +15,7 @@ import argparse
 import inspect
 import json
 import pathlib
+import signal
 import sys
 
 ALWAYS = "Besides these: --preset, --workdir, --data-dir, --print-config (see run.py --help)."
@@ -181,4 +182,8 @@ def show_list() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # outside of training, which saves and raises Stopped
+        print("stopped: what was finished is kept, the same command goes on", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

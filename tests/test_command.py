@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import runpy
 import shutil
 import sys
 
@@ -13,6 +14,7 @@ from PIL import Image
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
 
 import run as command
+import wiring
 
 from jaxae.data import download
 from jaxae.training.checkpoint import DamagedCheckpoint, manifest
@@ -117,6 +119,20 @@ def test_evaluate_keeps_the_report_and_what_training_took(finished, call, tmp_pa
     assert 0 < after["seconds_training"] <= before["seconds_training"]
     for name in ("test", "likelihood"):
         assert after["results"][name] == before["results"][name]
+
+
+def test_ctrl_c_during_the_evaluation(finished, monkeypatch, capsys):
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    before = (finished / "result.json").read_bytes()
+    monkeypatch.setattr(wiring, "conclude", pressed)
+    monkeypatch.setattr(sys, "argv", ["run.py", "evaluate", "--workdir", str(finished)])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(command.__file__, run_name="__main__")
+    assert left.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1].startswith("stopped: ")
+    assert (finished / "result.json").read_bytes() == before
 
 
 def test_a_run_whose_data_has_changed_is_refused(call, tmp_path):

@@ -14,6 +14,7 @@ run.py --model NAME --help             every flag of that model
 import argparse
 import inspect
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -186,4 +187,6 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:  # outside of training, which saves and raises Stopped
         print("stopped: what was finished is kept, the same command goes on", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + signal.SIGINT)  # a thread that still compiles would crash Python's own end

@@ -1,6 +1,7 @@
 """`experiments/run.py` as a user meets it: one tiny run from end to end, and every mistake."""
 
 import json
+import os
 import pathlib
 import re
 import runpy
@@ -128,6 +129,7 @@ def test_ctrl_c_during_the_evaluation(finished, monkeypatch, capsys):
     before = (finished / "result.json").read_bytes()
     monkeypatch.setattr(wiring, "conclude", pressed)
     monkeypatch.setattr(sys, "argv", ["run.py", "evaluate", "--workdir", str(finished)])
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as left:
         runpy.run_path(command.__file__, run_name="__main__")
     assert left.value.code == 130

@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 from cells import FOLDER, cell, hardware, reported
+from ending import leave
 from pipe_table import pipe_table
 
 from jaxae import evaluation
@@ -272,4 +273,4 @@ Made with: {"; ".join(sorted(made))}.
 
 
 if __name__ == "__main__":
-    sys.exit(reported(main, sys.argv[1:]))
+    leave(reported(main, sys.argv[1:]))

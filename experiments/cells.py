@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from ending import STOPPED
+
 from jaxae.data import DataError
 from jaxae.evaluation import environment
 from jaxae.training.loop import NonFiniteLoss, Stopped
@@ -101,7 +103,7 @@ def reported(command: Callable[[list[str]], int], argv: list[str]) -> int:
     try:
         return command(argv)
     except (Stopped, KeyboardInterrupt) as stopped:
-        print("stopped: what was finished is kept, the same command goes on", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 128 + getattr(stopped, "signum", signal.SIGINT)
     except (DataError, NonFiniteLoss) as error:
         print(f"error: {error}", file=sys.stderr)

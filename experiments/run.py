@@ -14,10 +14,10 @@ run.py --model NAME --help             every flag of that model
 import argparse
 import inspect
 import json
-import os
 import pathlib
-import signal
 import sys
+
+from ending import INTERRUPTED, STOPPED, leave
 
 ALWAYS = "Besides these: --preset, --workdir, --data-dir, --print-config (see run.py --help)."
 # What to do, and the words that it uses beside --model, --preset, --workdir and --data-dir.
@@ -184,9 +184,8 @@ def show_list() -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        status = main(sys.argv[1:])
     except KeyboardInterrupt:  # outside of training, which saves and raises Stopped
-        print("stopped: what was finished is kept, the same command goes on", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(128 + signal.SIGINT)  # a thread that still compiles would crash Python's own end
+        print(STOPPED, file=sys.stderr)
+        status = INTERRUPTED
+    leave(status)

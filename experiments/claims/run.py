@@ -26,6 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from cells import digest, hardware, made_with, reported, sources, spent  # noqa: E402
 from claims_common import CONFIDENCE, FIRST_SEED, Claim, Measure, verdict  # noqa: E402
+from ending import leave  # noqa: E402
 from pipe_table import pipe_table  # noqa: E402
 
 from jaxae.training.workdir import write_atomically  # noqa: E402
@@ -169,4 +170,4 @@ def _row(measure: Measure) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(reported(main, sys.argv[1:]))
+    leave(reported(main, sys.argv[1:]))

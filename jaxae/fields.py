@@ -1,0 +1,148 @@
+"""What the fields of a configuration may hold: declared beside each field, checked in one place.
+
+A configuration is a frozen dataclass that inherits from `Checked` and writes the range of each
+number into its type. Whatever reads it, a person, the command line or a test, reads it from there.
+
+    @dataclasses.dataclass(frozen=True)
+    class Config(Checked):
+        latent: Size = 16
+        noise: Annotated[float, Range(0, 10)] = 0.0
+        widths: tuple[Size, ...] = (256, 256)
+"""
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from typing import Annotated, Any, Literal
+
+FOREVER = 2**31 - 1  # steps are counted in int32
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """From `low` to `high`, both included unless said otherwise; NaN and infinities never are."""
+
+    low: float
+    high: float
+    above_low: bool = False  # `low` itself is excluded
+    below_high: bool = False  # `high` itself is excluded
+
+    def __contains__(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        above = value > self.low if self.above_low else value >= self.low
+        below = value < self.high if self.below_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        lower = f"{'more than' if self.above_low else 'at least'} {self.low:,}"
+        upper = f"{'less than' if self.below_high else 'at most'} {self.high:,}"
+        return f"{lower} and {upper}"
+
+
+# Sizes and counts that a machine could never hold are refused before they are asked for.
+Size = Annotated[int, Range(1, 65_536)]
+"""Units of a layer, channels, entries of a code or of a table: at least 1."""
+SizeOrZero = Annotated[int, Range(0, 65_536)]
+"""A size where 0 has a meaning of its own, which the field's help states."""
+Depth = Annotated[int, Range(1, 1_000)]
+"""Layers, blocks, stages, components: what is built or computed one by one. At least 1."""
+DepthOrZero = Annotated[int, Range(0, 1_000)]
+"""The same where 0 means none, or has a meaning that the field's help states."""
+Steps = Annotated[int, Range(1, FOREVER)]
+"""A number of training steps, or of images seen: at least 1."""
+StepsOrZero = Annotated[int, Range(0, FOREVER)]
+"""The same where 0 means never, or has a meaning that the field's help states."""
+Share = Annotated[float, Range(0, 1)]
+"""A probability or a part of a whole: 0 to 1."""
+Decay = Annotated[float, Range(0, 1, below_high=True)]
+"""What a moving average keeps of its past: 0 to less than 1."""
+Weight = Annotated[float, Range(0, 10**9)]
+"""A factor of a loss or of a penalty, a standard deviation that may be 0: not negative."""
+Positive = Annotated[float, Range(0, 10**9, above_low=True)]
+"""A scale, a standard deviation, a temperature: more than 0."""
+Rate = Annotated[float, Range(0, 1_000)]
+"""An optimiser's step size. 0 leaves everything where it is."""
+
+
+class Checked:
+    """A dataclass whose fields are what their types say, or it does not come into being.
+
+    Subclasses that check more in a `__post_init__` of their own call this one first.
+    """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def check_fields(config: Any, error: type[ValueError] = ValueError) -> None:
+    """Raises `error`, with the field's name, where a value is not what the field's type says.
+
+    Types that are read: bool, int, float (an int will do), str, `Literal`, `Annotated` with a
+    `Range`, and `tuple[T, ...]` of these. A field of another type is left alone.
+    """
+    for name, kind in field_types(type(config)).items():
+        value = getattr(config, name)
+        if wrong := _problem(value, kind):
+            raise error(f"{name}={value!r} {wrong}")
+
+
+@functools.cache
+def field_types(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields by name, `Annotated` ones with their ranges."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def unbounded(kind: type) -> list[str]:
+    """The numeric fields of a dataclass that state no range: there should be none."""
+    return [name for name, hint in field_types(kind).items() if _is_bare(hint)]
+
+
+def _is_bare(hint: Any) -> bool:
+    if hint in (int, float):
+        return True
+    if typing.get_origin(hint) is Annotated:
+        ranges = [note for note in hint.__metadata__ if isinstance(note, Range)]
+        return not ranges and _is_bare(hint.__origin__)
+    return any(_is_bare(part) for part in typing.get_args(hint)
+               if typing.get_origin(hint) is not Literal)  # fmt: skip
+
+
+def _problem(value: Any, kind: Any) -> str | None:
+    """What is wrong with a value, as the end of a sentence; None where nothing is."""
+    origin = typing.get_origin(kind)
+    if origin is Annotated:
+        for note in kind.__metadata__:
+            if isinstance(note, Range):
+                if wrong := _problem(value, kind.__origin__):
+                    return wrong
+                if value not in note:
+                    return f"must be {note}"
+        return _problem(value, kind.__origin__)
+    if origin is Literal:
+        choices = typing.get_args(kind)
+        return None if value in choices else f"is none of {', '.join(map(str, choices))}"
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return "must be a tuple"
+        found = (_problem(item, typing.get_args(kind)[0]) for item in value)
+        return next((f"holds what {wrong}" for wrong in found if wrong), None)
+    if origin in (typing.Union, types.UnionType):
+        found = [_problem(value, part) for part in typing.get_args(kind)]
+        return None if None in found else found[0]
+    if kind is bool:
+        return None if isinstance(value, bool) else "must be true or false"
+    if kind is int:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return None if whole else "must be a whole number"
+    if kind is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if number and math.isfinite(value) else "must be a finite number"
+    if kind is str:
+        return None if isinstance(value, str) else "must be text"
+    if kind is types.NoneType:
+        return None if value is None else "must be None"
+    return None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxae.data.pictures import SUFFIXES, Header, decode, in_threads, read_header
-from jaxae.data.source import DataError, Options, Raw
+from jaxae.data.source import DataError, DataWarning, Options, Raw, refuse_size
 
 _SECOND = ("test", "val", "valid", "validation")  # folders beside train/, the first there is
 
@@ -52,8 +52,13 @@ def folder(path: str, options: Options) -> Raw:
     smallest SHA-256. A folder that holds nothing but `train/` is read as if it were `train/`.
 
     The class of an image is the first folder below the split, whatever the depth; with fewer than
-    two such folders there are no labels. Hidden files and files with other endings are ignored.
-    Links to folders, and links to files outside, are skipped with a warning.
+    two such folders there are no labels. Hidden files are ignored.
+
+    Images are read as a viewer shows them on a white page: turned as their EXIF says, and white
+    shows through what is transparent. Pixels of 16 bits are reduced to their upper eight. What is
+    not read is told in one warning of each kind (`DataWarning`), with a count and the first file:
+    files with other endings, links to folders and to files outside, frames and pages after the
+    first, damaged EXIF, colour profiles other than sRGB.
 
     Raises:
         DataError: no folder, no images, files of a kind or size that does not fit, a corrupt one.
@@ -64,6 +69,7 @@ def folder(path: str, options: Options) -> Raw:
     train, test, names = _parted(root, _image_paths(root.resolve()))
     every = [file.path for file in train + test]
     headers = in_threads(read_header, every)
+    _tell(root, every, headers, names)
     shape = _common_shape(every, headers, options)
     images = [
         Files([file.path for file in part], shape, options.image_size) for part in (train, test)
@@ -74,26 +80,51 @@ def folder(path: str, options: Options) -> Raw:
 
 def _image_paths(root: Path) -> list[Path]:
     """Image files below a folder, sorted by relative path, leaving out what links lead to."""
-    found, skipped = [], []
+    found, skipped, others = [], [], []
     for folder, subfolders, files in os.walk(root, onerror=_unlistable):
         here = Path(folder)
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         skipped += [here / name for name in subfolders if (here / name).is_symlink()]
         for name in files:
             path = here / name
-            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+            if name.startswith("."):
                 continue
-            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+            if path.suffix.lower() not in SUFFIXES:
+                others.append(path)
+            elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
                 skipped.append(path)
             elif path.is_file():
                 found.append(path)
     if skipped:
-        warnings.warn(
+        _warn(
             f"{root}: {len(skipped)} symbolic links to folders, or out of the folder, are not "
-            f"followed; the first is {min(skipped)}",
-            stacklevel=2,
+            f"followed; the first is {min(skipped)}"
+        )
+    if others:
+        _warn(
+            f"{root}: {len(others)} files without the ending of an image that is read "
+            f"({', '.join(SUFFIXES)}) are skipped; the first is {min(others)}"
         )
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _tell(root: Path, paths: list[Path], headers: list[Header], names: list[str]) -> None:
+    """Warns, once for each kind, of what is in the files and not in the data."""
+    concerned = {}
+    for path, header in zip(paths, headers, strict=True):
+        for note in header.notes:
+            concerned.setdefault(note, []).append(path)
+    for note, files in concerned.items():
+        _warn(f"{root}: {len(files)} of {len(paths)} images {note}; the first is {min(files)}")
+    if len(names) == 1:
+        _warn(
+            f"{root}: every image lies in the one class folder {names[0]!r}, so there are no "
+            "labels; a class needs a folder of its own beside others"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, DataWarning, stacklevel=3)
 
 
 def _unlistable(error: OSError) -> None:
@@ -140,8 +171,9 @@ def _common_shape(
     else:
         channels = 1 if options.colour == "grey" else 3
     if options.image_size:
+        refuse_size("folder", options.image_size)
         return options.image_size, options.image_size, channels
-    height, width, _ = headers[0]
+    height, width = headers[0].height, headers[0].width
     for path, header in zip(paths, headers, strict=True):
         if (header.height, header.width) != (height, width):
             raise DataError(

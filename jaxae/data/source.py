@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -9,11 +10,16 @@ import numpy as np
 
 # Seeds of the choices that must not change from run to run, so that numbers can be compared.
 _HELD_OUT = 2
+MAX_PIXELS = 2**26  # of one image
 _BLOCK_BYTES = 2**24  # of images in memory at once when a whole set is read
 
 
 class DataError(ValueError):
     """Data that is missing, unreadable or unfit for what was asked; the message says what to do."""
+
+
+class DataWarning(UserWarning):
+    """Data is read, but not all of it, or not as one may have meant."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,3 +140,39 @@ def blocks(images: Images) -> Iterator[np.ndarray]:
 def bytes_each(images: Images) -> int:
     """Size of one image in memory."""
     return math.prod(images.shape[1:]) * np.dtype(images.dtype).itemsize
+
+
+def refuse_size(name: str, image_size: int) -> None:
+    """Raises DataError where an image of that side is larger than one that would be decoded."""
+    most = math.isqrt(MAX_PIXELS)
+    if image_size > most:
+        raise DataError(f"{name}: image_size={image_size} is too large; {most} is the most")
+
+
+def refuse_without_memory(images: Images, options: Options) -> None:
+    """Raises DataError where reading a set once needs more memory than the machine has.
+
+    Needed are the images themselves where they are to be resident, and beside one block of them
+    its sums and the mean image, some 32 bytes a value.
+    """
+    values = math.prod(images.shape[1:])
+    every = images.shape[0] * bytes_each(images)
+    held = 0 if isinstance(images, np.ndarray) or every > options.resident_mib * 2**20 else every
+    needed, there = held + max(_BLOCK_BYTES, bytes_each(images)) + 32 * values, memory_bytes()
+    if needed > there:
+        remedy = f"lower resident_mib={options.resident_mib}"
+        if held <= 32 * values:
+            remedy = f"choose a smaller image_size than {max(images.shape[1:3])}"
+        raise DataError(
+            f"{images.shape[0]} images of {tuple(images.shape[1:])} need "
+            f"{needed / 2**30:,.1f} GiB of memory, of which there are {there / 2**30:,.1f}: "
+            f"{remedy}"
+        )
+
+
+def memory_bytes() -> float:
+    """The machine's memory; infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # no POSIX
+        return math.inf

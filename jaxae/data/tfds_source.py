@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxae.data.pictures import fitted, in_threads
-from jaxae.data.source import DataError, Images, Options, Raw, blocks, hold_out
+from jaxae.data.source import DataError, Images, Options, Raw, blocks, hold_out, refuse_size
 
 
 class Records:
@@ -125,6 +125,7 @@ def _shape(name: str, features: Any, options: Options) -> tuple[int, int, int]:
         raise DataError(f"tfds:{name} has no feature `image` of shape [H,W,C] and type uint8")
     height, width, channels = feature.shape
     if options.image_size:
+        refuse_size(f"tfds:{name}", options.image_size)
         height = width = options.image_size
     elif None in (height, width):
         raise DataError(f"tfds:{name}: images differ in size; bring them to one with --image-size")
@@ -137,7 +138,7 @@ def _read(records: Records, labelled: bool, options: Options) -> tuple[Images, n
     """The images, as an array where they fit, and all labels, from one pass over the records."""
     fits = math.prod(records.shape) <= options.resident_mib * 2**20
     images = np.empty(records.shape, np.uint8) if fits else records
-    labels = np.empty(records.shape[0], np.int32) if labelled else None
+    labels = np.empty(records.shape[0], np.int64) if labelled else None
     if fits or labelled:
         for positions in blocks(records):
             part, numbers = records.read(positions)

@@ -32,6 +32,11 @@ class Spec(NamedTuple):
     levels: int  # values a pixel can take: 256, 17 (digits), 2 (binarised), 0 (continuous)
     mean: np.ndarray  # [H, W, C] mean training image, in the range the model sees
 
+    def __repr__(self) -> str:
+        said = [f"{name}={value!r}" for name, value in zip(self._fields[:-1], self, strict=False)]
+        average = f"{self.mean.dtype} {self.mean.shape} of average {self.mean.mean():.4g}"
+        return f"Spec({', '.join(said)}, mean=<{average}>)"
+
 
 class Model(NamedTuple):
     """A bundle of pure functions. Nothing in it is compiled; the caller compiles.

@@ -398,7 +398,7 @@ def test_without_test_images_a_tenth_is_held_out():
     ("arguments", "match"),
     [
         ((np.zeros((4, 4), np.uint8),), r"train_images must be \[N,H,W\]"),
-        ((np.zeros((4, 2, 2), np.int32),), "uint8, or float"),
+        ((np.zeros((4, 2, 2), np.int32),), "are int32: say levels=L for pixels 0..L-1.*or peak="),
         ((np.full((4, 2, 2), 1.5),), r"lie in \[0,1\]"),
         ((np.full((4, 2, 2), np.nan),), r"lie in \[0,1\]"),
         ((np.zeros((4, 2, 2)), np.zeros(3, int)), "train_labels must be 4 integers"),
@@ -412,9 +412,16 @@ def test_without_test_images_a_tenth_is_held_out():
         ((np.zeros((0, 2, 2)), None, np.zeros((1, 2, 2))), "no training images"),
         ((np.zeros((4, 2, 2)), None, None, None, Options(standardise=True)), "all one colour"),
         ((np.zeros((4, 2, 2)), None, None, None, Options(image_size=8)), "image_size works with"),
-        ((np.full((4, 2, 2), 9, np.uint8), None, None, None, Options(), "a", 9), "hold 9"),
+        (
+            (np.full((4, 2, 2), 9, np.uint8), None, None, None, Options(), "a", 9),
+            "hold 9 and 9; 9 levels",
+        ),
         ((np.full((4, 2, 2), 0.3), None, None, None, Options(), "a", 9), "not multiples of 1/8"),
         ((np.zeros((4, 2, 2)), None, None, None, Options(), "a", 1), "levels must be in 2..256"),
+        (([[[1, 2], [3]]],), "train_images cannot be one array: its entries differ in shape"),
+        ((np.zeros((2, 2, 2)), [[0], [0, 1]]), "train_labels cannot be one array"),
+        ((np.zeros((4, 2, 2)), np.uint64([0, 1, 2**64 - 1, 1])), "hold 18446744073709551615"),
+        ((np.zeros((4, 2, 2), complex),), "bool, integers or float; they are complex128"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arguments, match):

@@ -27,13 +27,18 @@ _LABELLED = 1, 2**61
 
 
 class Data(NamedTuple):
-    """A data set ready for training: two splits, what a model may know of them, and the options."""
+    """A data set ready for training: two splits, what a model may know of them, and the options.
+
+    Classes are the labels that occur in training, numbered 0..K-1 in rising order. A class without
+    test images is one of them; a test label that no training image has is refused.
+    """
 
     name: str
     train: Split
     test: Split
     spec: Spec
     options: Options
+    class_names: tuple[str, ...] = ()  # of the classes: folders' names, or the labels' values
 
     @property
     def unbinarised(self) -> "Data":
@@ -67,7 +72,8 @@ def from_arrays(
 
     Args:
         train_images: `[N,H,W]` or `[N,H,W,C]`, uint8, or float in [0, 1].
-        train_labels: `[N]` integers from 0, or None.
+        train_labels: `[N]` integers that are not negative, or None; see `Data` for what becomes of
+            them.
         test_images: as the training images; None: a tenth of the training images, chosen by a
             fixed seed, is held out.
         test_labels: as the training labels.
@@ -82,7 +88,7 @@ def from_arrays(
     if test_images is None:
         if test_labels is not None:
             raise DataError("test_labels were given without test_images")
-        kept, held_out = hold_out(len(train))
+        kept, held_out = hold_out(len(train), labels)
         parts = (None, None) if labels is None else (labels[kept], labels[held_out])
         raw = Raw(train[kept], parts[0], train[held_out], parts[1], found)
     else:
@@ -107,14 +113,9 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
         )
     if (raw.train_labels is None) != (raw.test_labels is None):
         raise DataError(f"{name}: only one of the training and test images have labels")
-    for labels, which in ((raw.train_labels, "training"), (raw.test_labels, "test")):
-        if labels is not None and labels.min() < 0:
-            raise DataError(
-                f"{name}: the {which} labels must count from 0, the smallest is {labels.min()}"
-            )
     if options.dequantise and not raw.levels:
         raise DataError(f"{name}: dequantise needs discrete pixels; these are continuous already")
-    classes = _number_of_classes(raw)
+    names = _class_names(name, raw)
     mean_image, mean, std = _moments(train, raw.levels, options)
     if options.standardise:
         if std == 0:
@@ -124,9 +125,9 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
     moments = (mean, std) if options.standardise else (0.0, 1.0)
     pipeline = Pipeline(raw.levels, *steps, *moments, is_train=True)
     held_out = pipeline._replace(is_train=False)
-    labels, test_labels, seen, unseen = raw.train_labels, raw.test_labels, None, None
+    labels, test_labels, seen, unseen = *_numbered(name, raw), None, None
     if labels is not None:
-        seen = _balanced(name, labels, classes, options.labels, options.label_draw)
+        seen = _balanced(name, labels, names, options.labels, options.label_draw)
         unseen = np.zeros(len(test_labels), bool)
     elif options.labels or options.labels_batch:
         field = "labels" if options.labels else "labels_batch"
@@ -135,7 +136,7 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
     spec = Spec(
         image_shape=tuple(train.shape[1:]),
         size=train.shape[0],
-        classes=classes,
+        classes=len(names),
         levels=_seen_levels(raw.levels, options),
         mean=mean_image.astype(np.float32),
     )
@@ -145,6 +146,7 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
         Split(test, test_labels, unseen, held_out, options.resident_mib),
         spec,
         options,
+        names,
     )
 
 
@@ -186,9 +188,10 @@ def _checked_labels(labels: Any, field: str, size: int) -> np.ndarray | None:
             f"{field} must be {size} integers, one per image; "
             f"they are {labels.dtype} of shape {labels.shape}"
         )
+    labels = labels.astype(np.int64)
     if size and labels.min() < 0:
-        raise DataError(f"{field} must count from 0, the smallest is {labels.min()}")
-    return labels.astype(np.int32)
+        raise DataError(f"{field} must not be negative, the smallest is {labels.min()}")
+    return labels
 
 
 def _held(images: Images, options: Options) -> Images:
@@ -225,10 +228,33 @@ def _moments(images: Images, levels: int, options: Options) -> tuple[np.ndarray,
     return mean_image, float(mean_image.mean()), float(np.sqrt(variance)) / peak
 
 
-def _number_of_classes(raw: Raw) -> int:
+def _class_names(name: str, raw: Raw) -> tuple[str, ...]:
+    """Names of the classes 0..K-1: of the labels that occur in training, in rising order."""
     if raw.train_labels is None:
-        return 0
-    return int(max(raw.train_labels.max(), raw.test_labels.max())) + 1
+        return ()
+    named = str if raw.class_names is None else raw.class_names.__getitem__
+    return tuple(named(label) for label in np.unique(raw.train_labels).tolist())
+
+
+def _numbered(name: str, raw: Raw) -> list[np.ndarray | None]:
+    """Training and test labels as numbers of classes, int32."""
+    if raw.train_labels is None:
+        return [None, None]
+    labels, numbers = np.unique(raw.train_labels), []
+    for part, which in ((raw.train_labels, "training"), (raw.test_labels, "test")):
+        if part.min() < 0:
+            raise DataError(
+                f"{name}: the {which} labels must not be negative, the smallest is {part.min()}"
+            )
+        unknown = np.setdiff1d(part, labels)
+        if unknown.size:
+            first = raw.class_names[unknown[0]] if raw.class_names else unknown[0]
+            raise DataError(
+                f"{name}: there are no training images of class {first}, but {which} images "
+                f"({unknown.size} such classes in all): add some, or leave these out"
+            )
+        numbers.append(np.searchsorted(labels, part).astype(np.int32))
+    return numbers
 
 
 def _seen_levels(levels: int, options: Options) -> int:
@@ -237,7 +263,9 @@ def _seen_levels(levels: int, options: Options) -> int:
     return 0 if options.dequantise or options.standardise else levels
 
 
-def _balanced(name: str, labels: np.ndarray, classes: int, wanted: int, draw: int) -> np.ndarray:
+def _balanced(
+    name: str, labels: np.ndarray, names: Sequence[str], wanted: int, draw: int
+) -> np.ndarray:
     """bool `[N]`: `wanted` labelled examples, every class alike.
 
     Where `wanted` is not a multiple of the classes, the first classes get one more. A larger
@@ -245,6 +273,7 @@ def _balanced(name: str, labels: np.ndarray, classes: int, wanted: int, draw: in
     """
     if not wanted:
         return np.ones(len(labels), bool)
+    classes = len(names)
     if wanted < classes:
         raise DataError(
             f"{name}: labels={wanted} leaves some of the {classes} classes without an example"
@@ -259,7 +288,7 @@ def _balanced(name: str, labels: np.ndarray, classes: int, wanted: int, draw: in
         members = order[labels[order] == which]
         if share > len(members):
             raise DataError(
-                f"{name}: labels={wanted} asks for {share} examples of class {which}, "
+                f"{name}: labels={wanted} asks for {share} examples of class {names[which]}, "
                 f"which has {len(members)}"
             )
         seen[members[:share]] = True

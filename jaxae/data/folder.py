@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxae.data.pictures import SUFFIXES, Header, decode, in_threads, read_header
-from jaxae.data.source import DataError, Options, Raw
+from jaxae.data.source import DataError, Options, Raw, parted
 
 _SECOND = ("test", "val", "valid", "validation")  # folders beside train/, the first there is
 
@@ -49,7 +49,8 @@ def folder(path: str, options: Options) -> Raw:
     With folders `train/` and `test/` these are the two splits, and nothing else is read; without
     `test/` the second is `val/`, `valid/` or `validation/` (capitals do not matter). Otherwise a
     tenth (at least one) of the images is for testing: those whose relative paths have the
-    smallest SHA-256. A folder that holds nothing but `train/` is read as if it were `train/`.
+    smallest SHA-256, but for the last image of a class. A folder that holds nothing but `train/`
+    is read as if it were `train/`.
 
     The class of an image is the first folder below the split, whatever the depth; with fewer than
     two such folders there are no labels. Hidden files and files with other endings are ignored.
@@ -69,7 +70,7 @@ def folder(path: str, options: Options) -> Raw:
         Files([file.path for file in part], shape, options.image_size) for part in (train, test)
     ]
     labels = [_numbers(part, names) for part in (train, test)]
-    return Raw(images[0], labels[0], images[1], labels[1], levels=256)
+    return Raw(images[0], labels[0], images[1], labels[1], levels=256, class_names=names)
 
 
 def _image_paths(root: Path) -> list[Path]:
@@ -107,6 +108,7 @@ def _parted(root: Path, paths: list[Path]) -> tuple[list[_File], list[_File], li
     half = lambda path: places[path][0].lower()
     inside = {half(path) for path in paths if len(places[path]) > 1}
     second = next((name for name in _SECOND if name in inside), None)
+    label = lambda path: places[path][depth] if len(places[path]) > depth + 1 else None
     if "train" in inside and second:
         train, test = ([p for p in paths if half(p) == name] for name in ("train", second))
         depth, named = 1, train
@@ -117,12 +119,11 @@ def _parted(root: Path, paths: list[Path]) -> tuple[list[_File], list[_File], li
                 f"folder:{root} holds {len(paths)} images; at least two with one of these endings "
                 f"are needed: {', '.join(SUFFIXES)}"
             )
-        digest = lambda path: hashlib.sha256(os.fsencode("/".join(places[path]))).digest()
-        ranked = sorted(paths, key=digest)
-        held_out = set(ranked[: max(1, len(paths) // 10)])
-        train = [path for path in paths if path not in held_out]
-        test = [path for path in paths if path in held_out]
-    label = lambda path: places[path][depth] if len(places[path]) > depth + 1 else None
+        digest = lambda i: hashlib.sha256(os.fsencode("/".join(places[paths[i]]))).digest()
+        ranked = np.array(sorted(range(len(paths)), key=digest))
+        sorts = np.array([label(path) or "" for path in paths])
+        kept, held_out = parted(ranked, max(1, len(paths) // 10), sorts)
+        train, test = ([paths[i] for i in part] for part in (kept, held_out))
     names = sorted({label(path) for path in named} - {None})
     for path in train + test:
         if names and label(path) is None:

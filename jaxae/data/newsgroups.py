@@ -59,7 +59,7 @@ def newsgroups(name: str, data_dir: Path | None) -> Raw:
         (pages(text), np.array([groups.index(group) for group, _ in half], np.int32))
         for text, half in zip(texts, halves, strict=True)
     )
-    return Raw(*train, *test, levels=256)
+    return Raw(*train, *test, levels=256, class_names=groups)
 
 
 def _documents(path: Path) -> list[list[tuple[str, str]]]:

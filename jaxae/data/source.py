@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -64,13 +64,17 @@ class Images(Protocol):
 
 
 class Raw(NamedTuple):
-    """What a source hands over: unscaled images, labels, and the number of values a pixel takes."""
+    """What a source hands over: unscaled images, labels, and the number of values a pixel takes.
+
+    Labels are integers that are not negative; which ones is the source's affair.
+    """
 
     train: Images
     train_labels: np.ndarray | None
     test: Images
     test_labels: np.ndarray | None
     levels: int  # L: uint8 values 0..L-1; 0: float32 in [0, 1]
+    class_names: Sequence[str] | None = None  # by label; None: its digits are its name
 
 
 def refuse_resizing(name: str, options: Options) -> None:
@@ -80,17 +84,63 @@ def refuse_resizing(name: str, options: Options) -> None:
             raise DataError(f"{name}: {field} works with folder: and tfds: data only")
 
 
-def hold_out(size: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(size: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Positions kept for training and a tenth held out for testing, both ascending.
 
     Raises:
-        DataError: fewer than two images.
+        DataError: fewer than two images, or too many that are the only ones of their class.
     """
     if size < 2:
         raise DataError(f"{size} image cannot be split into training and test images")
-    order = permuted(size, _HELD_OUT, 0)
-    tenth = max(1, size // 10)
-    return np.sort(order[tenth:]), np.sort(order[:tenth])
+    return parted(permuted(size, _HELD_OUT, 0), max(1, size // 10), labels)
+
+
+def parted(
+    order: np.ndarray, count: int, labels: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions that are kept, and `count` that are held out, both ascending.
+
+    Held out are the first of an order, but for images that would leave their class without one that
+    is kept: of each class the last one stays (without labels, of all).
+
+    Args:
+        order: a permutation of 0..N-1.
+        labels: `[N]`, or None.
+    Raises:
+        DataError: fewer than `count` images can be spared.
+    """
+    sorts = np.zeros(len(order), int) if labels is None else np.asarray(labels)[order]
+    _, last = np.unique(sorts[::-1], return_index=True)
+    spared = np.delete(order, len(order) - 1 - last)
+    if len(spared) < count:
+        raise DataError(
+            f"{count} of {len(order)} images cannot be held out: each of the {len(last)} classes "
+            "has to keep one for training"
+            if labels is not None
+            else f"{count} of {len(order)} images cannot be held out: one has to stay for training"
+        )
+    held_out = np.sort(spared[:count])
+    return np.setdiff1d(order, held_out), held_out
+
+
+class Chosen:
+    """Some images of others that are read piece by piece; looks like an array itself."""
+
+    def __init__(self, images: Images, positions: np.ndarray) -> None:
+        self.shape = (len(positions), *images.shape[1:])
+        self.dtype = images.dtype
+        self._images = images
+        self._positions = positions
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        return self._images[self._positions[indices]]
+
+
+def chosen(images: Images, positions: np.ndarray) -> Images:
+    """The images at some positions, in that order: an array of an array, else `Chosen`."""
+    if isinstance(images, np.ndarray):
+        return images[positions]
+    return Chosen(images, positions)
 
 
 def permuted(size: int, *key: int) -> np.ndarray:

@@ -218,7 +218,10 @@ def draw_daydream(
 
 
 def draw_latent_scatter(
-    codes: np.ndarray, labels: np.ndarray | None, path: pathlib.Path
+    codes: np.ndarray,
+    labels: np.ndarray | None,
+    path: pathlib.Path,
+    class_names: Sequence[str] = (),
 ) -> pathlib.Path:
     """Codes `[N, Z]`, Z at least 2, in the plane: their two principal components, or both of two.
 
@@ -226,6 +229,7 @@ def draw_latent_scatter(
         codes: one per image.
         labels: `[N]` integers, shown as colours and as numbers at each class's median; or None.
         path: the PNG file.
+        class_names: of the labels 0, 1, ..., shown in place of the numbers.
     Raises:
         ValueError: fewer than two dimensions.
     """
@@ -253,11 +257,13 @@ def draw_latent_scatter(
         halo = [patheffects.withStroke(linewidth=3.5, foreground="white")]
         for colour, label in zip(colours, classes if told else (), strict=False):
             x, y = np.median(points[labels == label], axis=0)
-            axes.text(x, y, str(label), color=colour, weight="bold", fontsize=15, ha="center",
+            name = class_names[label] if class_names else str(label)
+            axes.text(x, y, name, color=colour, weight="bold", fontsize=15, ha="center",
                       va="center", path_effects=halo)  # fmt: skip
         axes.set(xlabel=names[0], ylabel=names[1])
         axes.set_aspect("equal", adjustable="datalim")
-        shown = "numbers: the class, at its median" if told else "the data has no labels"
+        written = "names" if class_names else "numbers"
+        shown = f"{written}: the class, at its median" if told else "the data has no labels"
         heading(figure, "Codes of test images", f"{len(points)} images; {shown}")
 
     return write_png(path, (7.2, 7.2), compose)
@@ -425,7 +431,8 @@ def draw_all(
     if model.encode is not None:
         codes, labels = encode_split(model, state, data.test, batch_size, keys["codes"], POINTS)
         if codes.shape[1] > 1:
-            drawn.append(draw_latent_scatter(codes, labels, folder / "latent_scatter.png"))
+            path = folder / "latent_scatter.png"
+            drawn.append(draw_latent_scatter(codes, labels, path, data.class_names))
     if any("/" in key for record in records for key in record):
         units = dict.fromkeys(("loss", "rate", "distortion", "elbo"), "nats per image")
         units = units if model.log_weight is not None else {}

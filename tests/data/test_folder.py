@@ -37,6 +37,7 @@ def test_train_and_test_folders_with_classes(halves):
     data = load(f"folder:{halves}")
     assert values(data.train) == [20, 21, 22, 10, 11, 12, 13, 14]
     np.testing.assert_array_equal(data.train.labels, [0] * 3 + [1] * 5)
+    assert data.class_names == ("a", "b")
     assert values(data.test) == [30, 31, 32]
     np.testing.assert_array_equal(data.test.labels, [0, 1, 1])
     assert data.spec.image_shape == (3, 4, 1)
@@ -65,6 +66,17 @@ def test_without_test_folder_a_tenth_is_held_out_by_path(tmp_path):
     np.testing.assert_array_equal(data.train.labels, np.array(values(data.train)) % 2)
     (tmp_path / "one").rename(tmp_path / "other")
     assert values(load(f"folder:{tmp_path / 'other'}").test) == values(data.test)
+
+
+def test_the_last_image_of_a_class_is_not_held_out(tmp_path):
+    """Each of ten flat images is once the only one of its class: it always stays."""
+    for alone in range(10):
+        root = tmp_path / str(alone)
+        for k in range(10):
+            write(root / ("z" if k == alone else "a") / f"{k}.png", k)
+        data = load(f"folder:{root}")
+        assert (data.train.size, data.test.size, data.class_names) == (9, 1, ("a", "z"))
+        np.testing.assert_array_equal(data.test.labels, [0])
 
 
 @pytest.mark.parametrize("inner", ["", "only", "train"])

@@ -156,6 +156,10 @@ def test_scatter(tmp_path, labels, size):
     seen = pixels(draw_latent_scatter(codes, labels, tmp_path / "s.png"))
     assert seen.shape == (720, 720, 3)
     assert len(np.unique(seen.reshape(-1, 3), axis=0)) > 50
+    if labels is not None:
+        names = [f"class {i}" for i in range(max(labels) + 1)]
+        named = pixels(draw_latent_scatter(codes, labels, tmp_path / "n.png", names))
+        assert (named != seen).any()
     with pytest.raises(ValueError, match="two dimensions"):
         draw_latent_scatter(codes[:, :1], labels, tmp_path / "no.png")
 

@@ -24,6 +24,7 @@ TINY = ["--devices", "1", "--steps", "6", "--batch-size", "8", "--log-every", "2
         "--eval-every", "4", "--save-every", "4", "--widths", "8", "--latent", "2",
         "--test-examples", "20", "--probe-examples", "60", "--report-batch", "20"]  # fmt: skip
 VAE = ["--model", "vae", *TINY, "--iwae-samples", "3"]
+HELD = [*VAE, "--seeds", "2", "--validation", "37"]
 ACN = ["--model", "acn", *TINY, "--prior-widths", "8"]
 
 
@@ -45,8 +46,12 @@ def call(capsys):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A workdir in which a tiny VAE has been trained, evaluated and drawn."""
-    folder = tmp_path_factory.mktemp("vae")
-    assert command.main([*VAE, "--seeds", "2", "--workdir", str(folder)]) == 0
+    folder, train = tmp_path_factory.mktemp("vae"), wiring.train
+    with pytest.MonkeyPatch.context() as patched:
+        # Whatever is chosen while it trains, the test images have no part in it.
+        unseen = lambda run: run._replace(data=run.data._replace(test=None))
+        patched.setattr(wiring, "train", lambda run, workdir: train(unseen(run), workdir))
+        assert command.main([*HELD, "--workdir", str(folder)]) == 0
     return folder
 
 
@@ -67,6 +72,14 @@ def test_a_run_leaves_what_it_promises(finished):
     assert config["config"]["widths"] == [8]
     assert config["report"] == result["report"]
     assert config["report"]["iwae_samples"] == 3
+    assert result["images"] == {"train": 1400, "validation": 37, "test": 360}
+    assert result["looked_at"] == "validation"
+    assert result["results"]["data"]["validation"] == "37 images"
+    assert result["results"]["data"]["class_names"] == list("0123456789")
+    lines = (finished / "metrics.jsonl").read_text().splitlines()
+    names = {name for line in lines for name in json.loads(line)}
+    assert {"train/loss", "validation/loss"} <= names
+    assert not any(name.startswith("test/") for name in names)
     assert (finished / "checkpoints" / "6" / "MANIFEST.json").exists()
 
 
@@ -76,7 +89,7 @@ def test_the_workdir_alone_goes_on_and_finds_itself_finished(finished, call):
     code, out, err = call("--workdir", finished, "--steps", "20")
     assert code == 1
     assert "--steps 20: a run's settings are fixed" in err
-    code, out, _ = call(*VAE, "--seeds", "2", "--workdir", finished)
+    code, out, _ = call(*HELD, "--workdir", finished)
     assert code == 0
     assert (finished / "metrics.jsonl").read_bytes() == before
     assert json.loads((finished / "result.json").read_text())["results"] == first
@@ -91,8 +104,10 @@ def test_sample_and_encode_without_training(finished, call, tmp_path):
     assert code == 0
     assert out.endswith(f"of seed 0 in {tmp_path / 'codes'}\n")
     with np.load(tmp_path / "codes") as codes:  # the file that was named
-        assert codes["train"].shape == (1437, 2)
+        assert codes["train"].shape == (1400, 2)
+        assert codes["validation"].shape == (37, 2)
         assert codes["test_labels"].shape == (360,)
+        assert codes["class_names"].tolist() == list("0123456789")
     assert call("sample", "--workdir", finished)[0] == 1  # no --out
 
 
@@ -145,6 +160,9 @@ def test_a_run_whose_data_has_changed_is_refused(call, tmp_path):
     words = [*VAE, "--data", f"folder:{tmp_path / 'pics'}", "--workdir", tmp_path / "w"]
     code, out, err = call(*words)
     assert code == 0, out + err
+    code, _, err = call("evaluate", *words[-2:], "--checkpoint", "best")
+    assert code == 1
+    assert re.search("best: folder:.*no validation images.*--validation N.*folder val/", err), err
     Image.fromarray(pixels).save(tmp_path / "pics" / "more.png")
     for again in (words, words[-2:]):
         code, _, err = call(*again)
@@ -154,7 +172,7 @@ def test_a_run_whose_data_has_changed_is_refused(call, tmp_path):
     old = json.loads(file.read_text())
     # As folders of earlier versions are.
     older = {name: value for name, value in old.items() if name not in ("digest", "report")}
-    del older["plan"]["eval_batch"]
+    del older["plan"]["eval_batch"], older["options"]["validation"]
     file.write_text(json.dumps(older))
     for again in (words, words[-2:]):
         assert call("sample", *again, "--out", tmp_path / "s", "--n", "1")[0] == 0
@@ -171,12 +189,13 @@ def test_the_best_of_none_that_was_looked_at(finished, call, tmp_path):
 
 
 def test_evaluate_from_the_best_checkpoint(finished, call):
-    code, out, _ = call("evaluate", *VAE, "--seeds", "2", "--workdir", finished,
-                        "--checkpoint", "best")  # fmt: skip
+    code, out, _ = call("evaluate", *HELD, "--workdir", finished, "--checkpoint", "best")
     assert code == 0
     records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
-    losses = {r["step"]: np.mean(r["test/loss"]) for r in records if "test/loss" in r}
-    assert f"step {min(losses, key=losses.get)}" in out
+    losses = {r["step"]: np.mean(r["validation/loss"]) for r in records if "validation/loss" in r}
+    best = f"step {min(losses, key=losses.get)}"
+    assert best in out
+    assert f"{best}, the best on validation images" in (finished / "report.html").read_text()
 
 
 def test_acn_from_end_to_end(call, tmp_path):
@@ -253,7 +272,7 @@ def test_a_mistake_ends_in_one_clear_message(name, call, tmp_path):
 
 def test_another_configuration_in_the_same_workdir(finished, call):
     before = {f: f.read_bytes() for f in (finished / "checkpoints").rglob("*") if f.is_file()}
-    code, _, err = call(*VAE, "--seeds", "2", "--beta", "3", "--workdir", finished)
+    code, _, err = call(*HELD, "--beta", "3", "--workdir", finished)
     assert code == 1
     assert "config.beta: 1.0 in" in err
     assert "3.0 now" in err

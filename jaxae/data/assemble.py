@@ -17,6 +17,7 @@ from jaxae.data.source import (
     hold_out,
     permuted,
     refuse_resizing,
+    with_validation,
 )
 from jaxae.data.split import Pipeline, Split
 from jaxae.training.state import Spec
@@ -27,7 +28,12 @@ _LABELLED = 1, 2**61
 
 
 class Data(NamedTuple):
-    """A data set ready for training: two splits, what a model may know of them, and the options.
+    """A data set ready for training: its splits, what a model may know of them, and the options.
+
+    Training sees `train` alone. What is chosen on the way, such as the best checkpoint, is chosen
+    by `validation`, and what is reported is measured on `test`, which chooses nothing. Where a set
+    has no validation images nothing is chosen, unless `Options.validation` takes some out of the
+    training images: not by default, since with fewer of them training is another.
 
     Classes are the labels that occur in training, numbered 0..K-1 in rising order. A class without
     test images is one of them; a test label that no training image has is refused.
@@ -39,6 +45,12 @@ class Data(NamedTuple):
     spec: Spec
     options: Options
     class_names: tuple[str, ...] = ()  # of the classes: folders' names, or the labels' values
+    validation: Split | None = None
+
+    @property
+    def watched(self) -> Split:
+        """What is looked at while training: validation images, test images where there are none."""
+        return self.test if self.validation is None else self.validation
 
     @property
     def unbinarised(self) -> "Data":
@@ -46,15 +58,18 @@ class Data(NamedTuple):
         return self._replace(
             train=self.train.unbinarised,
             test=self.test.unbinarised,
+            validation=None if self.validation is None else self.validation.unbinarised,
             options=dataclasses.replace(self.options, binarise="none"),
         )
 
     @property
     def digest(self) -> str:
         """Changes with the number of images, any label, or the mean of the training images."""
-        found = hashlib.sha256(f"{self.train.size} {self.test.size}".encode())
-        for labels in (self.train.labels, self.test.labels):
-            found.update(b"" if labels is None else labels.astype("<i4").tobytes())
+        splits = [self.train, self.test]
+        splits += [] if self.validation is None else [self.validation]
+        found = hashlib.sha256(" ".join(str(split.size) for split in splits).encode())
+        for split in splits:
+            found.update(b"" if split.labels is None else split.labels.astype("<i4").tobytes())
         found.update(self.spec.mean.astype("<f4").tobytes())
         return found.hexdigest()
 
@@ -67,6 +82,8 @@ def from_arrays(
     options: Options = Options(),  # noqa: B008 - frozen
     name: str = "arrays",
     levels: int | None = None,
+    validation_images: np.ndarray | None = None,
+    validation_labels: Sequence[int] | np.ndarray | None = None,
 ) -> Data:
     """A data set from arrays in memory.
 
@@ -79,6 +96,8 @@ def from_arrays(
         test_labels: as the training labels.
         levels: the number L of values a pixel takes. uint8: values 0..L-1, by default 256. Float:
             by default continuous; otherwise the multiples of 1/(L-1).
+        validation_images: as the training images; None: there are none (see `Data`).
+        validation_labels: as the training labels.
     Raises:
         DataError: shapes, types, values or lengths do not fit.
     """
@@ -98,21 +117,35 @@ def from_arrays(
         raw = Raw(
             train, labels, test, _checked_labels(test_labels, "test_labels", len(test)), found
         )
+    if validation_images is not None:
+        validation, found_there = _checked_images(validation_images, "validation_images", levels)
+        if found_there != found:
+            raise DataError("train_images and validation_images must both be uint8 or both float")
+        known = _checked_labels(validation_labels, "validation_labels", len(validation))
+        raw = raw._replace(validation=validation, validation_labels=known)
+    elif validation_labels is not None:
+        raise DataError("validation_labels were given without validation_images")
     return assemble(name, raw, options)
 
 
 def assemble(name: str, raw: Raw, options: Options) -> Data:
     """Splits and Spec from what a source handed over."""
+    if options.validation:
+        raw = with_validation(name, raw, options.validation)
     train, test = _held(raw.train, options), _held(raw.test, options)
-    for images, which in ((train, "training"), (test, "test")):
+    others = [("test", test, raw.test_labels)]
+    if raw.validation is not None:
+        validation = _held(raw.validation, options)
+        others.append(("validation", validation, raw.validation_labels))
+    for which, images, labels in [("training", train, raw.train_labels), *others]:
         if 0 in images.shape:
             raise DataError(f"{name}: there are no {which} images (shape {tuple(images.shape)})")
-    if train.shape[1:] != test.shape[1:]:
-        raise DataError(
-            f"{name}: training images are {train.shape[1:]}, test images {test.shape[1:]}"
-        )
-    if (raw.train_labels is None) != (raw.test_labels is None):
-        raise DataError(f"{name}: only one of the training and test images have labels")
+        if train.shape[1:] != images.shape[1:]:
+            raise DataError(
+                f"{name}: training images are {train.shape[1:]}, {which} images {images.shape[1:]}"
+            )
+        if (raw.train_labels is None) != (labels is None):
+            raise DataError(f"{name}: only one of the training and {which} images have labels")
     if options.dequantise and not raw.levels:
         raise DataError(f"{name}: dequantise needs discrete pixels; these are continuous already")
     names = _class_names(name, raw)
@@ -125,10 +158,9 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
     moments = (mean, std) if options.standardise else (0.0, 1.0)
     pipeline = Pipeline(raw.levels, *steps, *moments, is_train=True)
     held_out = pipeline._replace(is_train=False)
-    labels, test_labels, seen, unseen = *_numbered(name, raw), None, None
+    labels, seen = _numbered(name, "training", raw, raw.train_labels), None
     if labels is not None:
         seen = _balanced(name, labels, names, options.labels, options.label_draw)
-        unseen = np.zeros(len(test_labels), bool)
     elif options.labels or options.labels_batch:
         field = "labels" if options.labels else "labels_batch"
         asked = getattr(options, field)
@@ -140,13 +172,19 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
         levels=_seen_levels(raw.levels, options),
         mean=mean_image.astype(np.float32),
     )
+    splits = {}
+    for which, images, known in others:
+        known = _numbered(name, which, raw, known)
+        unseen = None if known is None else np.zeros(len(known), bool)
+        splits[which] = Split(images, known, unseen, held_out, options.resident_mib)
     return Data(
         name,
         Split(train, labels, seen, pipeline, options.resident_mib, options.labels_batch),
-        Split(test, test_labels, unseen, held_out, options.resident_mib),
+        splits["test"],
         spec,
         options,
         names,
+        splits.get("validation"),
     )
 
 
@@ -236,25 +274,23 @@ def _class_names(name: str, raw: Raw) -> tuple[str, ...]:
     return tuple(named(label) for label in np.unique(raw.train_labels).tolist())
 
 
-def _numbered(name: str, raw: Raw) -> list[np.ndarray | None]:
-    """Training and test labels as numbers of classes, int32."""
-    if raw.train_labels is None:
-        return [None, None]
-    labels, numbers = np.unique(raw.train_labels), []
-    for part, which in ((raw.train_labels, "training"), (raw.test_labels, "test")):
-        if part.min() < 0:
-            raise DataError(
-                f"{name}: the {which} labels must not be negative, the smallest is {part.min()}"
-            )
-        unknown = np.setdiff1d(part, labels)
-        if unknown.size:
-            first = raw.class_names[unknown[0]] if raw.class_names else unknown[0]
-            raise DataError(
-                f"{name}: there are no training images of class {first}, but {which} images "
-                f"({unknown.size} such classes in all): add some, or leave these out"
-            )
-        numbers.append(np.searchsorted(labels, part).astype(np.int32))
-    return numbers
+def _numbered(name: str, which: str, raw: Raw, labels: np.ndarray | None) -> np.ndarray | None:
+    """Labels of a split as numbers of classes, int32."""
+    if labels is None:
+        return None
+    if labels.min() < 0:
+        raise DataError(
+            f"{name}: the {which} labels must not be negative, the smallest is {labels.min()}"
+        )
+    known = np.unique(raw.train_labels)
+    unknown = np.setdiff1d(labels, known)
+    if unknown.size:
+        first = raw.class_names[unknown[0]] if raw.class_names else unknown[0]
+        raise DataError(
+            f"{name}: there are no training images of class {first}, but {which} images "
+            f"({unknown.size} such classes in all): add some, or leave these out"
+        )
+    return np.searchsorted(known, labels).astype(np.int32)
 
 
 def _seen_levels(levels: int, options: Options) -> int:

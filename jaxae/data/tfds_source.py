@@ -52,9 +52,10 @@ class Records:
 def tfds_set(name: str, options: Options, data_dir: Path | None) -> Raw:
     """The feature `image`, and `label` if it is one integer, of a set prepared as array_record.
 
-    Splits `train` and `test`; without `test`, or where all its labels are -1 (withheld),
-    `validation`; without both, a tenth of the training images is held out. Looked for in
-    `data_dir`, then where tensorflow-datasets keeps its own.
+    Splits `train`, `test` and `validation`. Without `test`, or where all its labels are -1
+    (withheld), the test images are those of `validation`, and there are no validation images;
+    without both, a tenth of the training images is held out. Looked for in `data_dir`, then where
+    tensorflow-datasets keeps its own.
 
     Args:
         name: `<name>` or `<name>:<config>`.
@@ -78,10 +79,14 @@ def tfds_set(name: str, options: Options, data_dir: Path | None) -> Raw:
         for part in hold_out(len(source), labels):
             halves += [chosen(images, part), labels[part] if labelled else None]
         return Raw(*halves, levels=256, class_names=names)
-    test = whole(_source(builder, others[0]))
-    if labelled and (test[1] == -1).all() and len(others) > 1:
-        test = whole(_source(builder, others[1]))
-    return Raw(*train, *test, levels=256, class_names=names)
+    parts = [whole(_source(builder, other)) for other in others]
+    if labelled and (parts[0][1] == -1).all():
+        parts = parts[1:] or parts
+    test, *validation = parts
+    raw = Raw(*train, *test, levels=256, class_names=names)
+    for images, labels in validation:
+        raw = raw._replace(validation=images, validation_labels=labels)
+    return raw
 
 
 def _prepared(name: str, data_dir: Path | None) -> Any:

@@ -284,11 +284,11 @@ def draw_training_curves(
     path: pathlib.Path,
     units: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
-    """One small panel per metric: training and test over steps, one line per seed.
+    """One small panel per metric: training, and validation or test, over steps; a line per seed.
 
     Args:
-        records: dicts of `metrics.jsonl`: `step`, and `train/<name>` or `test/<name>` with a number
-            or a list of one per seed.
+        records: dicts of `metrics.jsonl`: `step`, and `train/<name>`, `validation/<name>` or
+            `test/<name>` with a number or a list of one per seed.
         path: the PNG file.
         units: by metric name, written at the axis.
     Raises:
@@ -297,14 +297,14 @@ def draw_training_curves(
     curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for key in dict.fromkeys(key for record in records for key in record):
         part, _, name = key.partition("/")
-        if part not in ("train", "test") or name.endswith("_se"):
+        if part not in PARTS or name.endswith("_se"):
             continue
         seen = [(r["step"], np.atleast_1d(r[key])) for r in records if r.get(key) is not None]
         if seen:
             steps, values = zip(*seen, strict=True)
             curves.setdefault(name, {})[part] = (np.array(steps), np.array(values, np.float64))
     if not curves:
-        raise ValueError("the records hold no train/ or test/ metric to draw")
+        raise ValueError("the records hold no train/, validation/ or test/ metric to draw")
     first = [name for name in ("loss", "rate", "distortion") if name in curves]
     names = first + [name for name in curves if name not in first]
     columns = min(3, len(names))
@@ -326,7 +326,8 @@ def draw_training_curves(
         seeds = max(v.shape[1] for by in curves.values() for _, v in by.values())
         means = {
             "train": "train: mean of the steps since the last point",
-            "test": "test: held-out images",
+            "validation": "validation: held-out images",
+            "test": "test: test images, which choose nothing",
         }
         notes = [means[part] for part in PARTS if any(part in by for by in curves.values())]
         notes += [f"a line for each of {seeds} seeds"] if seeds > 1 else []

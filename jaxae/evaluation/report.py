@@ -66,8 +66,8 @@ def assess_run(
     Returns:
         what applies of these:
         `data`: what was measured on (name and options, binarisation above all: likelihoods under
-        different ones cannot be compared; and the names of the classes in the order of their
-        numbers);
+        different ones cannot be compared; how many validation images there were to choose by, which
+        are not measured on; and the names of the classes in the order of their numbers);
         `test`: means and standard errors of the model's `evaluate` (nats, or squared error where
         the model has no likelihood);
         `likelihood`: `bounds`, for models with `log_weight`; and `active_units`, where `encode`
@@ -169,6 +169,8 @@ def _prediction(
 def _described(data: Any) -> dict[str, Any]:
     options = ("binarise", "dequantise", "standardise")
     about = {"name": data.name, **{option: getattr(data.options, option) for option in options}}
+    held = data.validation
+    about["validation"] = "none" if held is None else f"{held.size} images"
     return about | ({"class_names": list(data.class_names)} if data.class_names else {})
 
 

@@ -409,6 +409,70 @@ def test_what_is_held_out_leaves_every_class_an_image():
         from_arrays(images, np.r_[np.arange(48), 0, 1])
 
 
+# --- validation images ---
+
+
+@pytest.mark.parametrize("resident_mib", [0, 2048])
+def test_validation_images_are_taken_out_of_the_training_images(resident_mib):
+    images = np.arange(50, dtype=np.uint8).reshape(50, 1, 1)
+    make = lambda count: from_arrays(
+        images, LABELS, images[:9], LABELS[:9], Options(validation=count, resident_mib=resident_mib)
+    )
+    data, again, more, plain = make(10), make(10), make(20), make(0)
+    seen = lambda split: split.gather(np.arange(split.size))["image"].ravel()
+    assert plain.validation is None
+    assert (data.train.size, data.validation.size, data.test.size) == (40, 10, 9)
+    assert sorted([*seen(data.train), *seen(data.validation)]) == list(range(50))
+    np.testing.assert_array_equal(data.validation.labels, seen(data.validation) % 3)
+    np.testing.assert_array_equal(data.train.labels, seen(data.train) % 3)
+    np.testing.assert_array_equal(seen(again.validation), seen(data.validation))
+    assert set(seen(data.validation)) < set(seen(more.validation))
+    assert (seen(data.validation) != np.arange(10)).any()
+    np.testing.assert_allclose(data.spec.mean, seen(data.train).mean() / 255, rtol=1e-6)
+    assert data.spec.size == 40
+    batch = next(data.validation.examples(10))[0]
+    assert (np.asarray(batch["index"]) == -1).all()
+    assert not np.asarray(batch["labelled"]).any()
+    assert len({d.digest for d in (data, more, plain)}) == 3
+
+
+def test_validation_images_are_binarised_as_test_images_are():
+    data = small(validation=10, binarise="dynamic")
+    assert set(np.unique(next(data.validation.examples(10))[0]["image"])) == {0.0, 1.0}
+    grey = next(data.unbinarised.validation.examples(10))[0]["image"]
+    np.testing.assert_allclose(grey, data.validation.arrays["image"] / 255, rtol=1e-6)
+
+
+def test_validation_images_of_ones_own():
+    own = {"validation_images": IMAGES[4:9], "validation_labels": [3, 3, 2, 1, 1]}
+    data = from_arrays(IMAGES, LABELS + 1, IMAGES[:4], [1, 2, 3, 1], **own)
+    np.testing.assert_array_equal(data.validation.arrays["image"], IMAGES[4:9])
+    np.testing.assert_array_equal(data.validation.labels, [2, 2, 1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"options": Options(validation=48)}, "validation=48: 48 of 50 .* each of the 3 classes"),
+        ({"options": Options(validation=5), "validation_images": IMAGES[:2],
+          "validation_labels": [0, 1]}, "has 2 validation images of its own"),
+        ({"validation_labels": [0, 1]}, "without validation_images"),
+        ({"validation_images": IMAGES[:2]}, "only one of the training and validation images"),
+        ({"validation_images": IMAGES[:2], "validation_labels": [0, 7]},
+         "no training images of class 7, but validation images"),
+        ({"validation_images": IMAGES[:2, :2], "validation_labels": [0, 1]},
+         r"training images are \(3, 2, 1\), validation images \(2, 2, 1\)"),
+    ],
+)  # fmt: skip
+def test_validation_images_that_do_not_fit_are_refused(fields, match):
+    with pytest.raises(DataError, match=match):
+        from_arrays(IMAGES, LABELS, IMAGES[:4], LABELS[:4], **fields)
+    with pytest.raises(DataError, match="one has to stay"):
+        from_arrays(IMAGES, None, IMAGES[:4], options=Options(validation=50))
+    with pytest.raises(DataError, match="validation must not be negative"):
+        Options(validation=-1)
+
+
 # --- classes ---
 
 

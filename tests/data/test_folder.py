@@ -33,7 +33,6 @@ def values(split):
 def test_train_and_test_folders_with_classes(halves):
     (halves / "train" / "notes.txt").write_text("no image")
     write(halves / "train" / "b" / ".hidden.png", 99)
-    write(halves / "val" / "a" / "0.png", 98)
     data = load(f"folder:{halves}")
     assert values(data.train) == [20, 21, 22, 10, 11, 12, 13, 14]
     np.testing.assert_array_equal(data.train.labels, [0] * 3 + [1] * 5)
@@ -42,6 +41,29 @@ def test_train_and_test_folders_with_classes(halves):
     np.testing.assert_array_equal(data.test.labels, [0, 1, 1])
     assert data.spec.image_shape == (3, 4, 1)
     assert (data.spec.levels, data.spec.classes) == (256, 2)
+    assert data.validation is None
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "validation"])
+def test_three_folders_are_three_splits(halves, name):
+    before = load(f"folder:{halves}")
+    write(halves / name / "b" / "0.png", 98)
+    write(halves / name / "a" / "x" / "1.png", 97)
+    data = load(f"folder:{halves}")
+    assert values(data.validation) == [97, 98]
+    np.testing.assert_array_equal(data.validation.labels, [0, 1])
+    assert not data.validation.labelled.any()
+    for ours, wanted in ((data.train, before.train), (data.test, before.test)):
+        assert values(ours) == values(wanted)
+    np.testing.assert_array_equal(data.spec.mean, before.spec.mean)
+    assert data.watched is data.validation
+    assert before.watched is before.test
+    assert data.digest != before.digest
+    with pytest.raises(DataError, match="validation=1, but the set has 2 validation images of"):
+        load(f"folder:{halves}", Options(validation=1))
+    write(halves / name / "new" / "0.png", 1)
+    with pytest.raises(DataError, match=r"0\.png: there are no training images of class 'new'"):
+        load(f"folder:{halves}")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +77,7 @@ def test_other_names_of_the_two_halves(halves, first, second):
     assert values(data.train) == [20, 21, 22, 10, 11, 12, 13, 14]
     np.testing.assert_array_equal(data.train.labels, [0] * 3 + [1] * 5)
     np.testing.assert_array_equal(data.test.labels, [0, 1, 1])
+    assert data.validation is None  # what is measured on chooses nothing
 
 
 def test_without_test_folder_a_tenth_is_held_out_by_path(tmp_path):

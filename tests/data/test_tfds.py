@@ -13,7 +13,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 from PIL import Image  # noqa: E402
 
 SPLITS = {"train": 10, "test": 4}
-CONFIGS = ("whole", "bare", "withheld")
+CONFIGS = ("whole", "bare", "withheld", "three")
 
 
 def png(pixels):
@@ -25,7 +25,7 @@ def png(pixels):
 
 class JaxaeTiny(tfds.core.GeneratorBasedBuilder):
     """Images of one colour each; the red value is the position. `bare` has one split, no labels
-    and no fixed size; `withheld` has test labels of -1, and validation images."""
+    and no fixed size; `withheld` has test labels of -1, and validation images; so has `three`."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in CONFIGS]
@@ -42,6 +42,7 @@ class JaxaeTiny(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         config = self.builder_config.name
         splits = {"bare": {"train": 20}, "withheld": SPLITS | {"validation": 5}}
+        splits["three"] = splits["withheld"]
         return {
             split: self._generate_examples(count, config != "bare", (config, split))
             for split, count in splits.get(config, SPLITS).items()
@@ -98,6 +99,17 @@ def test_validation_stands_in_for_a_test_split_without_labels(prepared):
     data = load("tfds:jaxae_tiny:withheld", data_dir=prepared)
     assert (data.train.size, data.test.size, data.spec.classes) == (10, 5, 3)
     assert data.test.labels.min() == 0
+    assert data.validation is None
+
+
+def test_validation_images_beside_test_images(prepared):
+    data = load("tfds:jaxae_tiny:three", data_dir=prepared)
+    sizes = [split.size for split in (data.train, data.validation, data.test)]
+    assert sizes == [10, 5, 4]
+    places = data.validation.gather(np.arange(5))["image"][:, 0, 0, 0]
+    np.testing.assert_array_equal(np.sort(places), np.arange(5))
+    np.testing.assert_array_equal(data.validation.labels, places % 3)
+    assert data.class_names == ("0", "1", "2")
 
 
 def test_mocked_mnist(tmp_path):

@@ -2,8 +2,9 @@
 
 import dataclasses
 import pathlib
+import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from settings import Settings, UsageError
 
 from jaxae import evaluation
 from jaxae.data import Data, load
+from jaxae.fields import field_types
 from jaxae.models import MODELS
 from jaxae.training import Model, State, Workdir, fit
 from jaxae.training.checkpoint import Checkpoints
@@ -51,15 +53,43 @@ def build(name: str, settings: Settings, data_dir: str | None) -> Run:
     return Run(name, settings, data, model)
 
 
+def check_bits(settings: Settings, data: Data) -> None:
+    """Looks whether a Bernoulli likelihood has bits, where the model offers others for pixels.
+
+    Of grey levels, which it takes for probabilities, a line on stderr says what its numbers are.
+
+    Raises:
+        UsageError: the images have colours.
+    """
+    choices = get_args(field_types(type(settings.model)).get("likelihood"))
+    if "logistic_mixture" not in choices or settings.model.likelihood != "bernoulli":
+        return
+    if data.spec.levels == 2:
+        return
+    instead = " or ".join(choice for choice in choices if choice != "bernoulli")
+    remedies = f"take --likelihood {instead}; or --binarise dynamic, which makes bits of them"
+    if data.spec.image_shape[-1] > 1:
+        raise UsageError(
+            f"likelihood=bernoulli is of bits, and the images of {settings.data} have colours: "
+            + remedies
+        )
+    print(
+        f"note: likelihood=bernoulli takes the pixels of {settings.data} for probabilities, so its "
+        f"nats are no likelihood of the images: {remedies}",
+        file=sys.stderr,
+    )
+
+
 def claim(run: Run, workdir: Workdir) -> None:
     """Makes the folder this run's own; a folder without any checkpoint may change its settings.
 
     Raises:
         WorkdirError: the folder holds checkpoints of other settings.
-        UsageError: it holds checkpoints of other data.
+        UsageError: it holds checkpoints of other data, or see `check_bits`.
         DeviceError, DataError: the plan fits neither devices nor data, found before it is written.
     """
     plan = run.settings.plan
+    check_bits(run.settings, run.data)
     run.data.train.order(plan.seed, 0, plan.batch_size)
     choose(plan, convolves=False)
     if not any((workdir.path / "checkpoints").iterdir()):

@@ -16,8 +16,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
 
 import run as command
 import wiring
+from presets import PRESETS
+from settings import from_flags
 
-from jaxae.data import download
+from jaxae.data import Options, download
 from jaxae.training.checkpoint import DamagedCheckpoint, manifest
 
 TINY = ["--devices", "1", "--steps", "6", "--batch-size", "8", "--log-every", "2",
@@ -277,6 +279,63 @@ def test_another_configuration_in_the_same_workdir(finished, call):
     assert "config.beta: 1.0 in" in err
     assert "3.0 now" in err
     assert all(f.read_bytes() == data for f, data in before.items())
+
+
+OTHER_DATA = {
+    "bits": (("vae", "digits"), ["--data", "folder:x"], Options(), "binarise=dynamic"),
+    "written with =": (("acn", "digits"), ["--data=mnist"], Options(), "not used on mnist; to keep "
+                       "it add --binarise dynamic"),
+    "kept by its flag": (("vae", "digits"), ["--binarise", "dynamic", "--data", "folder:x"],
+                         Options(binarise="dynamic"), None),
+    "another in its place": (("vae", "digits"), ["--data", "folder:x", "--dequantise"],
+                             Options(dequantise=True), "binarise=dynamic"),
+    "a flag": (("gan", "digits"), ["--data", "lines"], Options(), "to keep it add --dequantise"),
+    "labels": (("ali", "digits-100"), ["--data", "mnist"], Options(),
+               "labels=100, labels_batch=50.*--labels 100 --labels-batch 50"),
+    "the same by name": (("vae", "digits"), ["--data", "digits"],
+                         Options(binarise="dynamic"), None),
+    "the same through tfds": (("vae", "mnist"), ["--data", "tfds:mnist"],
+                              Options(binarise="dynamic"), None),
+    "the same in another folder": (("alae", "paper-celebahq256"), ["--data", "folder:mine"],
+                                   Options(image_size=256), None),
+    "nothing to lose": (("acn", "cifar10"), ["--data", "digits"], Options(), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_DATA)
+def test_options_of_a_preset_stay_with_its_data_set(name, capsys):
+    (model, preset), flags, wanted, note = OTHER_DATA[name]
+    settings = from_flags(model, PRESETS[model][preset](), flags)
+    assert settings.options == wanted
+    err = capsys.readouterr().err
+    assert re.search(f"^note: {note}|^note: .*{note}", err) if note else not err
+
+
+def test_a_bernoulli_of_colours_is_refused_and_of_grey_levels_remarked(call, tmp_path):
+    for i in range(12):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        for kind, image in (("rgb", pixels), ("grey", pixels[..., 0])):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / kind / f"{i}.png")
+    words = [*VAE, "--workdir", tmp_path / "w", "--data"]
+    code, _, err = call(*words, f"folder:{tmp_path / 'rgb'}")
+    assert code == 1
+    refused = (
+        "error: likelihood=bernoulli is of bits, .* have colours: take --likelihood gaussian or "
+    )
+    assert re.search(f"^note: binarise=dynamic.*\n{refused}", err), err
+    assert not (tmp_path / "w" / "config.json").exists()
+    # A batch that the folder has not: found after the images were looked at, before training.
+    for data, more, note in (
+        ("rgb", ["--likelihood", "logistic_mixture"], False),
+        ("rgb", ["--binarise", "dynamic"], False),
+        ("grey", [], True),
+        ("grey", ["--binarise", "fixed"], False),
+    ):
+        code, _, err = call(*words, f"folder:{tmp_path / data}", *more, "--batch-size", "500")
+        assert code == 1
+        assert ("note: likelihood=bernoulli takes the pixels" in err) == note, err
+        assert "error: batch_size must be in 1..11" in err
 
 
 def test_images_the_networks_cannot_take_and_labels_that_are_not_there(call, tmp_path):

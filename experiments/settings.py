@@ -77,6 +77,9 @@ def choose(kind: str, name: str, there) -> Any:
 def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = "") -> Settings:
     """The preset's settings as changed by typed flags; `--help` among them prints them all.
 
+    A group of fields that shares a name with an earlier one is under its own: the options of
+    hashing are `--options.binarise` and so on.
+
     A preset's options were chosen for its data set. With `--data` of another one they are back at
     their defaults, unless given as flags; a line on stderr names them.
     """
@@ -84,8 +87,12 @@ def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = ""
     left, preset = preset, dataclasses.replace(preset, options=_options_for(preset, data))
     groups = {"model": MODELS[name].Config, "plan": Plan, "options": Options, "report": Report}
     fields = [("data", str, dataclasses.field(default=preset.data))]
+    prefixes, taken = {}, set()
     for group, kind in groups.items():
-        kind = Annotated[kind, tyro.conf.arg(name="")]
+        names = {field.name for field in dataclasses.fields(kind)}
+        prefixes[group] = group if names & taken else ""  # hashing has a `binarise` of its own
+        taken |= names
+        kind = Annotated[kind, tyro.conf.arg(name=prefixes[group])]
         fields.append((group, kind, dataclasses.field(default=getattr(preset, group))))
     kind = dataclasses.make_dataclass(f"{name}_settings", fields, frozen=True)
     try:
@@ -95,7 +102,7 @@ def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = ""
     except ValueError as error:  # what __post_init__ says of fields that contradict each other
         raise UsageError(str(error)) from error
     settings = Settings(*(getattr(chosen, field.name) for field in dataclasses.fields(Settings)))
-    _tell_reset(left, settings)
+    _tell_reset(left, settings, prefixes["options"])
     return settings
 
 
@@ -115,14 +122,14 @@ def _options_for(preset: Settings, data: str) -> Options:
     return preset.options if kind(data) == kind(preset.data) else Options()
 
 
-def _tell_reset(preset: Settings, settings: Settings) -> None:
+def _tell_reset(preset: Settings, settings: Settings, prefix: str) -> None:
     """Says on stderr which options of the preset did not go with another data set."""
     if _options_for(preset, settings.data) is preset.options:
         return
     there, now = vars(preset.options), vars(settings.options)
     gone = [f for f, default in vars(Options()).items() if now[f] == default != there[f]]
     if gone:
-        flag = lambda field: f"--{field.replace('_', '-')}"
+        flag = lambda field: f"--{prefix}{'.' if prefix else ''}{field.replace('_', '-')}"
         keep = [flag(f) if there[f] is True else f"{flag(f)} {there[f]}" for f in gone]
         print(
             f"note: {', '.join(f'{f}={there[f]}' for f in gone)} of this preset belongs to "

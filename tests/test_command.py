@@ -1,5 +1,7 @@
 """`experiments/run.py` as a user meets it: one tiny run from end to end, and every mistake."""
 
+import hashlib
+import io
 import json
 import os
 import pathlib
@@ -7,6 +9,7 @@ import re
 import runpy
 import shutil
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -209,6 +212,24 @@ def test_acn_from_end_to_end(call, tmp_path):
     assert {"samples", "reconstructions", "interpolations", "daydream", "latent_scatter"} <= figures
 
 
+def test_newsgroups_from_its_archive(call, tmp_path, monkeypatch):
+    """Up to the batch: four documents cannot fill it."""
+    names = [f"20news-bydate-{half}/{group}/1" for half in ("train", "test") for group in "ab"]
+    path = tmp_path / "newsgroups" / "20news-bydate.tar.gz"
+    path.parent.mkdir()
+    with tarfile.open(path, "w:gz") as archive:
+        for name in names:
+            about, text = tarfile.TarInfo(name), " ".join(f"word{i}" for i in range(2000)).encode()
+            about.size = len(text)
+            archive.addfile(about, io.BytesIO(text))
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
+    remote = download.REMOTE["newsgroups"]._replace(files=files)
+    monkeypatch.setitem(download.REMOTE, "newsgroups", remote)
+    words = ["--model", "hashing", "--preset", "paper-20", "--workdir", tmp_path / "w"]
+    code, _, err = call(*words, "--data-dir", tmp_path)
+    assert (code, err) == (1, "error: batch_size must be in 1..2 (the images), is 100\n")
+
+
 def test_list_and_print_config(call):
     out = call("--list")[1]
     for word in ("acn", "vae", "--preset digits", "--preset mnist", "--data tfds:"):
@@ -226,6 +247,19 @@ def test_help_is_the_models_own(call):
     for flag in ("--parallel", "--seeds", "--binarise", "--steps"):
         assert flag in acn
         assert flag in vae
+
+
+@pytest.mark.parametrize("model", PRESETS)
+def test_every_model_has_flags(model):
+    preset = next(iter(PRESETS[model].values()))()
+    assert from_flags(model, preset, []) == preset
+    assert from_flags(model, preset, ["--seed", "7"]).plan.seed == 7
+
+
+def test_a_name_that_two_groups_have(call):
+    words = ["--model", "hashing", "--print-config", "--binarise", "bernoulli"]
+    config = json.loads(call(*words, "--options.binarise", "fixed")[1])
+    assert (config["config"]["binarise"], config["options"]["binarise"]) == ("bernoulli", "fixed")
 
 
 MISTAKES = {

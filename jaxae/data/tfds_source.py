@@ -143,7 +143,7 @@ def _read(records: Records, labelled: bool, options: Options) -> tuple[Images, n
     """The images, as an array where they fit, and all labels, from one pass over the records."""
     fits = math.prod(records.shape) <= options.resident_mib * 2**20
     images = np.empty(records.shape, np.uint8) if fits else records
-    labels = np.empty(records.shape[0], np.int32) if labelled else None
+    labels = np.empty(records.shape[0], np.int64) if labelled else None
     if fits or labelled:
         for positions in blocks(records):
             part, numbers = records.read(positions)

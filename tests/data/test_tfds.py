@@ -25,7 +25,8 @@ def png(pixels):
 
 class JaxaeTiny(tfds.core.GeneratorBasedBuilder):
     """Images of one colour each; the red value is the position. `bare` has one split, no labels
-    and no fixed size; `withheld` has test labels of -1, and validation images; so has `three`."""
+    and no fixed size; `withheld` has test labels of -1, and validation images; so has `three`,
+    whose labels are far from 0."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in CONFIGS]
@@ -34,8 +35,8 @@ class JaxaeTiny(tfds.core.GeneratorBasedBuilder):
         whole = self.builder_config.name != "bare"
         features = {"image": tfds.features.Image(shape=(6, 4, 3) if whole else (None, None, 3))}
         if whole:
-            features["label"] = tfds.features.ClassLabel(num_classes=3)
-        if self.builder_config.name == "withheld":
+            features["label"] = tfds.features.ClassLabel(names=["ant", "bee", "cow"])
+        if self.builder_config.name in ("withheld", "three"):
             features["label"] = np.int64
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
@@ -51,7 +52,7 @@ class JaxaeTiny(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, count, labelled, place):
         for k in range(count):
             pixels = np.full((6, 4, 3), [k, 100, 200], np.uint8)
-            label = -1 if place == ("withheld", "test") else k % 3
+            label = -1 if place == ("withheld", "test") else k % 3 + 2**40 * (place[0] == "three")
             yield k, {"image": png(pixels)} | ({"label": label} if labelled else {})
 
 
@@ -71,6 +72,7 @@ def test_prepared_set(prepared, resident_mib):
     assert data.train.resident == (resident_mib > 0)
     assert data.spec.image_shape == (6, 4, 3)
     assert (data.train.size, data.test.size, data.spec.classes) == (10, 4, 3)
+    assert data.class_names == ("ant", "bee", "cow")
     rows = data.train.gather(np.arange(10))
     places = rows["image"][:, 0, 0, 0]  # tfds shuffles what it prepares
     np.testing.assert_array_equal(np.sort(places), np.arange(10))
@@ -109,7 +111,7 @@ def test_validation_images_beside_test_images(prepared):
     places = data.validation.gather(np.arange(5))["image"][:, 0, 0, 0]
     np.testing.assert_array_equal(np.sort(places), np.arange(5))
     np.testing.assert_array_equal(data.validation.labels, places % 3)
-    assert data.class_names == ("0", "1", "2")
+    assert data.class_names == tuple(str(2**40 + k) for k in range(3))
 
 
 def test_mocked_mnist(tmp_path):

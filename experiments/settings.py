@@ -131,9 +131,10 @@ def _tell_reset(preset: Settings, settings: Settings, prefix: str) -> None:
     if gone:
         flag = lambda field: f"--{prefix}{'.' if prefix else ''}{field.replace('_', '-')}"
         keep = [flag(f) if there[f] is True else f"{flag(f)} {there[f]}" for f in gone]
+        fields = ", ".join(f"{f}={there[f]}" for f in gone)
         print(
-            f"note: {', '.join(f'{f}={there[f]}' for f in gone)} of this preset belongs to "
-            f"{preset.data} and is not used on {settings.data}; to keep it add {' '.join(keep)}",
+            f"note: this preset has {fields} for {preset.data}, "
+            f"which is not used on {settings.data}; to keep it add {' '.join(keep)}",
             file=sys.stderr,
         )
 

@@ -146,11 +146,9 @@ def parted(
     _, last = np.unique(sorts[::-1], return_index=True)
     spared = np.delete(order, len(order) - 1 - last)
     if len(spared) < count:
+        stays = "one has" if labels is None else f"one of each of the {len(last)} classes has"
         raise DataError(
-            f"{count} of {len(order)} images cannot be held out: each of the {len(last)} classes "
-            "has to keep one for training"
-            if labels is not None
-            else f"{count} of {len(order)} images cannot be held out: one has to stay for training"
+            f"{count} of {len(order)} images cannot be held out: {stays} to stay for training"
         )
     held_out = np.sort(spared[:count])
     return np.setdiff1d(order, held_out), held_out

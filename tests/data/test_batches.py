@@ -405,7 +405,7 @@ def test_what_is_held_out_leaves_every_class_an_image():
     held_out = set(data.test.arrays["image"].ravel().tolist())
     assert len(held_out) == 5
     assert held_out & whole == whole - set(alone)
-    with pytest.raises(DataError, match="5 of 50 images cannot be held out: each of the 48"):
+    with pytest.raises(DataError, match="5 of 50 images cannot be held out: one of each of the 48"):
         from_arrays(images, np.r_[np.arange(48), 0, 1])
 
 

@@ -4,8 +4,9 @@ run.py --model NAME [--preset P] [--data D] [--workdir W] [any field of the mode
 run.py --workdir W                     goes on with a run, whatever it is
 run.py evaluate --workdir W            evaluates and draws again, without training
 run.py sample   --workdir W --out DIR  [--n 64]      writes samples of the first seed as PNGs
-run.py encode   --workdir W --out F.npz              writes its codes of both halves of the data
-                [--checkpoint best]    the lowest held-out loss, for the three above
+run.py encode   --workdir W --out F.npz              writes its codes of all images
+                [--checkpoint best]    the lowest validation loss, for the three above: of a run
+                                       with --validation N, or of data with a folder val/
                 [--images 0 ...]       fields of the report, which no run's settings fix
 run.py --list                          models, presets, data sets
 run.py --model NAME --help             every flag of that model

@@ -1,9 +1,11 @@
 """The settings of a run: what the command line can say, and what config.json holds."""
 
+import argparse
 import dataclasses
 import difflib
 import json
 import pathlib
+import sys
 from typing import Annotated, Any
 
 import tyro
@@ -73,11 +75,24 @@ def choose(kind: str, name: str, there) -> Any:
 
 
 def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = "") -> Settings:
-    """The preset's settings as changed by typed flags; `--help` among them prints them all."""
+    """The preset's settings as changed by typed flags; `--help` among them prints them all.
+
+    A group of fields that shares a name with an earlier one is under its own: the options of
+    hashing are `--options.binarise` and so on.
+
+    A preset's options were chosen for its data set. With `--data` of another one they are back at
+    their defaults, unless given as flags; a line on stderr names them.
+    """
+    data = _data_of(preset, flags)
+    left, preset = preset, dataclasses.replace(preset, options=_options_for(preset, data))
     groups = {"model": MODELS[name].Config, "plan": Plan, "options": Options, "report": Report}
     fields = [("data", str, dataclasses.field(default=preset.data))]
+    prefixes, taken = {}, set()
     for group, kind in groups.items():
-        kind = Annotated[kind, tyro.conf.arg(name="")]
+        names = {field.name for field in dataclasses.fields(kind)}
+        prefixes[group] = group if names & taken else ""  # hashing has a `binarise` of its own
+        taken |= names
+        kind = Annotated[kind, tyro.conf.arg(name=prefixes[group])]
         fields.append((group, kind, dataclasses.field(default=getattr(preset, group))))
     kind = dataclasses.make_dataclass(f"{name}_settings", fields, frozen=True)
     try:
@@ -86,7 +101,42 @@ def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = ""
         )
     except ValueError as error:  # what __post_init__ says of fields that contradict each other
         raise UsageError(str(error)) from error
-    return Settings(*(getattr(chosen, field.name) for field in dataclasses.fields(Settings)))
+    settings = Settings(*(getattr(chosen, field.name) for field in dataclasses.fields(Settings)))
+    _tell_reset(left, settings, prefixes["options"])
+    return settings
+
+
+def _data_of(preset: Settings, flags: list[str]) -> str:
+    """The data set that the flags name, or the preset's."""
+    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    words.add_argument("--data", nargs="?")
+    return words.parse_known_args(flags)[0].data or preset.data
+
+
+def _options_for(preset: Settings, data: str) -> Options:
+    """The preset's options where `data` is the set that they were chosen for, else the defaults.
+
+    A preset on `folder:...` is for whatever folder holds those images, and `tfds:mnist` is `mnist`.
+    """
+    kind = lambda name: "folder" if name.startswith("folder:") else name.removeprefix("tfds:")
+    return preset.options if kind(data) == kind(preset.data) else Options()
+
+
+def _tell_reset(preset: Settings, settings: Settings, prefix: str) -> None:
+    """Says on stderr which options of the preset did not go with another data set."""
+    if _options_for(preset, settings.data) is preset.options:
+        return
+    there, now = vars(preset.options), vars(settings.options)
+    gone = [f for f, default in vars(Options()).items() if now[f] == default != there[f]]
+    if gone:
+        flag = lambda field: f"--{prefix}{'.' if prefix else ''}{field.replace('_', '-')}"
+        keep = [flag(f) if there[f] is True else f"{flag(f)} {there[f]}" for f in gone]
+        fields = ", ".join(f"{f}={there[f]}" for f in gone)
+        print(
+            f"note: this preset has {fields} for {preset.data}, "
+            f"which is not used on {settings.data}; to keep it add {' '.join(keep)}",
+            file=sys.stderr,
+        )
 
 
 def from_folder(folder: pathlib.Path, flags: list[str]) -> tuple[str, Settings]:

@@ -75,7 +75,7 @@ _NAMED: dict[str, tuple[Callable, str]] = {
     "svhn_cropped": (svhn_cropped, "99,289 colour house-number digits 32x32"),
 }
 _PATTERNS = {
-    "folder:<path>": "your own images, in train/ and test/, in class folders, or flat",
+    "folder:<path>": "your own images, in train/, test/ and val/, in class folders, or flat",
     "tfds:<name>[:<config>]": "what tensorflow-datasets has prepared as array_record",
 }
 

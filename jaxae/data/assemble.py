@@ -18,6 +18,7 @@ from jaxae.data.source import (
     permuted,
     refuse_resizing,
     refuse_without_memory,
+    with_validation,
 )
 from jaxae.data.split import Pipeline, Split, frozen
 from jaxae.training.state import Spec
@@ -28,13 +29,29 @@ _LABELLED = 1, 2**61
 
 
 class Data(NamedTuple):
-    """A data set ready for training: two splits, what a model may know of them, and the options."""
+    """A data set ready for training: its splits, what a model may know of them, and the options.
+
+    Training sees `train` alone. What is chosen on the way, such as the best checkpoint, is chosen
+    by `validation`, and what is reported is measured on `test`, which chooses nothing. Where a set
+    has no validation images nothing is chosen, unless `Options.validation` takes some out of the
+    training images: not by default, since with fewer of them training is another.
+
+    Classes are the labels that occur in training, numbered 0..K-1 in rising order. A class without
+    test images is one of them; a test label that no training image has is refused.
+    """
 
     name: str
     train: Split
     test: Split
     spec: Spec
     options: Options
+    class_names: tuple[str, ...] = ()  # of the classes: folders' names, or the labels' values
+    validation: Split | None = None
+
+    @property
+    def watched(self) -> Split:
+        """What is looked at while training: validation images, test images where there are none."""
+        return self.test if self.validation is None else self.validation
 
     @property
     def unbinarised(self) -> "Data":
@@ -42,15 +59,18 @@ class Data(NamedTuple):
         return self._replace(
             train=self.train.unbinarised,
             test=self.test.unbinarised,
+            validation=None if self.validation is None else self.validation.unbinarised,
             options=dataclasses.replace(self.options, binarise="none"),
         )
 
     @property
     def digest(self) -> str:
         """Changes with the number of images, any label, or the mean of the training images."""
-        found = hashlib.sha256(f"{self.train.size} {self.test.size}".encode())
-        for labels in (self.train.labels, self.test.labels):
-            found.update(b"" if labels is None else labels.astype("<i4").tobytes())
+        splits = [self.train, self.test]
+        splits += [] if self.validation is None else [self.validation]
+        found = hashlib.sha256(" ".join(str(split.size) for split in splits).encode())
+        for split in splits:
+            found.update(b"" if split.labels is None else split.labels.astype("<i4").tobytes())
         found.update(self.spec.mean.astype("<f4").tobytes())
         return found.hexdigest()
 
@@ -63,6 +83,8 @@ def from_arrays(
     options: Options = Options(),  # noqa: B008 - frozen
     name: str = "arrays",
     levels: int | None = None,
+    validation_images: np.ndarray | None = None,
+    validation_labels: Sequence[int] | np.ndarray | None = None,
     channels: int | None = None,
     peak: float | None = None,
 ) -> Data:
@@ -74,12 +96,15 @@ def from_arrays(
     Args:
         train_images: `[N,H,W]` or `[N,H,W,C]`; bool, uint8, float in [0, 1], or with `levels` or
             `peak` any integers. Channels come last.
-        train_labels: `[N]` integers from 0, or None.
+        train_labels: `[N]` integers that are not negative, or None; see `Data` for what becomes of
+            them.
         test_images: as the training images; None: a tenth of the training images, chosen by a
             fixed seed, is held out.
         test_labels: as the training labels.
         levels: the number L <= 256 of values a pixel takes. Integers: values 0..L-1, for uint8 by
             default 256. bool: 2. Float: by default continuous; otherwise the multiples of 1/(L-1).
+        validation_images: as the training images; None: there are none (see `Data`).
+        validation_labels: as the training labels.
         channels: the number C of channels; to be told where it is more than 4, and where the shape
             could be read as channels first just as well.
         peak: the number that is white, such as 65535 of 16-bit integers, or 255 of floats in
@@ -93,40 +118,50 @@ def from_arrays(
     if test_images is None:
         if test_labels is not None:
             raise DataError("test_labels were given without test_images")
-        kept, held_out = hold_out(len(train))
+        kept, held_out = hold_out(len(train), labels)
         parts = (None, None) if labels is None else (labels[kept], labels[held_out])
         raw = Raw(train[kept], parts[0], train[held_out], parts[1], found)
     else:
         test, found_test = _checked_images(test_images, "test_images", levels, channels, peak)
-        if found_test != found:
-            raise DataError("train_images and test_images must both be uint8 or both be float")
+        _check_alike(found, found_test, "test_images")
         train, test = _owned(train, train_images), _owned(test, test_images)
         raw = Raw(
             train, labels, test, _checked_labels(test_labels, "test_labels", len(test)), found
         )
+    if validation_images is not None:
+        validation, found_there = _checked_images(
+            validation_images, "validation_images", levels, channels, peak
+        )
+        _check_alike(found, found_there, "validation_images")
+        validation = _owned(validation, validation_images)
+        known = _checked_labels(validation_labels, "validation_labels", len(validation))
+        raw = raw._replace(validation=validation, validation_labels=known)
+    elif validation_labels is not None:
+        raise DataError("validation_labels were given without validation_images")
     return assemble(name, raw, options)
 
 
 def assemble(name: str, raw: Raw, options: Options) -> Data:
     """Splits and Spec from what a source handed over."""
+    if options.validation:
+        raw = with_validation(name, raw, options.validation)
     train, test = _held(raw.train, options), _held(raw.test, options)
-    for images, which in ((train, "training"), (test, "test")):
+    others = [("test", test, raw.test_labels)]
+    if raw.validation is not None:
+        validation = _held(raw.validation, options)
+        others.append(("validation", validation, raw.validation_labels))
+    for which, images, labels in [("training", train, raw.train_labels), *others]:
         if 0 in images.shape:
             raise DataError(f"{name}: there are no {which} images (shape {tuple(images.shape)})")
-    if train.shape[1:] != test.shape[1:]:
-        raise DataError(
-            f"{name}: training images are {train.shape[1:]}, test images {test.shape[1:]}"
-        )
-    if (raw.train_labels is None) != (raw.test_labels is None):
-        raise DataError(f"{name}: only one of the training and test images have labels")
-    for labels, which in ((raw.train_labels, "training"), (raw.test_labels, "test")):
-        if labels is not None and labels.min() < 0:
+        if train.shape[1:] != images.shape[1:]:
             raise DataError(
-                f"{name}: the {which} labels must count from 0, the smallest is {labels.min()}"
+                f"{name}: training images are {train.shape[1:]}, {which} images {images.shape[1:]}"
             )
+        if (raw.train_labels is None) != (labels is None):
+            raise DataError(f"{name}: only one of the training and {which} images have labels")
     if options.dequantise and not raw.levels:
         raise DataError(f"{name}: dequantise needs discrete pixels; these are continuous already")
-    classes = _number_of_classes(raw)
+    names = _class_names(name, raw)
     mean_image, mean, std = _moments(train, raw.levels, options)
     if options.standardise:
         if std == 0:
@@ -136,10 +171,9 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
     moments = (mean, std) if options.standardise else (0.0, 1.0)
     pipeline = Pipeline(raw.levels, *steps, *moments, is_train=True)
     held_out = pipeline._replace(is_train=False)
-    labels, test_labels, seen, unseen = raw.train_labels, raw.test_labels, None, None
+    labels, seen = _numbered(name, "training", raw, raw.train_labels), None
     if labels is not None:
-        seen = _balanced(name, labels, classes, options.labels, options.label_draw)
-        unseen = np.zeros(len(test_labels), bool)
+        seen = _balanced(name, labels, names, options.labels, options.label_draw)
     elif options.labels or options.labels_batch:
         field = "labels" if options.labels else "labels_batch"
         asked = getattr(options, field)
@@ -147,16 +181,23 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
     spec = Spec(
         image_shape=tuple(train.shape[1:]),
         size=train.shape[0],
-        classes=classes,
+        classes=len(names),
         levels=_seen_levels(raw.levels, options),
         mean=frozen(mean_image.astype(np.float32)),
     )
+    splits = {}
+    for which, images, known in others:
+        known = _numbered(name, which, raw, known)
+        unseen = None if known is None else np.zeros(len(known), bool)
+        splits[which] = Split(images, known, unseen, held_out, options.resident_mib)
     return Data(
         name,
         Split(train, labels, seen, pipeline, options.resident_mib, options.labels_batch),
-        Split(test, test_labels, unseen, held_out, options.resident_mib),
+        splits["test"],
         spec,
         options,
+        names,
+        splits.get("validation"),
     )
 
 
@@ -206,6 +247,14 @@ def _checked_images(
     if np.abs(images * (levels - 1) - steps).max(initial=0) > 1e-3:
         raise DataError(f"{field} are not multiples of 1/{levels - 1}, as levels={levels} says")
     return steps.astype(np.uint8), levels
+
+
+def _check_alike(levels: int, others: int, field: str) -> None:
+    if levels != others:
+        raise DataError(
+            f"train_images and {field} must both be uint8 or both be float: they have {levels} and "
+            f"{others} levels (0: continuous)"
+        )
 
 
 def _array(given: Any, field: str) -> np.ndarray:
@@ -270,9 +319,10 @@ def _checked_labels(labels: Any, field: str, size: int) -> np.ndarray | None:
             f"{field} must be {size} integers, one per image; "
             f"they are {labels.dtype} of shape {labels.shape}"
         )
+    labels = labels.astype(np.int64)
     if size and labels.min() < 0:
-        raise DataError(f"{field} must count from 0, the smallest is {labels.min()}")
-    return labels.astype(np.int32)
+        raise DataError(f"{field} must not be negative, the smallest is {labels.min()}")
+    return labels
 
 
 def _held(images: Images, options: Options) -> Images:
@@ -310,10 +360,31 @@ def _moments(images: Images, levels: int, options: Options) -> tuple[np.ndarray,
     return mean_image, float(mean_image.mean()), float(np.sqrt(variance)) / peak
 
 
-def _number_of_classes(raw: Raw) -> int:
+def _class_names(name: str, raw: Raw) -> tuple[str, ...]:
+    """Names of the classes 0..K-1: of the labels that occur in training, in rising order."""
     if raw.train_labels is None:
-        return 0
-    return int(max(raw.train_labels.max(), raw.test_labels.max())) + 1
+        return ()
+    named = str if raw.class_names is None else raw.class_names.__getitem__
+    return tuple(named(label) for label in np.unique(raw.train_labels).tolist())
+
+
+def _numbered(name: str, which: str, raw: Raw, labels: np.ndarray | None) -> np.ndarray | None:
+    """Labels of a split as numbers of classes, int32."""
+    if labels is None:
+        return None
+    if labels.min() < 0:
+        raise DataError(
+            f"{name}: the {which} labels must not be negative, the smallest is {labels.min()}"
+        )
+    known = np.unique(raw.train_labels)
+    unknown = np.setdiff1d(labels, known)
+    if unknown.size:
+        first = raw.class_names[unknown[0]] if raw.class_names else unknown[0]
+        raise DataError(
+            f"{name}: there are no training images of class {first}, but {which} images "
+            f"({unknown.size} such classes in all): add some, or leave these out"
+        )
+    return np.searchsorted(known, labels).astype(np.int32)
 
 
 def _seen_levels(levels: int, options: Options) -> int:
@@ -322,7 +393,9 @@ def _seen_levels(levels: int, options: Options) -> int:
     return 0 if options.dequantise or options.standardise else levels
 
 
-def _balanced(name: str, labels: np.ndarray, classes: int, wanted: int, draw: int) -> np.ndarray:
+def _balanced(
+    name: str, labels: np.ndarray, names: Sequence[str], wanted: int, draw: int
+) -> np.ndarray:
     """bool `[N]`: `wanted` labelled examples, every class alike.
 
     Where `wanted` is not a multiple of the classes, the first classes get one more. A larger
@@ -330,6 +403,7 @@ def _balanced(name: str, labels: np.ndarray, classes: int, wanted: int, draw: in
     """
     if not wanted:
         return np.ones(len(labels), bool)
+    classes = len(names)
     if wanted < classes:
         raise DataError(
             f"{name}: labels={wanted} leaves some of the {classes} classes without an example"
@@ -344,7 +418,7 @@ def _balanced(name: str, labels: np.ndarray, classes: int, wanted: int, draw: in
         members = order[labels[order] == which]
         if share > len(members):
             raise DataError(
-                f"{name}: labels={wanted} asks for {share} examples of class {which}, "
+                f"{name}: labels={wanted} asks for {share} examples of class {names[which]}, "
                 f"which has {len(members)}"
             )
         seen[members[:share]] = True

@@ -1,6 +1,6 @@
 """Batches as a pure function of (seed, step).
 
-A `Split` is one half of a data set. The order of an epoch is a permutation keyed by (seed, epoch),
+A `Split` is one part of a data set. The order of an epoch is a permutation keyed by (seed, epoch),
 and the noise of an image (binarisation, dequantisation) is keyed by the step's key and the image's
 own position, so it depends neither on the other images of the batch nor on how the batch is spread
 over devices. Images that fit are indexed on the device (`arrays`, `rows`); larger sets are gathered
@@ -37,13 +37,13 @@ class Pipeline(NamedTuple):
 
 
 class Split:
-    """One half of a data set: raw rows, and the pipeline that turns them into batches.
+    """One part of a data set: raw rows, and the pipeline that turns them into batches.
 
     Attributes:
         size: number of images N.
         labels: int32 `[N]`, or None.
         labelled: bool `[N]`, the labels that training may see, or None where there are no labels.
-            All False in a test split.
+            All False where nothing trains on them: in test and validation splits.
         resident: True where `arrays` holds the images; False where they are streamed by `gather`.
     """
 

@@ -28,6 +28,7 @@ from jaxae.training.state import Model, State
 VALIDATION = 10_000  # training images on which clusters get their labels, at most
 CODES = 2000  # test codes compared with the prior, at most
 LEAST_CODES = 4
+MOST_NAMES = 20  # of classes, in a table
 
 
 def assess_run(
@@ -65,7 +66,8 @@ def assess_run(
     Returns:
         what applies of these:
         `data`: what was measured on (name and options, binarisation above all: likelihoods under
-        different ones cannot be compared);
+        different ones cannot be compared; how many validation images there were to choose by, which
+        are not measured on; and the names of the classes in the order of their numbers);
         `test`: means and standard errors of the model's `evaluate` (nats, or squared error where
         the model has no likelihood);
         `likelihood`: `bounds`, for models with `log_weight`; and `active_units`, where `encode`
@@ -166,7 +168,10 @@ def _prediction(
 
 def _described(data: Any) -> dict[str, Any]:
     options = ("binarise", "dequantise", "standardise")
-    return {"name": data.name, **{option: getattr(data.options, option) for option in options}}
+    about = {"name": data.name, **{option: getattr(data.options, option) for option in options}}
+    held = data.validation
+    about["validation"] = "none" if held is None else f"{held.size} images"
+    return about | ({"class_names": list(data.class_names)} if data.class_names else {})
 
 
 def _offset_bits(data: Any) -> float:
@@ -264,6 +269,9 @@ def _text(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        more = f", ... ({len(value)} in all)" if len(value) > MOST_NAMES else ""
+        return ", ".join(value[:MOST_NAMES]) + more
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.4g}"
     return str(value)

@@ -62,8 +62,10 @@ def fit(
         plan: steps, batch, seeds, arrangement, intervals.
         workdir: folder of `checkpoints/`, `metrics.jsonl` and TensorBoard events. Locking it is
             the caller's (`Workdir.open`). None keeps everything in memory.
-        evaluate: numbers of a state on held-out data, among them `loss`, which decides which
-            checkpoint is kept as the best; called every `plan.eval_every` steps.
+        evaluate: numbers of a state on `data.watched`, called every `plan.eval_every` steps. Where
+            these are validation images, they are logged as `validation/<name>`, and the smallest
+            `loss` among them decides which checkpoint is kept as the best. Where there are none,
+            the numbers of the test images are logged as `test/<name>` and decide nothing.
         quiet: no progress.
 
     Raises:
@@ -122,6 +124,7 @@ def fit(
             write({"step": end} | means | {"seconds": clock.seconds(), "steps_per_s": speed})
             progress.update(end, means.get("train/loss", 0.0), speed)
 
+        watched = "test" if data.validation is None else "validation"
         every = [plan.log_every, plan.refresh_every]
         every += [plan.eval_every] if evaluate else []
         every += [plan.save_every] if checkpoints else []
@@ -147,8 +150,9 @@ def fit(
             if evaluating:
                 seen = [evaluate(state) for state in engine.part(states)]
                 means = {k: plain(np.array([s[k] for s in seen])) for k in seen[0]}
-                write({"step": step} | {f"test/{k}": v for k, v in means.items()})
-                held_out = float(np.mean(means["loss"])) if "loss" in means else None
+                write({"step": step} | {f"{watched}/{k}": v for k, v in means.items()})
+                if watched == "validation" and "loss" in means:
+                    held_out = float(np.mean(means["loss"]))
                 clock.skip(step)
             if saving and checkpoints:
                 _check_params(engine.part(states), step, engine.seeds, checkpoints)

@@ -30,8 +30,9 @@ def test_channels_first_are_refused_with_what_helps(shape):
     images = RNG.integers(0, 256, shape, np.uint8)
     with pytest.raises(DataError, match=r"channels first.*images\.transpose\(0, 2, 3, 1\)"):
         from_arrays(images)
-    with pytest.raises(DataError, match=r"test_images .*channels first"):
-        from_arrays(images.transpose(0, 2, 3, 1), None, images)
+    for field in ("test_images", "validation_images"):
+        with pytest.raises(DataError, match=rf"{field} .*channels first"):
+            from_arrays(images.transpose(0, 2, 3, 1), **{field: images})
     assert from_arrays(images.transpose(0, 2, 3, 1)).spec.image_shape == (*shape[2:], shape[1])
 
 
@@ -91,7 +92,7 @@ def test_integers_outside_the_levels_are_refused_not_wrapped(wrong):
 )
 def test_the_peak_is_white_and_pixels_are_continuous(kind, peak):
     values = RNG.integers(0, peak + 1, (6, 3, 2)).astype(kind)
-    data = from_arrays(values, test_images=values, peak=peak)
+    data = from_arrays(values, test_images=values, validation_images=values, peak=peak)
     assert data.spec.levels == 0
     np.testing.assert_allclose(seen(data)[..., 0], values.astype(np.float64) / peak, rtol=2e-7)
 
@@ -114,6 +115,22 @@ def test_numbers_that_do_not_fit_are_refused(images, words, match):
         from_arrays(images, **words)
 
 
+def test_splits_have_pixels_of_one_kind():
+    bits, bytes_ = np.zeros((4, 2, 2), bool), bare((4, 2, 2))
+    for field in ("test_images", "validation_images"):
+        with pytest.raises(DataError, match=rf"train_images and {field} .*have 2 and 256 levels"):
+            from_arrays(bits, **{field: bytes_})
+
+
+@pytest.mark.parametrize("labels", [[0, 2**32 + 1, 0, 1], np.uint64([0, 2**63 - 1, 0, 1])])
+def test_large_labels_are_classes_of_their_own(labels):
+    """In 32 bits 2^32 + 1 is 1, and 2^63 - 1 is -1."""
+    images = bare((4, 2, 2))
+    data = from_arrays(images, labels, images, labels)
+    assert data.spec.classes == 3
+    np.testing.assert_array_equal(data.train.labels, [0, 2, 0, 1])
+
+
 # --- whose memory ---
 
 
@@ -123,8 +140,15 @@ def test_numbers_that_do_not_fit_are_refused(images, words, match):
 def test_what_becomes_of_the_arrays_afterwards_changes_no_batch(kind, shape, resident_mib):
     images = RNG.integers(0, 2, shape).astype(kind)
     labels = np.arange(20) % 2
-    data = from_arrays(images, labels, images, labels, Options(resident_mib=resident_mib))
-    looks = lambda: [data.train.batch(0, 3, 20), next(data.test.examples(20))[0]]
+    data = from_arrays(
+        images, labels, images, labels, Options(resident_mib=resident_mib),
+        validation_images=images, validation_labels=labels,
+    )  # fmt: skip
+    looks = lambda: [
+        data.train.batch(0, 3, 20),
+        next(data.test.examples(20))[0],
+        next(data.validation.examples(20))[0],
+    ]
     before = jax.tree.map(np.array, looks())
     images[:] = 1 - images
     labels[:] = 1 - labels

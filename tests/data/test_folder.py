@@ -32,14 +32,37 @@ def values(split):
 
 def test_train_and_test_folders_with_classes(halves):
     write(halves / "train" / "b" / ".hidden.png", 99)
-    write(halves / "val" / "a" / "0.png", 98)
     data = load(f"folder:{halves}")
     assert values(data.train) == [20, 21, 22, 10, 11, 12, 13, 14]
     np.testing.assert_array_equal(data.train.labels, [0] * 3 + [1] * 5)
+    assert data.class_names == ("a", "b")
     assert values(data.test) == [30, 31, 32]
     np.testing.assert_array_equal(data.test.labels, [0, 1, 1])
     assert data.spec.image_shape == (3, 4, 1)
     assert (data.spec.levels, data.spec.classes) == (256, 2)
+    assert data.validation is None
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "validation"])
+def test_three_folders_are_three_splits(halves, name):
+    before = load(f"folder:{halves}")
+    write(halves / name / "b" / "0.png", 98)
+    write(halves / name / "a" / "x" / "1.png", 97)
+    data = load(f"folder:{halves}")
+    assert values(data.validation) == [97, 98]
+    np.testing.assert_array_equal(data.validation.labels, [0, 1])
+    assert not data.validation.labelled.any()
+    for ours, wanted in ((data.train, before.train), (data.test, before.test)):
+        assert values(ours) == values(wanted)
+    np.testing.assert_array_equal(data.spec.mean, before.spec.mean)
+    assert data.watched is data.validation
+    assert before.watched is before.test
+    assert data.digest != before.digest
+    with pytest.raises(DataError, match="validation=1, but the set has 2 validation images of"):
+        load(f"folder:{halves}", Options(validation=1))
+    write(halves / name / "new" / "0.png", 1)
+    with pytest.raises(DataError, match=r"0\.png: there are no training images of class 'new'"):
+        load(f"folder:{halves}")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +76,7 @@ def test_other_names_of_the_two_halves(halves, first, second):
     assert values(data.train) == [20, 21, 22, 10, 11, 12, 13, 14]
     np.testing.assert_array_equal(data.train.labels, [0] * 3 + [1] * 5)
     np.testing.assert_array_equal(data.test.labels, [0, 1, 1])
+    assert data.validation is None  # what is measured on chooses nothing
 
 
 def test_without_test_folder_a_tenth_is_held_out_by_path(tmp_path):
@@ -64,6 +88,17 @@ def test_without_test_folder_a_tenth_is_held_out_by_path(tmp_path):
     np.testing.assert_array_equal(data.train.labels, np.array(values(data.train)) % 2)
     (tmp_path / "one").rename(tmp_path / "other")
     assert values(load(f"folder:{tmp_path / 'other'}").test) == values(data.test)
+
+
+def test_the_last_image_of_a_class_is_not_held_out(tmp_path):
+    """Each of ten flat images is once the only one of its class: it always stays."""
+    for alone in range(10):
+        root = tmp_path / str(alone)
+        for k in range(10):
+            write(root / ("z" if k == alone else "a") / f"{k}.png", k)
+        data = load(f"folder:{root}")
+        assert (data.train.size, data.test.size, data.class_names) == (9, 1, ("a", "z"))
+        np.testing.assert_array_equal(data.test.labels, [0])
 
 
 @pytest.mark.parametrize("inner", ["", "train"])
@@ -83,6 +118,14 @@ def test_one_class_folder_gives_no_labels_and_says_so(tmp_path):
         data = load(f"folder:{tmp_path}")
     assert data.train.labels is None
     assert data.spec.classes == 0
+
+
+def test_images_outside_the_splits_are_counted(halves):
+    write(halves / "extra" / "b" / "1.png", 1)
+    write(halves / "0.png", 1)
+    with pytest.warns(DataWarning, match=r"2 images lie in no folder.* the first is .*/0\.png$"):
+        data = load(f"folder:{halves}")
+    assert (data.train.size, data.test.size) == (8, 3)
 
 
 def test_files_that_are_skipped_are_counted_in_one_warning(halves):

@@ -43,6 +43,22 @@ def test_a_run_is_assessed_by_all_it_can_do(linear):
     assert found == assess(linear, linear.model)
 
 
+def test_other_names_of_the_classes_change_no_number(linear):
+    train, test = linear.data.train, linear.data.test
+    of_bits = lambda state, x, rng: jax.numpy.float32(x[:, 0, :, 0] > 0.5)
+    bits = linear.model._replace(encode=of_bits, prior=None)  # has a table of retrieval too
+    for model in (linear.model, bits):
+        for names in ((0, 1), (5, 6), (9, 4), (100_000, 3)):
+            labels = [np.array(names)[split.labels] for split in (train, test)]
+            data = from_arrays(train.arrays["image"], labels[0], test.arrays["image"], labels[1])
+            found = assess(linear._replace(data=data), model, images=0)
+            assert found["data"].pop("class_names") == [str(name) for name in sorted(names)]
+            if names == (0, 1):
+                wanted = found
+            assert found == wanted
+    assert "retrieval" in wanted
+
+
 def test_active_units_are_of_posterior_means_under_a_prior(linear):
     """The threshold is of codes whose scale a prior sets: not of VQ-VAE's or NVAE's `encode`."""
     model = linear.model._replace(posterior=linear.model.encode)
@@ -199,6 +215,9 @@ def test_rows_of_a_table():
     rows = [("part.x", "104.2 ± 0.31"), ("part.n", "5"), ("part.none", "–"), ("part.done", "yes")]
     assert flat_rows(result) == rows
     assert flat_rows(combine_seeds([result])) == rows  # one seed: the error is over images
+    names = {"class_names": [f"c{i}" for i in range(25)], "widths": [8]}
+    shown = ", ".join(f"c{i}" for i in range(20)) + ", ... (25 in all)"
+    assert flat_rows(names) == [("class_names", shown), ("widths", "[8]")]
     two = combine_seeds([result, {"part": {**result["part"], "x": 106.2345}}])
     assert flat_rows(two)[0] == ("part.x", "105.2 ± 1")
 

@@ -104,6 +104,26 @@ def test_the_evaluation_is_called_in_time_and_at_the_end(tmp_path):
         assert checkpoints.steps() == [18]
 
 
+@pytest.mark.parametrize("validation", [0, 8])
+def test_the_best_is_chosen_by_validation_images_or_not_at_all(tmp_path, validation):
+    data = tiny.images(validation=validation)
+    if validation:
+        data = data._replace(test=None)  # nothing of them is read
+    losses = {4: 5.0, 8: 1.0, 12: 3.0, 16: 4.0, 20: 6.0}
+    model, plan = tiny.toy(data), tiny.plan(steps=20, eval_every=4, save_every=4)
+    evaluate = lambda state: {"loss": losses[int(state.step)]}
+    fitted = fit(model, data, plan, tmp_path, evaluate=evaluate, quiet=True)
+    looked_at = "validation" if validation else "test"
+    names = {name for record in fitted.records for name in record if "train/" not in name}
+    assert names == {"step", "seconds", "steps_per_s", f"{looked_at}/loss"}
+    assert f"{looked_at}/loss" in curves(tmp_path)
+    template = jax.eval_shape(Engine(model, data.train, plan, fitted.mode).init)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == ([8, 16, 20] if validation else [16, 20])
+        best = checkpoints.restore_best(template)
+        assert (best and best[0]) == (8 if validation else None)
+
+
 def test_without_a_folder_everything_stays_in_memory():
     fitted = fit(MODEL, DATA, tiny.plan(), quiet=True)
     assert [record["step"] for record in fitted.records] == [4, 8, 12]

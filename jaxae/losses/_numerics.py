@@ -22,7 +22,8 @@ def in_scales(difference: jax.Array, log_scale: jax.Array) -> jax.Array:
     The scale is left out there as soon as its inverse square is beyond all numbers, since XLA
     squares what it knows of a product before it multiplies.
     """
-    beyond = log_scale < -math.floor(0.5 * math.log(float(jnp.finfo(log_scale.dtype).max)))
+    largest = float(jnp.finfo(jnp.result_type(difference, log_scale)).max)
+    beyond = log_scale < -math.floor(0.5 * math.log(largest))
     return difference * jnp.exp(-jnp.where(beyond & (difference == 0), 0.0, log_scale))
 
 

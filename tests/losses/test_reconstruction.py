@@ -220,6 +220,17 @@ def test_a_pixel_that_never_changes_may_have_any_scale(log_scale):
     np.testing.assert_allclose(known(x), wanted, rtol=1e-6)
 
 
+def test_single_precision_may_stand_beside_a_number_of_double():
+    x = np.float32([0.3])
+    jax.config.update("jax_enable_x64", True)
+    try:
+        nll = losses.gaussian_nll(x, x, -100.0, 1)
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    assert nll.dtype == np.float32
+    np.testing.assert_allclose(nll, -100 + 0.5 * math.log(2 * math.pi), rtol=1e-6)
+
+
 def test_certainty_costs_nothing_when_right():
     logits, targets = jnp.float32([np.inf, -np.inf, 0.0]), jnp.float32([1, 0, 1])
     nll = jax.value_and_grad(lambda logits: losses.bernoulli_nll(logits, targets, 1))

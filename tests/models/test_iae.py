@@ -304,6 +304,10 @@ def test_moving_average_in_closed_form():
     np.testing.assert_allclose(found["enc"]["w"], 0.75 * 3 + 0.25)
     assert set(found) == {"enc"}
     assert moving_average(0.0, params) == {}
+    # Early it keeps less: a tenth at step 0, 6/15 at step 5, and 27/36 at step 26, as asked for.
+    for step, keep in ((0, 0.1), (5, 0.4), (26, 0.75), (27, 0.75)):
+        early = moving_average(0.75, params, average, step)["enc"]["w"]
+        np.testing.assert_allclose(early, 3 * keep + 1 - keep, rtol=1e-6)
 
 
 def test_a_convolutional_reader_by_hand():

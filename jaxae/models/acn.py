@@ -365,4 +365,6 @@ def make(config: Config, spec: Spec) -> Model:
         assess=assess if associative else None,
         daydream=daydream,
         refresh=refresh if associative else None,
+        draws=autoregressive,
+        likelihood=config.likelihood,
     )

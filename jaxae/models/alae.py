@@ -333,6 +333,7 @@ def make(config: Config, spec: Spec) -> Model:
         prior=prior if config.reciprocity == "z" else None,
         assess=assess,
         mix=mix if styled and config.reciprocity == "w" else None,
+        draws=True,
     )
 
 

@@ -362,6 +362,7 @@ def make(config: Config, spec: Spec) -> Model:
         prior=prior,
         predict=predict if task == "semisupervised" else None,
         assess=assess if infers else None,
+        draws=True,
     )
 
 

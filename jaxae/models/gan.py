@@ -156,7 +156,7 @@ def make(config: Config, spec: Spec) -> Model:
     def sample(state, rng, n):
         return decode(state, prior(rng, n), rng)
 
-    return Model(init, step, evaluate, decode=decode, sample=sample, prior=prior)
+    return Model(init, step, evaluate, decode=decode, sample=sample, prior=prior, draws=True)
 
 
 def _networks(config: Config, spec: Spec) -> nets.Bundle:

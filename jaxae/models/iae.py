@@ -340,6 +340,7 @@ def make(config: Config, spec: Spec) -> Model:
         prior=prior if free else None,
         predict=predict if task in CLASSED else None,
         assess=assess,
+        draws=True,
     )
 
 

@@ -266,6 +266,7 @@ def make(config: Config, spec: Spec) -> Model:
         sample=sample,
         log_weight=log_weight,
         daydream=daydream,
+        likelihood=config.likelihood,
     )
 
 

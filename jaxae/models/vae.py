@@ -255,6 +255,7 @@ def make(config: Config, spec: Spec) -> Model:
         prior=prior,
         log_weight=log_weight,
         daydream=daydream,
+        likelihood=config.likelihood,
     )
 
 

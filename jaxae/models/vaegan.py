@@ -356,6 +356,7 @@ def make(config: Config, spec: Spec) -> Model:
         decode=decode,
         sample=sample,
         prior=prior,
+        draws=config.variant in ("vaegan", "gan"),
     )
 
 

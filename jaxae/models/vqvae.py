@@ -158,6 +158,8 @@ def make(config: Config, spec: Spec) -> Model:
         is_mass=config.likelihood in ("categorical", "logistic_mixture")
         or (config.likelihood == "bernoulli" and spec.levels == 2),
         needs_label=False,
+        draws=autoregressive,
+        likelihood=config.likelihood,
     )
     tx = {
         "autoencoder": adam(config.learning_rate, config.decay_steps),

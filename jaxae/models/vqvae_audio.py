@@ -173,6 +173,8 @@ def make(config: Config, spec: Spec) -> Model:
         dims=networks.length,
         is_mass=True,
         needs_label=networks.voices > 0,
+        draws=True,
+        likelihood="categorical",
     )
     tx = {
         "autoencoder": adam(config.learning_rate, config.decay_steps),

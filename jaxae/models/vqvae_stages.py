@@ -106,6 +106,10 @@ class Parts(NamedTuple):
     """whether the distortion is a probability's, so that it can be told in bits"""
     needs_label: bool
     """whether the distortion depends on the label, so that x alone has none"""
+    draws: bool
+    """whether `shown` gives samples"""
+    likelihood: str
+    """what the distortion is of, by its name in `losses.likelihood`"""
 
 
 def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransformation]) -> Model:
@@ -306,6 +310,8 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
         sample=sample,
         assess=assess,
         log_weight=None if parts.needs_label else log_weight,
+        draws=parts.draws,
+        likelihood=parts.likelihood,
     )
 
 

@@ -74,6 +74,13 @@ class Model(NamedTuple):
     refresh: Callable | None = None
     """state, batch, rng -> State: re-reads training images without a gradient (a code memory,
     batch statistics, a codebook's start); the caller passes over the whole training set"""
+    draws: bool = False
+    """what `decode` and `sample` give: images like those of the data (drawn from p(x|z), pixel by
+    pixel, or by a generator that a critic has held against the data), of bits where the data is of
+    bits; False: the means of pixels, which lie between the values that a pixel takes"""
+    likelihood: str | None = None
+    """p(x|z) by its name in `losses.likelihood`, where the model states one: it says whether
+    `log_weight` is of probabilities or of densities, and that a Bernoulli's draws are bits"""
 
 
 def descend(loss_fn, tx, owned, opt_state, axis_name=None):

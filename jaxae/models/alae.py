@@ -40,7 +40,19 @@ from jaxae import losses, nets
 from jaxae.models import alae_style
 from jaxae.models.alae_networks import DenseEncoder, DenseGenerator, Judge, Mapping
 from jaxae.models.ali_parts import reconstruction_ratio
-from jaxae.training.state import Model, Player, Spec, State, adam, enter, gathered, play
+from jaxae.training.state import (
+    Model,
+    Player,
+    Spec,
+    State,
+    adam,
+    enter,
+    gathered,
+    learnt,
+    move_averages,
+    play,
+    start_averages,
+)
 
 AVERAGED = ("map", "gen", "enc")
 W_KEEP = 0.995  # what the average of w keeps of itself in the critic's and the generator's turn
@@ -199,8 +211,8 @@ def make(config: Config, spec: Spec) -> Model:
         examples = {"map": w, "gen": (alike(w), *noise), "enc": x, "eye": x, "dis": w}
         params, _ = network.init(rng, **examples)
         opt = enter(players, params)
-        average = {name: params[name] for name in AVERAGED} if config.half_life else {}
-        extra = {"w_mean": jnp.zeros(config.latent), "average": jax.tree.map(jnp.copy, average)}
+        averages = start_averages(AVERAGED if config.half_life else (), params)
+        extra = {"w_mean": jnp.zeros(config.latent)} | averages
         return State(jnp.int32(0), params, opt, extra)
 
     def step(state, batch, rng, axis_name=None):
@@ -244,31 +256,22 @@ def make(config: Config, spec: Spec) -> Model:
         )
         shares = 1 if axis_name is None else jax.lax.axis_size(axis_name)
         keep = 0.5 ** (shares * x.shape[0] / max(config.half_life, 1))
-        average = jax.tree.map(
-            lambda old, new: keep * old + (1 - keep) * new,
-            state.extra["average"],
-            {name: params[name] for name in state.extra["average"]},
-        )
-        extra = {"w_mean": w_mean, "average": average}
+        extra = {"w_mean": w_mean} | move_averages(keep, state.extra, params)
         return State(state.step + 1, params, opt, extra), metrics
-
-    def learnt(state):
-        """The parameters that evaluation reads."""
-        return state.params | state.extra["average"]
 
     def code_of(p, z, w):
         return z if config.reciprocity == "z" else w
 
     def encode(state, x, rng):
-        return network(learnt(state), {}, "enc", seen(x))
+        return network(learnt(state)[0], {}, "enc", seen(x))
 
     def rendered(state, styles, rng):
-        p = learnt(state)
+        p = learnt(state)[0]
         return shown(generated(p, styles, noise_of(rng, styles.shape[0])))
 
     def decode(state, z, rng):
         if config.reciprocity == "z":
-            z = network(learnt(state), {}, "map", z)
+            z = network(learnt(state)[0], {}, "map", z)
         return rendered(state, alike(z), rng)
 
     def prior(rng, n):
@@ -276,7 +279,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def sample(state, rng, n):
         of_z, of_noise = jax.random.split(rng)
-        styles = alike(network(learnt(state), {}, "map", prior(of_z, n)))
+        styles = alike(network(learnt(state)[0], {}, "map", prior(of_z, n)))
         mean = state.extra["w_mean"][None, None]
         pulled = (jnp.arange(inputs) < TRUNCATED)[None, :, None]
         truncated = mean + config.truncation * (styles - mean)
@@ -296,7 +299,7 @@ def make(config: Config, spec: Spec) -> Model:
         """n codes, F(z) or z, and what the encoder finds of them in their images."""
         of_z, of_noise = jax.random.split(rng)
         z = prior(of_z, n)
-        code = code_of(state, z, network(learnt(state), {}, "map", z))
+        code = code_of(state, z, network(learnt(state)[0], {}, "map", z))
         return code, encode(state, decode(state, code, of_noise), rng)
 
     def evaluate(state, batch, rng):

@@ -41,13 +41,26 @@ from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.iae_games import pair_game
 from jaxae.models.iae_measures import reconstruction_measures
 from jaxae.models.iae_networks import LEAKY, ConvReader, DenseReader
-from jaxae.models.iae_parts import in_the_other_domain, moving_average
+from jaxae.models.iae_parts import in_the_other_domain
 from jaxae.models.vae import output_start
 from jaxae.nets.mlp import squashing
-from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
+from jaxae.training.state import (
+    Model,
+    Player,
+    Spec,
+    State,
+    adam,
+    enter,
+    kept_at,
+    learnt,
+    move_averages,
+    play,
+    start_averages,
+)
 
 CLASSED = ("clustering", "semisupervised")
 LABELLED = ("semisupervised", "given")
+AVERAGED = ("enc", "dec")  # both: a decoder of the past does not know the codes of today's encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +212,8 @@ def make(config: Config, spec: Spec) -> Model:
         }
         params, _ = network.init(rng, **examples)
         opt = enter(players, params)
-        return State(jnp.int32(0), params, opt, {"average": moving_average(config.average, params)})
+        averaged = AVERAGED if config.average else ()
+        return State(jnp.int32(0), params, opt, start_averages(averaged, params))
 
     def step(state, batch, rng, axis_name=None):
         x, keys = batch["image"], jax.random.split(rng, 4)
@@ -268,10 +282,8 @@ def make(config: Config, spec: Spec) -> Model:
         params, opt, _, metrics = play(
             players, turns, state.params, state.opt, {}, axis_name, config.simultaneous
         )
-        average = moving_average(config.average, params, state.extra["average"], state.step)
-        state = state.replace(
-            step=state.step + 1, params=params, opt=opt, extra={"average": average}
-        )
+        extra = move_averages(kept_at(config.average, state.step), state.extra, params)
+        state = state.replace(step=state.step + 1, params=params, opt=opt, extra=extra)
         return state, metrics | {"loss": metrics["decoder"]}
 
     def grown(state):
@@ -284,12 +296,8 @@ def make(config: Config, spec: Spec) -> Model:
     def one_hot(labels):
         return jax.nn.one_hot(labels, spec.classes)
 
-    def learnt(state):
-        """The parameters that evaluation reads."""
-        return state.params | state.extra["average"]
-
     def read(state, x, rng):
-        return inferred(learnt(state), x, jax.random.normal(rng, (x.shape[0], config.noise)))
+        return inferred(learnt(state)[0], x, jax.random.normal(rng, (x.shape[0], config.noise)))
 
     def encode(state, x, rng):
         return read(state, x, rng)[0]
@@ -300,7 +308,7 @@ def make(config: Config, spec: Spec) -> Model:
     def decode(state, z, rng):
         """A draw: the decoder's noise is fresh."""
         n = grown(state) * jax.random.normal(rng, (z.shape[0], config.local))
-        return rendered(learnt(state), z, n)
+        return rendered(learnt(state)[0], z, n)
 
     def evaluate(state, batch, rng):
         """`loss`: half the squared error of one reconstruction, summed over pixels.

@@ -3,7 +3,17 @@
 from jaxae.nets.bundle import Bundle
 from jaxae.nets.conv import ConvDecoder, ConvEncoder, Residual, Upsample
 from jaxae.nets.made import MaskedMLP
-from jaxae.nets.mlp import MLP, activation, batch_norm, bias_init, kernel_init
+from jaxae.nets.mlp import (
+    MLP,
+    Norm,
+    activation,
+    batch_norm,
+    bias_init,
+    kernel_init,
+    linear,
+    needs_bias,
+    normalised,
+)
 from jaxae.nets.neighbours import nearest
 from jaxae.nets.pixelcnn import GatedPixelCNN
 from jaxae.nets.spectral import spectral_norms, start_vectors
@@ -15,13 +25,17 @@ __all__ = [
     "ConvEncoder",
     "GatedPixelCNN",
     "MaskedMLP",
+    "Norm",
     "Residual",
     "Upsample",
     "activation",
     "batch_norm",
     "bias_init",
     "kernel_init",
+    "linear",
     "nearest",
+    "needs_bias",
+    "normalised",
     "spectral_norms",
     "start_vectors",
 ]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -166,6 +167,68 @@ def adam(
     if decay_steps:
         return optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps), beta1, beta2)
     return optax.adam(learning_rate, beta1, beta2)
+
+
+def start_averages(
+    names: Sequence[str], params: dict[str, Any], stats: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Moving averages of networks before the first step: copies, as entries of `State.extra`.
+
+    An average of weights wants batch statistics of the same past, so these are averaged as well.
+
+    Args:
+        names: of the networks that are averaged; those that `params` lacks are passed over.
+        params: by network.
+        stats: batch statistics by network, for those that have any.
+    Returns:
+        `average`, and where one of them has batch statistics `average_stats`, both by network.
+    """
+    average = {name: params[name] for name in names if name in params}
+    of_stats = {name: (stats or {})[name] for name in average if name in (stats or {})}
+    found = {"average": average} | ({"average_stats": of_stats} if of_stats else {})
+    return jax.tree.map(jnp.copy, found)
+
+
+def move_averages(
+    keep: float | jax.Array,
+    extra: dict[str, Any],
+    params: dict[str, Any],
+    stats: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The same after a step: keep * average + (1 - keep) * now.
+
+    Args:
+        keep: what they keep of themselves, 0 to 1.
+        extra: `State.extra` before the step, with the entries of `start_averages`.
+        params, stats: after the step.
+    """
+    now = {"average": params, "average_stats": stats or {}}
+    return {
+        entry: {
+            name: jax.tree.map(
+                lambda old, new: keep * old + (1 - keep) * new, average, now[entry][name]
+            )
+            for name, average in extra[entry].items()
+        }
+        for entry in now
+        if entry in extra
+    }
+
+
+def kept_at(keep: float, step: jax.Array | int) -> jax.Array:
+    """`keep`, or less in the first steps, (1 + step) / (10 + step): the start is soon forgotten.
+
+    Args:
+        keep: what a moving average keeps of itself in the long run.
+        step: counted from 0.
+    """
+    return jnp.minimum(keep, (1.0 + step) / (10.0 + step))
+
+
+def learnt(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters and batch statistics that evaluation reads: averages where there are any."""
+    params = state.params | state.extra.get("average", {})
+    return params, state.extra.get("stats", {}) | state.extra.get("average_stats", {})
 
 
 def gathered(tree: Any, axis_name: str | None) -> Any:

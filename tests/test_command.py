@@ -284,11 +284,12 @@ def test_a_corrupt_image_is_named(call, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_and_another_try_in_the_same_folder(call, tmp_path):
-    code, _, err = call(*VAE, "--learning-rate", "1e30", "--workdir", tmp_path)
+    words = [*VAE, "--binarise", "none", "--likelihood", "gaussian", "--workdir", tmp_path]
+    code, _, err = call(*words, "--scale", "1e-30")
     assert code == 1
     assert re.search(r"step \d+.*learning rate", err)
     # Nothing was there to lose, so other settings may take the folder over.
-    code, _, err = call(*VAE, "--learning-rate", "1e29", "--workdir", tmp_path)
+    code, _, err = call(*words, "--scale", "1e-29")
     assert code == 1
     assert "another configuration" not in err
 

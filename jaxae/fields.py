@@ -84,11 +84,14 @@ Rate = Annotated[float, Range(0, 1_000)]
 class Checked:
     """A dataclass whose fields are what their types say, or it does not come into being.
 
+    A whole number in a float's place becomes a float: the square of the int 10^9 overflows int32.
     Subclasses that check more in a `__post_init__` of their own call this one first.
     """
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name, kind in field_types(type(self)).items():
+            object.__setattr__(self, name, _as_float(getattr(self, name), kind))
 
 
 def check_fields(config: Any, error: type[ValueError] = ValueError) -> None:
@@ -123,6 +126,16 @@ def _is_bare(hint: Any) -> bool:
         return not ranges and _is_bare(hint.__origin__)
     return any(_is_bare(part) for part in typing.get_args(hint)
                if typing.get_origin(hint) is not Literal)  # fmt: skip
+
+
+def _as_float(value: Any, kind: Any) -> Any:
+    """An int where `kind` is a float's as a float, in tuples too; anything else as it is."""
+    origin = typing.get_origin(kind)
+    if origin is Annotated:
+        return _as_float(value, kind.__origin__)
+    if origin is tuple:
+        return tuple(_as_float(item, typing.get_args(kind)[0]) for item in value)
+    return float(value) if kind is float else value
 
 
 def _problem(value: Any, kind: Any) -> str | None:

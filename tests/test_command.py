@@ -6,6 +6,7 @@ import pathlib
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -18,6 +19,7 @@ import run as command
 import wiring
 
 from jaxae.data import download
+from jaxae.models import MODELS
 from jaxae.training.checkpoint import DamagedCheckpoint, manifest
 
 TINY = ["--devices", "1", "--steps", "6", "--batch-size", "8", "--log-every", "2",
@@ -195,6 +197,34 @@ def test_list_and_print_config(call):
     code, out, _ = call("--model", "acn", "--print-config", "--latent", "3")
     assert code == 0
     assert json.loads(out)["config"]["latent"] == 3
+
+
+SHORT = ["--devices", "1", "--steps", "2", "--batch-size", "16", "--log-every", "2",
+         "--eval-every", "2", "--eval-examples", "16", "--eval-batch", "16", "--save-every", "2",
+         "--images", "0", "--iwae-samples", "1", "--test-examples", "16", "--probe-examples", "32",
+         "--report-batch", "16"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_runs_as_the_command_says(name, call, tmp_path):
+    code, out, _ = call("--model", name, "--help")
+    assert code == 0
+    assert "--steps" in out
+    code, out, err = call("--model", name, *SHORT, "--workdir", tmp_path)
+    assert code == 0, out + err
+    assert json.loads((tmp_path / "result.json").read_text())["step"] == 2
+
+
+def test_hashing_is_a_process_of_its_own(tmp_path):
+    """Its flags collided once, which no test of the model could see."""
+    words = [sys.executable, command.__file__, "--model", "hashing"]
+    print_config = subprocess.run([*words, "--print-config", "--binarise", "fixed"],
+                                  capture_output=True, text=True, check=True)  # fmt: skip
+    held = json.loads(print_config.stdout)
+    assert (held["config"]["discretise"], held["options"]["binarise"]) == ("noise", "fixed")
+    done = subprocess.run([*words, *SHORT, "--workdir", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "result.json").exists()
 
 
 def test_help_is_the_models_own(call):

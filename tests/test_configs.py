@@ -220,6 +220,15 @@ def test_options_say_that_it_is_the_data():
         Options(labels=-1)
 
 
+@pytest.mark.parametrize(
+    ("name", "field"), [("nvae", "width"), ("vqvae", "conv_width"), ("vqvae_audio", "conv_width")]
+)
+def test_networks_that_halve_a_width_can_be_as_narrow_as_it_may_be(name, field):
+    fields, spec = tiny.VARIANTS[name.replace("_", " ")][1], tiny.images().spec
+    narrow = {field: _range(field_types(CONFIGS[name])[field])[0].low}
+    assert _refusal(name, fields | narrow, SIGNAL if name == "vqvae_audio" else spec) is None
+
+
 # -- one flag, one meaning -------------------------------------------------------------------------
 
 

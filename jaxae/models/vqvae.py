@@ -28,14 +28,14 @@ terms is not known in our units; codebooks begin as vectors of the first batch, 
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxae import losses, nets
-from jaxae.fields import Depth, DepthOrZero, Halvings, Positive, Size, SizeOrZero
+from jaxae.fields import Depth, DepthOrZero, Halvings, Positive, Range, Size, SizeOrZero
 from jaxae.models.vae import output_start
 from jaxae.models.vqvae_networks import CodePrior, Decoder, Encoder, map_sizes
 from jaxae.models.vqvae_stages import Parts, Quantised, assemble
@@ -48,7 +48,7 @@ class Config(Quantised):
 
     halvings: Halvings = 2
     """convolutions of stride 2 between image and codes"""
-    conv_width: Size = 64
+    conv_width: Annotated[int, Range(2, 65_536)] = 64
     """channels; the layer next to the image has half as many where another follows"""
     conv_blocks: DepthOrZero = 2
     """residual blocks of encoder and decoder"""

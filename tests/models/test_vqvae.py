@@ -388,7 +388,8 @@ def test_other_likelihoods_and_sizes_fit_together(likelihood):
     [
         *(({name: 0}, f"{name}=0 must be at least 1")
           for name in ("groups", "code_width", "halvings", "mixtures", "prior_layers",
-                       "conv_width", "prior_width")),
+                       "prior_width")),
+        ({"conv_width": 1}, "conv_width=1 must be at least 2"),
         ({"codes": 1}, "codes=1 must be at least 2"),
         ({"decay": 1.0}, "decay=1.0 must be at least 0 and less than 1"),
         ({"restart": 2.0}, "restart=2.0 must be at least 0 and at most 1"),

@@ -150,7 +150,7 @@ VARIANTS = {
     "hashing words": (
         "hashing",
         {"bits": 5, "widths": (16,), "likelihood": "counts", "count_input": "counts",
-         "activation": "sigmoid", "init": "rbm", "pretrain_steps": 1, "binarise": "bernoulli"},
+         "activation": "sigmoid", "init": "rbm", "pretrain_steps": 1, "discretise": "bernoulli"},
     ),
     "nvae": (
         "nvae",

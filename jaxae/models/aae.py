@@ -26,7 +26,7 @@ draws of its prior, by the code alone: a class beside it is held.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxae import losses, nets
-from jaxae.fields import Decay, Weight
+from jaxae.fields import Checked, Decay, Positive, Range, Rate, Size, Steps, StepsOrZero, Weight
 from jaxae.models import aae_priors
 from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.aae_networks import Heads, Trunk, head_repulsion
@@ -61,34 +61,34 @@ AVERAGED = ("trunk", "code", "label", "dec", "heads")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     task: Literal[
         "plain", "conditioned", "supervised", "semisupervised", "clustering", "reduction"
     ] = "plain"
     """what the labels are used for, and what the code consists of"""
-    latent: int = 8
+    latent: Size = 8
     """size Z of the continuous code"""
     posterior: Literal["deterministic", "gaussian", "universal"] = "deterministic"
     """z = f(x), z ~ N(m(x), s(x)^2), or z = f(x, noise)"""
-    noise: int = 16
+    noise: Size = 16
     """size of the universal posterior's noise"""
     prior: Literal["gaussian", "mixture", "swiss_roll", "uniform"] = "gaussian"
     """distribution that the codes shall have"""
-    prior_scale: float = 1.0
+    prior_scale: Positive = 1.0
     """deviation (gaussian), half width (uniform), factor on the others"""
-    clusters: int = 16
+    clusters: Size = 16
     """classes K of y (clustering, reduction without labels)"""
-    margin: float = 1.0
+    margin: Weight = 1.0
     """distance under which two cluster heads repel each other (reduction)"""
     reduction_labels: bool = False
     """reduction learns from labelled examples too, with a head for each class"""
-    fixed_heads: float = 0.0
+    fixed_heads: Weight = 0.0
     """cluster heads fixed at so many times the unit vectors (reduction, latent = K); 0: learned"""
     heads_reconstruct: bool = True
     """the reconstruction moves the cluster heads too (reduction)"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of encoder, decoder and discriminators"""
     encoder_norm: Literal["none", "batch", "layer"] = "none"
     """normalisation of the encoder's hidden layers: over the batch, or over each layer"""
@@ -99,13 +99,13 @@ class Config:
     spectral: their weights are divided by their largest singular values"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """what the decoder's last layer passes through: sigmoid for pixels in [0, 1]"""
-    deviation: float = 0.0
+    deviation: Weight = 0.0
     """of the normal distribution from which all weights start; 0: LeCun's choice"""
-    image_noise: float = 0.0
+    image_noise: Weight = 0.0
     """deviation of noise on the encoder's input in training; what is reconstructed stays clean"""
-    image_dropout: float = 0.0
+    image_dropout: Annotated[float, Range(0, 1, below_high=True)] = 0.0
     """share of the encoder's input pixels that are zeroed in training"""
-    critic_noise: float = 0.0
+    critic_noise: Weight = 0.0
     """deviation of noise on whatever a discriminator sees in training"""
     game: Literal["non_saturating", "saturating", "least_squares"] = "non_saturating"
     """the adversaries' costs"""
@@ -117,29 +117,25 @@ class Config:
     optimiser: Literal["adam", "sgd"] = "adam"
     """sgd: momentum 0.9 (reconstruction, supervised) and 0.1 (adversaries), rates divided by ten
     at the steps of `drops`"""
-    drops: tuple[int, ...] = ()
+    drops: tuple[Steps, ...] = ()
     """steps at which sgd divides its rates by ten"""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """rate of the reconstruction"""
-    critic_rate: float = 5e-4
+    critic_rate: Rate = 5e-4
     """rate of the discriminators"""
-    fool_rate: float = 5e-4
+    fool_rate: Rate = 5e-4
     """rate of the encoder against the discriminators"""
-    supervised_rate: float = 1e-3
+    supervised_rate: Rate = 1e-3
     """rate of the supervised phase, and of the heads'"""
-    beta1: float = 0.5
+    beta1: Decay = 0.5
     """decay of Adam's first moment in the adversarial phases"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which all of Adam's rates fall to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
-        for field in ("latent", "noise", "clusters"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        super().__post_init__()
         if not self.widths:
             raise ValueError("widths must name at least one hidden layer")
-        if not 0 <= self.image_dropout < 1:
-            raise ValueError(f"image_dropout={self.image_dropout} must lie in [0, 1)")
         refuse_batch_slopes(self.discriminator_norm, r1=self.r1)
         if self.drops and self.optimiser != "sgd":
             raise ValueError("drops belong to optimiser=sgd; adam has decay_steps")

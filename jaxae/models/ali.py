@@ -48,7 +48,7 @@ import numpy as np
 import optax
 
 from jaxae import losses, nets
-from jaxae.fields import Decay, Weight
+from jaxae.fields import Checked, Decay, Rate, Size, StepsOrZero, Weight
 from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.ali_networks import Critic, Encoder, Generator
 from jaxae.models.ali_parts import Parts, reconstruction_ratio, regression_error
@@ -74,7 +74,7 @@ AVERAGED = ("enc", "gen", "embed")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     method: Literal[
@@ -83,21 +83,21 @@ class Config:
     """the game of pairs, or a GAN with another way (or none) to an encoder"""
     task: Literal["plain", "conditional", "semisupervised"] = "plain"
     """what the labels are used for (method=ali)"""
-    latent: int = 16
+    latent: Size = 16
     """size Z of the code"""
     prior: Literal["gaussian", "uniform"] = "uniform"
     """N(0, I) (ALI), or uniform on (-1, 1) with codes squashed to it (BiGAN)"""
     posterior: Literal["deterministic", "gaussian", "universal"] = "deterministic"
     """z^ = f(x) (BiGAN), z^ ~ N(m(x), s(x)^2) (ALI), or z^ = f(x, noise) (ALI in the plane)"""
-    noise: int = 2
+    noise: Size = 2
     """size of the universal posterior's noise"""
     network: Literal["bigan", "plane"] = "bigan"
     """the dense networks of BiGAN's MNIST, or those of ALI's 25 Gaussians (maxout discriminator)"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of the encoder, and of the others where they have none of their own"""
-    gen_widths: tuple[int, ...] = ()
+    gen_widths: tuple[Size, ...] = ()
     """hidden layers of the generator; none: as widths"""
-    critic_widths: tuple[int, ...] = ()
+    critic_widths: tuple[Size, ...] = ()
     """hidden layers of the discriminator; none: as widths"""
     encoder_norm: Literal["none", "batch", "layer"] = "batch"
     """normalisation of the encoder's hidden layers: over the batch, or over each layer"""
@@ -106,13 +106,13 @@ class Config:
     discriminator_norm: Literal["published", "none", "batch", "spectral", "layer"] = "published"
     """the same for the discriminators; published: batch (network=bigan), none (plane); spectral:
     their weights are divided by their largest singular values"""
-    embedding: int = 16
+    embedding: Size = 16
     """size of a label's embedding (conditional)"""
     freeze_embedding: bool = False
     """the embedding keeps its initial value (the official code's, where no player owns it)"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """what the generator's last layer passes through: sigmoid for pixels in [0, 1]"""
-    deviation: float = 0.02
+    deviation: Weight = 0.02
     """of the normal distribution from which all weights start; 0: LeCun's choice"""
     zero_start: bool = False
     """the discriminator's last layer starts at zero (BiGAN's code)"""
@@ -131,26 +131,24 @@ class Config:
     """encoder and generator match the means of the discriminator's last hidden layer instead"""
     simultaneous: bool = True
     """both players move from the same parameters; else the discriminator moves first"""
-    regression_weight: float = 0.25
+    regression_weight: Weight = 0.25
     """share of the regressor's error that the generator pays (joint_regressor)"""
-    gan_steps: int = 0
+    gan_steps: StepsOrZero = 0
     """steps of the GAN, before it freezes and the encoder learns (post_hoc_...)"""
-    critic_rate: float = 2e-4
+    critic_rate: Rate = 2e-4
     """rate of the discriminators"""
-    learning_rate: float = 2e-4
+    learning_rate: Rate = 2e-4
     """rate of encoder and generator"""
-    beta1: float = 0.5
+    beta1: Decay = 0.5
     """decay of Adam's first moment, for all"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which the rates fall (0: constant)"""
     optimiser: Literal["adam", "bigan"] = "adam"
     """adam: rates fall to zero along a cosine; bigan: weight decay 2.5e-5 in the gradient, and
     rates that are constant for half of decay_steps, then fall exponentially to a hundredth"""
 
     def __post_init__(self):
-        for field in ("latent", "noise", "embedding"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        super().__post_init__()
         if not self.widths:
             raise ValueError("widths must name at least one hidden layer")
         if self.network == "bigan" and len(self.critic_widths or self.widths) < 2:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxae import losses, nets
-from jaxae.fields import Decay, Weight
+from jaxae.fields import Checked, Decay, Rate, Size, StepsOrZero, Weight
 from jaxae.models.vae import output_start
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import (
@@ -68,16 +68,16 @@ def refuse_batch_slopes(norm: nets.Norm, **penalties: float) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
-    latent: int = 32
+    latent: Size = 32
     """size Z of the noise"""
     network: Literal["mlp", "conv"] = "mlp"
     """dense or convolutional generator and discriminator"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of the dense generator and discriminator"""
-    conv_width: int = 32
+    conv_width: Size = 32
     """channels of the first convolution, doubled at each halving of the image"""
     generator_norm: Literal["none", "batch", "layer"] = "none"
     """normalisation of the generator's hidden layers: over the batch, or over each layer"""
@@ -90,27 +90,24 @@ class Config:
     """the players' costs"""
     r1: Weight = 0.3
     """weight gamma of |grad T|^2 / 2 at data (0: off)"""
-    gradient_penalty: float = 0.0
+    gradient_penalty: Weight = 0.0
     """weight lambda of (|grad T| - 1)^2 between data and fakes (0: off; 10 for wasserstein)"""
     average: Decay = 0.0
     """what the moving average of the generator keeps of itself at a step; samples and evaluation
     read it (0: the generator itself)"""
     simultaneous: bool = False
     """both players move from the same parameters; else the discriminator moves first"""
-    critic_rate: float = 2e-4
+    critic_rate: Rate = 2e-4
     """Adam's rate for the discriminator at the first step"""
-    learning_rate: float = 2e-4
+    learning_rate: Rate = 2e-4
     """Adam's rate for the generator at the first step"""
-    beta1: float = 0.5
+    beta1: Decay = 0.5
     """decay of Adam's first moment, for both"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which both rates fall to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
-        if self.latent < 1:
-            raise ValueError(f"latent={self.latent} must be at least 1")
-        if self.r1 < 0 or self.gradient_penalty < 0:
-            raise ValueError("r1 and gradient_penalty must not be negative")
+        super().__post_init__()
         refuse_batch_slopes(
             self.discriminator_norm, r1=self.r1, gradient_penalty=self.gradient_penalty
         )

@@ -27,14 +27,25 @@ prior on z is not built (`aae` is that model).
 
 import dataclasses
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxae import losses, nets
-from jaxae.fields import Decay, Weight
+from jaxae.fields import (
+    Checked,
+    Decay,
+    InnerShare,
+    Positive,
+    Range,
+    Rate,
+    Share,
+    Size,
+    StepsOrZero,
+    Weight,
+)
 from jaxae.models.gan import excess_over_chance, refuse_batch_slopes
 from jaxae.models.vae import gaussian_draw, mean_and_log_var
 from jaxae.models.vaegan_game import adversarial_game, balance_gate
@@ -60,7 +71,7 @@ LAST_RATE = 1e-5 / 64  # where the official learning rates end, whatever they be
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     variant: Literal["vaegan", "vae", "vae_dis_l", "gan"] = "vaegan"
@@ -68,21 +79,21 @@ class Config:
     trains by itself; gan: decoder and discriminator only"""
     conditional: bool = False
     """all networks are told the label (in training where it may be seen)"""
-    latent: int = 16
+    latent: Size = 16
     """size Z of the code"""
     network: Literal["mlp", "conv"] = "mlp"
     """dense or convolutional networks"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of each of the dense networks (the decoder's in reverse)"""
-    enc_channels: tuple[int, ...] = (64, 128, 256)
+    enc_channels: tuple[Size, ...] = (64, 128, 256)
     """channels of the encoder's convolutions, each of which halves the image"""
-    dec_channels: tuple[int, ...] = (256, 128, 32)
+    dec_channels: tuple[Size, ...] = (256, 128, 32)
     """channels after each of the decoder's up-samplings"""
-    dis_channels: tuple[int, ...] = (32, 128, 256, 256)
+    dis_channels: tuple[Size, ...] = (32, 128, 256, 256)
     """channels of the discriminator's convolutions; the first keeps the image's size"""
-    enc_dense: int = 1024
+    enc_dense: Size = 1024
     """width of the convolutional encoder's dense layer (code; the paper's 2048 is recalled)"""
-    dis_dense: int = 512
+    dis_dense: Size = 512
     """width of the convolutional discriminator's dense layer"""
     activation: str = "relu"
     """relu, tanh, gelu, silu, elu, leaky_relu, leaky_relu_0.2 or sigmoid"""
@@ -95,23 +106,23 @@ class Config:
     values"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """what the decoder's last layer passes through: sigmoid for pixels in [0, 1]"""
-    layer: int = -1
+    layer: Annotated[int, Range(-1, 65_536)] = -1
     """l, the discriminator's layer in which errors are measured: counts its convolutions, or the
     hidden layers of a dense one, from 1; -1: the last; 0: the pixels"""
-    scale: float = 1.0
+    scale: Positive = 1.0
     """standard deviation of the likelihood of Dis_l (paper: 1)"""
-    gamma: float = 1e-2
+    gamma: Share = 1e-2
     """weight of L in the decoder's cost; L sums over features, so it is the smaller the more there
     are (official code: 1e-6 for 16,384)"""
     beside_gamma: Literal["complement", "one"] = "complement"
     """weight of the game in the decoder's cost: 1 - gamma (official code), or 1 (recalled)"""
     fakes: Literal["both", "prior", "reconstructions"] = "both"
     """what the discriminator must tell from data (gan and vae_dis_l: always prior)"""
-    real_weight: float = 0.5
+    real_weight: InnerShare = 0.5
     """weight of data in the discriminator's cost; all fakes together have the rest"""
     game: Literal["saturating", "non_saturating"] = "saturating"
     """what the decoder pays: log(1 - D), the paper's minimax, or -log D"""
-    log_floor: float = 0.0
+    log_floor: Weight = 0.0
     """added to probabilities inside the game's logarithms (official code: 1e-3), which takes the
     gradient from where a cost is largest; 0: exact, from logits"""
     r1: Weight = 0.0
@@ -122,22 +133,22 @@ class Config:
     gate: bool = False
     """skip the player that is ahead (official code): the discriminator where its cost for data or
     for fakes is under equilibrium - margin, the decoder where one is over equilibrium + margin"""
-    gate_equilibrium: float = 0.68
+    gate_equilibrium: Weight = 0.68
     """nats"""
-    gate_margin: float = 0.35
-    """nats"""
-    gan_steps: int = 0
+    gate_margin: Annotated[float, Range(-1_000, 1_000)] = 0.35
+    """nats; where it is negative both can be ahead, and then both move"""
+    gan_steps: StepsOrZero = 0
     """vae_dis_l: steps in which only its GAN trains, and after which only the VAE does (0: both
     at all times)"""
     simultaneous: bool = True
     """all players move from the same parameters; else one after the other, the encoder first"""
-    learning_rate: float = 2e-4
+    learning_rate: Rate = 2e-4
     """rate of encoder and decoder at the first step"""
-    dis_rate: float = 2e-4
+    dis_rate: Rate = 2e-4
     """rate of the discriminator at the first step"""
-    beta1: float = 0.5
+    beta1: Decay = 0.5
     """decay of Adam's first moment"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which the rates fall to their end (0: constant)"""
     optimiser: Literal["adam", "rmsprop"] = "adam"
     """adam: the rates fall along a cosine; rmsprop: decay 0.9 and rates that fall as (t/T)^0.75
@@ -145,15 +156,8 @@ class Config:
     the official one its sum over 64 images, beside which the same 1e-5 weighs 64 times less)"""
 
     def __post_init__(self):
-        if self.latent < 1:
-            raise ValueError(f"latent={self.latent} must be at least 1")
-        if self.scale <= 0:
-            raise ValueError(f"scale={self.scale} must be positive")
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma={self.gamma} must lie in [0, 1]")
-        if not 0 < self.real_weight < 1:
-            raise ValueError(f"real_weight={self.real_weight} must lie between 0 and 1")
-        if not -1 <= self.layer <= self.layers:
+        super().__post_init__()
+        if self.layer > self.layers:
             raise ValueError(
                 f"layer={self.layer} is not there: take -1 (the last) or one of 0 (pixels) to "
                 f"{self.layers}"

@@ -230,9 +230,9 @@ def test_dequantised_and_standardised():
     [
         ({"binarise": "dynamic", "dequantise": True}, "dequantise contradict"),
         ({"binarise": "fixed", "standardise": True}, "standardise contradict"),
-        ({"binarise": "sometimes"}, "binarise is"),
-        ({"colour": "blue"}, "colour is"),
-        ({"labels": -1}, "labels must not be negative"),
+        ({"binarise": "sometimes"}, "binarise='sometimes' is none of none, dynamic, fixed"),
+        ({"colour": "blue"}, "colour='blue' is none of auto, grey, rgb"),
+        ({"labels": -1}, "labels=-1 must be at least 0"),
     ],
 )
 def test_contradicting_options_are_refused(fields, match):

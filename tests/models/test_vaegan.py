@@ -236,10 +236,10 @@ def test_who_may_move(costs, moves):
     ("fields", "still"),
     [
         ({"gate": True, "gate_equilibrium": 10.0}, {"discriminator": "dis"}),
-        ({"gate": True, "gate_equilibrium": -10.0}, {"decoder": "dec"}),
+        ({"gate": True, "gate_equilibrium": 0.0}, {"decoder": "dec"}),
         ({"gate": True, "gate_margin": -1e3}, {}),  # both ahead: both move
         ({"gate": True, "gate_equilibrium": 10.0, "variant": "gan"}, {"discriminator": "dis"}),
-        ({"gate": True, "gate_equilibrium": -10.0, "variant": "vae_dis_l"}, {"generator": "gen"}),
+        ({"gate": True, "gate_equilibrium": 0.0, "variant": "vae_dis_l"}, {"generator": "gen"}),
         ({"gan_steps": 1, "variant": "vae_dis_l"}, {"encoder": "enc", "decoder": "dec"}),
     ],
 )

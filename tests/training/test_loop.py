@@ -406,7 +406,7 @@ def test_a_plan_refuses_zero_of_what_it_needs(field):
 @pytest.mark.parametrize("field", ["seed", "devices", "eval_every", "refresh_every"])
 def test_a_plan_refuses_negative_numbers(field):
     Plan(**{field: 0})
-    with pytest.raises(ValueError, match=f"{field}=-1 must not be negative"):
+    with pytest.raises(ValueError, match=f"{field}=-1 must be at least 0"):
         Plan(**{field: -1})
 
 

@@ -7,7 +7,7 @@ from jaxae.training.state import kept_at, move_averages, start_averages
 
 
 def test_a_young_average_keeps_less_of_itself():
-    """A tenth at step 0, 6/15 at step 5, and 27/36, which is what was asked for, from step 26 on."""
+    """A tenth at step 0, 6/15 at step 5, and from step 26 on the 27/36 that was asked for."""
     for step, keep in ((0, 0.1), (5, 0.4), (26, 0.75), (27, 0.75), (1000, 0.75)):
         np.testing.assert_allclose(kept_at(0.75, step), keep, rtol=1e-6)
 

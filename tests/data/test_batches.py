@@ -469,7 +469,7 @@ def test_validation_images_that_do_not_fit_are_refused(fields, match):
         from_arrays(IMAGES, LABELS, IMAGES[:4], LABELS[:4], **fields)
     with pytest.raises(DataError, match="one has to stay"):
         from_arrays(IMAGES, None, IMAGES[:4], options=Options(validation=50))
-    with pytest.raises(DataError, match="validation must not be negative"):
+    with pytest.raises(DataError, match="validation=-1 must be at least 0"):
         Options(validation=-1)
 
 

@@ -12,7 +12,9 @@ further down. The horizontal one reads to the left, in the first layer without t
 The first layer, whose h is the image, has no residual. The unit of order is the pixel; what its
 channels owe to each other is left to the likelihood. V z is a bias of each channel or, where the
 code is laid out as a map first, differs from place to place; the paper has both, as we recall it.
-Deviation: dropout as an option.
+V begins at zero: a code, whatever it is, changes nothing at first. Kernels of the usual size would
+be noise of order one in every gate, and a decoder that had learned alone would break under a code
+that joins it. Deviation: dropout as an option.
 """
 
 from collections.abc import Callable
@@ -23,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxae.nets.made import Draw
-from jaxae.nets.mlp import bias_init
+from jaxae.nets.mlp import bias_init, condition
 
 Form = Literal["lax", "patches"]
 
@@ -104,7 +106,7 @@ class GatedLayer(nn.Module):
         pixels = CausalConv(gates, (1, reach), half, self.form, name="horizontal")(h) + link
         if z is not None:
             z = z if z.ndim == 4 else z[:, None, None]
-            code = lambda name: nn.Dense(gates, use_bias=False, name=name)(z)
+            code = lambda name: condition(gates, name=name)(z)
             rows, pixels = rows + code("vertical_z"), pixels + code("horizontal_z")
         gated = nn.Dropout(self.dropout, deterministic=not train)(_gate(pixels))
         mixed = nn.Dense(self.width, name="mix")(gated)
@@ -133,7 +135,8 @@ class GatedPixelCNN(nn.Module):
     """how convolutions are computed, see `CausalConv`"""
     map_channels: int = 0
     """0: the code speaks to all places alike; otherwise it is first laid out, by a dense layer,
-    as a map of the image's size with so many channels, and the gates listen to their own place"""
+    as a map of the image's size with so many channels, and the gates listen to their own place
+    (this layer begins as usual: of two factors that begin at zero neither would ever move)"""
     out_bias: Any = None
     """start of the output bias, `[channels]`; None: zeros"""
 

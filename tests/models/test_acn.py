@@ -229,6 +229,24 @@ def test_the_decoder_alone_at_first(recorded):
         assert moved == {"enc": joined, "dec": True, "prior": joined}
 
 
+@pytest.mark.parametrize("decoder", ["made", "pixelcnn"])
+def test_a_code_that_joins_leaves_the_distortion_as_it_was(decoder):
+    """The decoder learns alone for two steps; the third is told z, or were it not told yet."""
+    small = {"decoder": decoder, "widths": (4,), "pixelcnn_width": 2, "pixelcnn_layers": 2}
+    seen, batch = {}, random_batch()
+    for alone in (2, 3):
+        model = acn.make(dataclasses.replace(TINY, decoder_first=alone, **small), SPEC)
+        state, step = jax.jit(model.init)(jax.random.key(1)), jax.jit(model.step)
+        for t in range(3):
+            before, (state, metrics) = state, step(state, batch, jax.random.key(t))
+        seen[alone] = metrics
+        moved = jax.tree.map(lambda a, b: bool((a != b).any()), before.params, state.params)
+    assert seen[2]["distortion"] == seen[3]["distortion"]
+    assert seen[2]["loss"] == seen[2]["distortion"] + seen[2]["rate"]
+    assert seen[3]["loss"] == seen[3]["distortion"]
+    assert any(jax.tree.leaves(moved["dec"]))
+
+
 def test_adam_begins_anew_when_the_code_joins():
     """Averages over steps in which the code had no gradient would make its first moves too long."""
     states, batch = {}, random_batch()

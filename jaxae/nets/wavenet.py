@@ -93,6 +93,7 @@ class WaveNet(nn.Module):
             logits, and what is held afterwards.
         """
         h, skipped, after = jnp.where(k[:, None] < 0, 0.0, self.embedding[k]), 0.0, []
+        h = h.astype(held[0].dtype)
         for i, (memory, dilation) in enumerate(zip(held, self.dilations(), strict=True)):
             place = at % dilation
             earlier = jax.lax.dynamic_index_in_dim(memory, place, axis=1, keepdims=False)
@@ -126,7 +127,9 @@ class WaveNet(nn.Module):
             k = jax.random.categorical(jax.random.fold_in(rng, at), logits).astype(jnp.int32)
             return (held, k), k
 
-        held = [jnp.zeros((n, dilation, self.width)) for dilation in self.dilations()]
+        told = [x for x in (c, g) if x is not None]
+        kind = jnp.result_type(*jax.tree.leaves(variables), *told)
+        held = [jnp.zeros((n, dilation, self.width), kind) for dilation in self.dilations()]
         moments = jnp.arange(length, dtype=jnp.int32)
         local = None if c is None else jnp.moveaxis(c, 1, 0)
         first = jnp.full((n,), -1, jnp.int32)

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from scipy.stats import chisquare, kstest, norm
 
 from jaxae import losses, nets
-from jaxae.models import acn, acn_networks
+from jaxae.models import acn, acn_memory, acn_networks
 from jaxae.training.state import Spec
 
 SHAPE, SIZE, D = (2, 2, 1), 12, 2
@@ -193,7 +193,7 @@ def test_evaluate_averages_over_the_k_nearest_others():
 
 
 def test_evaluation_integrates_further_than_training():
-    """Of narrow components 64 nodes see all but some 0.2 per cent, four (training's, here) do not."""
+    """Of narrow components 64 nodes miss some 0.2 per cent, four (as in training here) a tenth."""
     model = acn.make(dataclasses.replace(TINY, nodes=4, neighbours=1), SPEC)
     state, batch = spread_out(model.init(jax.random.key(1))), random_batch()
     narrow = state.params["prior"]["Dense_2"]
@@ -298,6 +298,16 @@ def test_sampled_rate_is_unbiased(recorded):
     assert abs(np.mean(found["sample"]) - found["quadrature"][0]) < 5 * error
 
 
+@pytest.mark.parametrize("variant", ["acn", "gaussian_neighbour", "unconditional", "vae"])
+def test_what_a_variant_has(variant):
+    """What needs a memory, and names that say of a loss that it is given one."""
+    model = acn.make(dataclasses.replace(TINY, variant=variant), SPEC)
+    remembers = variant in ("acn", "gaussian_neighbour")
+    assert (model.assess is not None) == (model.refresh is not None) == remembers
+    assert ("loss" in model.result_names) == ("rate" in model.result_names) == remembers
+    assert ("memory" in jax.eval_shape(model.init, jax.random.key(0)).extra) == remembers
+
+
 # -- the memory -------------------------------------------------------------------------------
 
 
@@ -312,6 +322,13 @@ def ruler(recorded):
         return state, 2 * float(metrics["rate"])
 
     return model, reading_codes(model.init(jax.random.key(0))), measure
+
+
+def test_the_memory_before_the_first_step():
+    extra = acn_memory.empty(jax.random.key(0), 500, 4, unique=True)
+    assert kstest(np.reshape(extra["memory"], -1), norm.cdf).pvalue > 1e-4
+    assert not extra["written"].any()
+    assert not extra["used"].any()
 
 
 FAR = 100 + 10 * np.arange(2 * SIZE).reshape(SIZE, D)
@@ -467,6 +484,62 @@ def test_the_prior_begins_broad_and_its_scales_are_bounded(prior_network):
     wild = jax.tree.map(lambda p: 1e3 * p, params)
     found = network.apply({"params": wild}, code)[2]
     assert (found.min(), found.max()) == (-0.5, 5.0)
+
+
+# -- the other networks -----------------------------------------------------------------------
+
+MEANS = np.linspace(0.02, 0.9, 64, dtype=np.float32).reshape(8, 8, 1)
+WIDE = Spec((8, 8, 1), size=6, classes=0, levels=2, mean=MEANS)
+SMALL = dataclasses.replace(
+    TINY, widths=(3, 5), latent=4, conv_width=2, conv_blocks=1, pixelcnn_width=2,
+    pixelcnn_layers=2, vq_codes=5, vq_width=3,
+)  # fmt: skip
+
+
+def decoder_and_params(config):
+    network, z = acn_networks.decoder(config, WIDE, 1), jnp.ones((1, config.latent))
+    inputs = (jnp.ones((1, 8, 8, 1)), z) if config.decoder in ("made", "pixelcnn") else (z,)
+    return network, inputs, jax.jit(network.init)(jax.random.key(0), *inputs)["params"]
+
+
+@pytest.mark.parametrize("decoder", ["mlp", "made", "conv", "vq", "pixelcnn"])
+def test_a_decoder_begins_at_the_mean_image(decoder):
+    """At the mean of its pixels' logits, where all pixels share their last layer."""
+    network, inputs, params = decoder_and_params(dataclasses.replace(SMALL, decoder=decoder))
+    silent = jax.tree.map(lambda p: p if p.ndim == 1 else 0 * p, params)
+    found = np.reshape(network.apply({"params": silent}, *inputs), (8, 8))
+    mean = np.maximum(MEANS[..., 0], 0.05 if decoder in ("mlp", "made") else 0)
+    logits = np.log(mean) - np.log1p(-mean)
+    if decoder not in ("mlp", "made"):
+        logits = np.full((8, 8), logits.mean())
+    np.testing.assert_allclose(found, logits, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv", "made", "vq"])
+def test_networks_have_the_activation_asked_for(name):
+    seen = {}
+    for activation in ("relu", "tanh"):
+        config = dataclasses.replace(SMALL, decoder=name, activation=activation)
+        network, inputs, params = decoder_and_params(config)
+        seen["dec", activation] = network.apply({"params": params}, *inputs)
+        if name in ("mlp", "conv"):
+            encoder = acn_networks.encoder(dataclasses.replace(config, encoder=name), 4)
+            x = jax.random.normal(jax.random.key(1), (1, 8, 8, 1))
+            seen["enc", activation] = encoder.init_with_output(jax.random.key(0), x)[0]
+    for network in {network for network, _ in seen}:
+        assert (seen[network, "relu"] != seen[network, "tanh"]).any()
+
+
+def test_a_dense_decoder_mirrors_the_encoder():
+    _, _, params = decoder_and_params(dataclasses.replace(SMALL, decoder="mlp"))
+    assert [params[f"Dense_{i}"]["kernel"].shape for i in range(3)] == [(4, 5), (5, 3), (3, 64)]
+
+
+@pytest.mark.parametrize("channels", [0, 3])
+def test_a_code_may_be_laid_out_as_a_map(channels):
+    config = dataclasses.replace(SMALL, decoder="pixelcnn", pixelcnn_map=channels)
+    _, _, params = decoder_and_params(config)
+    assert params["layer_1"]["horizontal_z"]["kernel"].shape[0] == (channels or 4)
 
 
 # -- the decoder with a table -----------------------------------------------------------------

@@ -21,10 +21,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
 import run as command
 import wiring
 from presets import PRESETS
-from settings import from_flags
+from settings import from_flags, from_folder
 
 from jaxae.data import Options, download
 from jaxae.models import MODELS
+from jaxae.training import Workdir
 from jaxae.training.checkpoint import DamagedCheckpoint, manifest
 
 TINY = ["--devices", "1", "--steps", "6", "--batch-size", "8", "--log-every", "2",
@@ -206,10 +207,28 @@ def test_evaluate_from_the_best_checkpoint(finished, call):
 
 
 def test_acn_from_end_to_end(call, tmp_path):
-    code, out, _ = call(*ACN, "--workdir", tmp_path / "acn")
+    """After 6 steps of 8 images most rows of the memory are noise, if nobody refreshes them."""
+    code, out, _ = call(*ACN, "--test-examples", "0", "--workdir", tmp_path / "acn")
     assert code == 0
     for name in ("rate_neighbour", "rate_unordered", "rate_ordered", "order_credit"):
         assert name in out
+    result = json.loads((tmp_path / "acn" / "result.json").read_text())["results"]
+    test, whole = result["test"], result["whole_set"]
+    rate = whole["rate_neighbour_train_memory"]["mean"]
+    assert test["rate_given_neighbours"]["mean"] == pytest.approx(rate, rel=1e-4)
+    # No key that stands before a VAE's bound.
+    assert not {"loss", "rate"} & set(test)
+    loss = test["rate_given_neighbours"]["mean"] + test["distortion"]["mean"]
+    assert test["loss_given_neighbours"]["mean"] == pytest.approx(loss, rel=1e-5)
+    assert re.search(r"test\.loss_given_neighbours +.* ± ", out)
+
+    run = wiring.build(*from_folder(tmp_path / "acn", []), None)
+    with Workdir.open(tmp_path / "acn") as workdir:
+        _, (state,), _ = wiring.restore(run, workdir)
+    codes, images = [], run.data.train
+    for batch, mask in images.examples(500):
+        codes.append(np.asarray(run.model.encode(state, batch["image"], None))[mask])
+    np.testing.assert_allclose(state.extra["memory"], np.concatenate(codes), rtol=1e-4, atol=1e-5)
     figures = {f.stem for f in (tmp_path / "acn" / "figures").glob("*.png")}
     assert {"samples", "reconstructions", "interpolations", "daydream", "latent_scatter"} <= figures
 

@@ -70,7 +70,7 @@ def assess_run(
         different ones cannot be compared; how many validation images there were to choose by, which
         are not measured on; and the names of the classes in the order of their numbers);
         `test`: means and standard errors of the model's `evaluate` (nats, or squared error where
-        the model has no likelihood);
+        the model has no likelihood), named by its `result_names`;
         `likelihood`: `bounds`, for models with `log_weight`, with `why_no_bits_per_dim` where the
         bounds are no lengths of a code; and `active_units`, where `encode` gives the means of a
         `posterior` under the N(0, I) of `prior`;
@@ -92,7 +92,7 @@ def assess_run(
     of_means, of_bounds, of_codes, of_probes, of_set, of_labels, of_prior, of_search = keys
     of_clusters, of_images, of_samples = jax.random.split(jax.random.fold_in(rng, 8), 3)
     means = mean_over(model.evaluate, state, data.test, batch_size, of_means, limit, apart)
-    result = {"data": _described(data), "test": means}
+    result = {"data": _described(data), "test": _named(means, model.result_names)}
     if model.log_weight is not None:
         offset, why_no_bits = bits_offset(model.likelihood, data)
         result["likelihood"] = bounds(
@@ -152,6 +152,15 @@ def assess_run(
     if model.assess is not None:
         result["whole_set"] = model.assess(state, data, of_set)
     return jsonable({name: part for name, part in result.items() if part is not None})
+
+
+def _named(means: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """`mean_over`'s numbers and standard errors under the names that results give them."""
+    named = {}
+    for name, value in means.items():
+        number = name.removesuffix("_se")
+        named[names.get(number, number) + name.removeprefix(number)] = value
+    return named
 
 
 def _prediction(

@@ -206,7 +206,8 @@ def make(config: Config, spec: Spec) -> Model:
                 "loss": rate + distortion, "rate": rate, "distortion": distortion,
                 "objective": total, "beta": beta, "penalty": penalty,
             }  # fmt: skip
-            kept = {"stats": left["batch_stats"], "vectors": vectors}
+            stats = nets.as_before(left["batch_stats"], state.extra["stats"])
+            kept = {"stats": stats, "vectors": vectors}
             return total, (metrics, kept)
 
         params, opt, (metrics, extra) = descend(

@@ -1,6 +1,6 @@
 """Networks that more than one paper uses, as flax.linen modules, and the exact neighbour search."""
 
-from jaxae.nets.bundle import Bundle
+from jaxae.nets.bundle import Bundle, as_before
 from jaxae.nets.conv import ConvDecoder, ConvEncoder, Residual, Upsample
 from jaxae.nets.made import MaskedMLP
 from jaxae.nets.mlp import (
@@ -29,6 +29,7 @@ __all__ = [
     "Residual",
     "Upsample",
     "activation",
+    "as_before",
     "batch_norm",
     "bias_init",
     "kernel_init",

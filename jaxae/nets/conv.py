@@ -12,6 +12,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from jaxae.nets.mlp import Norm, activation, bias_init, linear, normalised
 
@@ -154,6 +155,7 @@ class Upsample(nn.Module):
 
 
 def _upsample_by_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    x, kernel = promote_dtype(x, kernel)  # `lax` convolves no float32 with a float64
     return jax.lax.conv_transpose(
         x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

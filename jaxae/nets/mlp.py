@@ -105,6 +105,16 @@ def kernel_init(deviation: float) -> Callable[..., jax.Array]:
     return nn.initializers.normal(deviation) if deviation else nn.initializers.lecun_normal()
 
 
+def condition(features: int, name: str | None = None) -> nn.Dense:
+    """What a code adds to a layer of a decoder that can do without: `[..., Z] -> [..., features]`.
+
+    A linear map without a bias that begins at zero, so that the decoder begins as if there were no
+    code and a code that joins one which has learned alone changes nothing at first. Its gradient
+    is not zero unless the code is: put no second factor that begins at zero before or behind it.
+    """
+    return nn.Dense(features, use_bias=False, kernel_init=nn.initializers.zeros, name=name)
+
+
 def batch_norm(
     train: bool, axis_name: str | None, momentum: float = 0.9, affine: bool = True
 ) -> nn.Module:

@@ -4,7 +4,8 @@ This module knows nothing about a paper, a data set or a device. Models import i
 training loop, the evaluation and the tests talk to models only through it.
 """
 
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -74,7 +75,11 @@ class Model(NamedTuple):
     """state, x, y, rng -> [K,B,H,W,C]: x with the k-th part of its code, coarse to fine, from y"""
     refresh: Callable | None = None
     """state, batch, rng -> State: re-reads training images without a gradient (a code memory,
-    batch statistics, a codebook's start); the caller passes over the whole training set"""
+    batch statistics, a codebook's start); the caller passes over the whole training set. What
+    evaluates, samples and encodes is given states that have been refreshed"""
+    result_names: Mapping[str, str] = types.MappingProxyType({})
+    """what results call a number of `evaluate` whose own name would invite a false comparison: a
+    `loss` in nats that is no bound on -log p(x) must not stand where another model's bound does"""
     draws: bool = False
     """what `decode` and `sample` give: images like those of the data (drawn from p(x|z), pixel by
     pixel, or by a generator that a critic has held against the data), of bits where the data is of

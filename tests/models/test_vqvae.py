@@ -425,7 +425,8 @@ def test_an_autoregressive_decoder_is_a_distribution_of_images_and_draws_from_it
     model = vqvae.make(config, spec)
     state = model.init(jax.random.key(0))
     blind = jax.tree.map(jnp.zeros_like, state.params["enc"])
-    wide = jax.tree.map(lambda w: 3 * w, state.params["dec"])  # away from independent pixels
+    rng = np.random.default_rng(1)  # neither independent pixels nor a code that is not heard
+    wide = jax.tree.map(lambda w: jnp.float32(0.6 * rng.normal(size=w.shape)), state.params["dec"])
     state = state.replace(params=state.params | {"enc": blind, "dec": wide})
     every = np.array(list(itertools.product((0.0, 1.0), repeat=4)), np.float32)
     images, evaluate = {"image": jnp.asarray(every).reshape(-1, *shape)}, jax.jit(model.evaluate)

@@ -130,7 +130,8 @@ def train(run: Run, workdir: Workdir, quiet: bool = False):
 def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[State], dict]:
     """The step, the states, one per seed, and the meta of the newest (or best) intact checkpoint.
 
-    The best has the lowest validation loss of those that were looked at when they were saved.
+    The states are as evaluation reads them, see `Engine.to_evaluate`. The best has the lowest
+    validation loss of those that were looked at when they were saved.
 
     Raises:
         UsageError: there is no such checkpoint, or no validation images by which one could be
@@ -157,7 +158,7 @@ def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[S
         if found is None:
             raise UsageError(f"{workdir.path} holds no complete checkpoint: train first")
         step, states, meta = found
-        return step, engine.part(states), meta
+        return step, engine.to_evaluate(states, step), meta
 
 
 def assess(run: Run, states: list[State]) -> dict[str, Any]:

@@ -64,6 +64,16 @@ class Data(NamedTuple):
         )
 
     @property
+    def binarised(self) -> "Data":
+        """The same images as bits drawn from their levels, once (`Options.binarise`: fixed)."""
+        return self._replace(
+            train=self.train.binarised,
+            test=self.test.binarised,
+            spec=self.spec._replace(levels=2),
+            options=dataclasses.replace(self.options, binarise="fixed", dequantise=False),
+        )
+
+    @property
     def digest(self) -> str:
         """Changes with the number of images, any label, or the mean of the training images."""
         splits = [self.train, self.test]

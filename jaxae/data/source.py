@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxae.fields import Range
+from jaxae.fields import CountOrZero, Range, Side, check_fields
 
 # Seeds of the choices that must not change from run to run, so that numbers can be compared.
 _HELD_OUT = 2
@@ -35,36 +35,29 @@ class Options:
     """Spread each of L levels evenly over its share of [0, 1): (v + u) / L with u in (0, 1)."""
     standardise: bool = False
     """Subtract the training pixels' mean and divide by their standard deviation (two scalars)."""
-    labels: int = 0
+    labels: CountOrZero = 0
     """Labelled training examples a semi-supervised method may see, class-balanced; 0: all."""
-    label_draw: int = 0
+    label_draw: CountOrZero = 0
     """Which of the balanced choices of `labels` examples: 0, 1, 2, ..."""
-    labels_batch: int = 0
+    labels_batch: Annotated[int, Range(0, 2**20)] = 0
     """Labelled examples drawn beside each batch, for models that learn from few labels; 0: none."""
-    validation: Annotated[int, Range(0, 2**31 - 1)] = 0
+    validation: CountOrZero = 0
     """Training images held out, the same in every run, for the looks on the way, so that a best
     checkpoint can be told without the test images; 0: none but those that the set itself has."""
-    image_size: int = 0
+    image_size: Side = 0
     """folder: and tfds: only. Side of the resized and centre-cropped images; 0: as they are."""
     colour: Literal["auto", "grey", "rgb"] = "auto"
     """folder: and tfds: only. Convert to one or three channels; auto: grey if every image is."""
-    resident_mib: int = 2048
+    resident_mib: CountOrZero = 2048
     """Images larger than this in total, in MiB, are streamed from the host batch by batch."""
 
     def __post_init__(self) -> None:
-        if self.binarise not in ("none", "dynamic", "fixed"):
-            raise DataError(f"binarise is none, dynamic or fixed, not {self.binarise!r}")
-        if self.colour not in ("auto", "grey", "rgb"):
-            raise DataError(f"colour is auto, grey or rgb, not {self.colour!r}")
+        check_fields(self, DataError)
         for other in ("dequantise", "standardise"):
             if self.binarise != "none" and getattr(self, other):
                 raise DataError(
                     f"binarise={self.binarise!r} and {other} contradict each other: choose one"
                 )
-        for field in ("labels", "label_draw", "labels_batch", "validation", "image_size",
-                      "resident_mib"):  # fmt: skip
-            if getattr(self, field) < 0:
-                raise DataError(f"{field} must not be negative, is {getattr(self, field)}")
 
 
 class Images(Protocol):

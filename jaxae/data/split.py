@@ -83,6 +83,13 @@ class Split:
         other._pipeline = self._pipeline._replace(binarise="none")
         return other
 
+    @property
+    def binarised(self) -> "Split":
+        """The same images as bits, drawn from their levels once, as binarise="fixed" draws them."""
+        other = copy.copy(self)
+        other._pipeline = self._pipeline._replace(binarise="fixed", dequantise=False)
+        return other
+
     def order(self, seed: int, step: int, batch_size: int) -> Any:
         """Positions `[B]` int32 of the images of a step. Pure in its arguments; runs on the host.
 

@@ -230,9 +230,9 @@ def test_dequantised_and_standardised():
     [
         ({"binarise": "dynamic", "dequantise": True}, "dequantise contradict"),
         ({"binarise": "fixed", "standardise": True}, "standardise contradict"),
-        ({"binarise": "sometimes"}, "binarise is"),
-        ({"colour": "blue"}, "colour is"),
-        ({"labels": -1}, "labels must not be negative"),
+        ({"binarise": "sometimes"}, "binarise='sometimes' is none of none, dynamic, fixed"),
+        ({"colour": "blue"}, "colour='blue' is none of auto, grey, rgb"),
+        ({"labels": -1}, "labels=-1 must be at least 0"),
     ],
 )
 def test_contradicting_options_are_refused(fields, match):
@@ -469,7 +469,7 @@ def test_validation_images_that_do_not_fit_are_refused(fields, match):
         from_arrays(IMAGES, LABELS, IMAGES[:4], LABELS[:4], **fields)
     with pytest.raises(DataError, match="one has to stay"):
         from_arrays(IMAGES, None, IMAGES[:4], options=Options(validation=50))
-    with pytest.raises(DataError, match="validation must not be negative"):
+    with pytest.raises(DataError, match="validation=-1 must be at least 0"):
         Options(validation=-1)
 
 

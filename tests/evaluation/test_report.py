@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from jaxae.data import Options, from_arrays, load
+from jaxae.data import from_arrays, load
 from jaxae.evaluation import assess_run, combine_seeds, environment, flat_rows, write_html
-from jaxae.evaluation.report import _offset_bits, jsonable
+from jaxae.evaluation.report import jsonable
 from jaxae.training.state import Model
 
 
@@ -31,7 +31,7 @@ def test_a_run_is_assessed_by_all_it_can_do(linear):
     found = assess(linear, linear.model)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     names = ["data", "test", "likelihood", "probes", "clusters", "codes_vs_prior"]
-    assert list(found) == [*names, "reconstruction", "whole_set"]
+    assert list(found) == [*names, "reconstruction", "fidelity", "whole_set"]
     assert found["data"]["binarise"] == "none"
     assert found["likelihood"]["rate_nats"] == found["test"]["rate"]
     assert found["likelihood"]["images"] == 23
@@ -39,6 +39,7 @@ def test_a_run_is_assessed_by_all_it_can_do(linear):
     assert found["probes"]["codes"]["linear_accuracy"] > 0.6
     assert found["clusters"]["accuracy"] > 0.5
     assert found["reconstruction"]["images"] == 23
+    assert (found["fidelity"]["of"], found["fidelity"]["images"]) == ("mean", 23)
     assert found["whole_set"] == {"images_seen": 23}
     assert found == assess(linear, linear.model)
 
@@ -70,7 +71,7 @@ def test_active_units_are_of_posterior_means_under_a_prior(linear):
 def test_what_a_model_lacks_is_left_out(linear):
     bare = linear.model._replace(log_weight=None, assess=None, encode=None)
     found = assess(linear, bare, limit=9, probe_data=linear.data)
-    assert list(found) == ["data", "test", "probes"]
+    assert list(found) == ["data", "test", "probes", "fidelity"]
     assert found["probes"]["codes"] is None
     assert found["probes"]["test_examples"] == 9
     assert found["probes"]["data"]["name"] == "arrays"
@@ -174,17 +175,6 @@ def test_samples_of_known_data_are_compared_with_its_test_images():
     assert found["fidelity"]["images"] == 50
     assert found["fidelity"]["samples"]["Frechet distance (digits-features-v1)"] > 1
     assert "reconstruction" not in found
-
-
-def test_density_of_dequantised_pixels_in_bits_of_the_discrete_ones():
-    images = np.arange(17, dtype=np.uint8).repeat(4).reshape(17, 2, 2)
-    make = lambda **options: from_arrays(images, None, images, None, Options(**options), levels=17)
-    assert _offset_bits(make()) == 0
-    assert _offset_bits(make(dequantise=True)) == pytest.approx(math.log2(17), abs=1e-5)
-    # (v + u) / 17 has variance (288 / 12 + 1 / 12) / 289 for v in 0..16.
-    deviation = math.sqrt((288 / 12 + 1 / 12) / 289)
-    both = _offset_bits(make(dequantise=True, standardise=True))
-    assert both == pytest.approx(math.log2(17 * deviation), abs=1e-5)
 
 
 def test_seeds_combined_by_hand():

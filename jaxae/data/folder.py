@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxae.data.pictures import SUFFIXES, Header, decode, in_threads, read_header
-from jaxae.data.source import DataError, DataWarning, Options, Raw, parted, refuse_size
+from jaxae.data.source import DataError, DataWarning, Options, Raw, parted
 
 _VALIDATION = ("val", "valid", "validation")  # folders beside train/, the first there is
 
@@ -182,7 +182,6 @@ def _common_shape(
     else:
         channels = 1 if options.colour == "grey" else 3
     if options.image_size:
-        refuse_size("folder", options.image_size)
         return options.image_size, options.image_size, channels
     height, width = headers[0].height, headers[0].width
     for path, header in zip(paths, headers, strict=True):

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxae.data.source import MAX_PIXELS, DataError
+from jaxae.data.source import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MAX_PIXELS = 2**26
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _GREY = ("1", "L", "LA", "La")

@@ -13,7 +13,6 @@ from jaxae.fields import CountOrZero, Range, Side, check_fields
 # Seeds of the choices that must not change from run to run, so that numbers can be compared.
 _HELD_OUT = 2
 _VALIDATION = 2, 2**61  # apart from training orders too
-MAX_PIXELS = 2**26  # of one image
 _BLOCK_BYTES = 2**24  # of images in memory at once when a whole set is read
 
 
@@ -214,13 +213,6 @@ def blocks(images: Images) -> Iterator[np.ndarray]:
 def bytes_each(images: Images) -> int:
     """Size of one image in memory."""
     return math.prod(images.shape[1:]) * np.dtype(images.dtype).itemsize
-
-
-def refuse_size(name: str, image_size: int) -> None:
-    """Raises DataError where an image of that side is larger than one that would be decoded."""
-    most = math.isqrt(MAX_PIXELS)
-    if image_size > most:
-        raise DataError(f"{name}: image_size={image_size} is too large; {most} is the most")
 
 
 def refuse_without_memory(images: Images, options: Options) -> None:

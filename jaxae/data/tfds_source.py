@@ -7,16 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxae.data.pictures import fitted, in_threads
-from jaxae.data.source import (
-    DataError,
-    Images,
-    Options,
-    Raw,
-    blocks,
-    chosen,
-    hold_out,
-    refuse_size,
-)
+from jaxae.data.source import DataError, Images, Options, Raw, blocks, chosen, hold_out
 
 
 class Records:
@@ -140,7 +131,6 @@ def _shape(name: str, features: Any, options: Options) -> tuple[int, int, int]:
         raise DataError(f"tfds:{name} has no feature `image` of shape [H,W,C] and type uint8")
     height, width, channels = feature.shape
     if options.image_size:
-        refuse_size(f"tfds:{name}", options.image_size)
         height = width = options.image_size
     elif None in (height, width):
         raise DataError(f"tfds:{name}: images differ in size; bring them to one with --image-size")

@@ -233,5 +233,10 @@ def test_memory_is_estimated_before_it_is_asked_for(images, resident_mib, match,
         assemble("set", Raw(images, None, images, None, 256), Options(resident_mib=resident_mib))
 
 
+def test_a_side_that_no_memory_holds_is_refused():
+    with pytest.raises(DataError, match="image_size=1000000 must be at least 0 and at most 8,192"):
+        Options(image_size=10**6)
+
+
 def test_the_machine_has_memory():
     assert source.memory_bytes() > 2**28

@@ -173,13 +173,6 @@ def test_photographs_are_upright_and_of_one_size(tmp_path):
             np.testing.assert_array_equal(split.gather([0])["image"][0], upright)
 
 
-def test_a_side_that_is_too_large_is_refused(tmp_path):
-    for name in "ab":
-        write(tmp_path / f"{name}.png", 1)
-    with pytest.raises(DataError, match="image_size=1000000 is too large; 8192 is the most"):
-        load(f"folder:{tmp_path}", Options(image_size=10**6))
-
-
 def test_train_alone_holds_the_classes(tmp_path):
     for k in range(4):
         write(tmp_path / "train" / "ab"[k % 2] / f"{k}.png", k)

@@ -97,11 +97,6 @@ def test_size_colour_and_held_out_images(prepared):
     np.testing.assert_allclose(seen, 81.5 + 0.299 * np.arange(10), atol=0.51)
 
 
-def test_a_side_that_is_too_large_is_refused(prepared):
-    with pytest.raises(DataError, match="image_size=1000000 is too large; 8192 is the most"):
-        load("tfds:jaxae_tiny:bare", Options(image_size=10**6), prepared)
-
-
 def test_labels_are_not_wrapped():
     """2^32 + 1 is 1 in 32 bits."""
 

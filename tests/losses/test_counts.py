@@ -37,6 +37,26 @@ def test_stirlings_remainder_against_the_factorial():
     np.testing.assert_allclose(_remainder(jnp.float32(n)), exact, rtol=2e-6)
 
 
+def test_stirlings_remainder_in_double_precision():
+    """By recurrence, r(n) - r(n-1) = 1 - (n-1) ln(n / (n-1)), across the table's end."""
+    jax.config.update("jax_enable_x64", True)
+    try:
+        found = np.asarray(_remainder(jnp.arange(15.0, 60.0)))
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    n = np.arange(16.0, 60.0)
+    np.testing.assert_allclose(np.diff(found), 1 - (n - 1) * np.log1p(1 / (n - 1)), atol=3e-14)
+
+
+def test_a_document_of_one_word_costs_its_surprise():
+    logits, p = np.float32([0.5, -1.0, 0.2]), special.softmax(np.float64([0.5, -1.0, 0.2]))
+    one = np.float32([0, 1, 0])
+    np.testing.assert_allclose(losses.multinomial_nll(logits, one), -np.log(p[1]), rtol=1e-6)
+    # Poisson(1; p_1), and 0 for the others: sum p - ln p_1.
+    poisson = losses.constrained_poisson_nll(logits, one)
+    np.testing.assert_allclose(poisson, 1 - np.log(p[1]), rtol=1e-6)
+
+
 def test_probabilities_of_all_documents_of_three_words_sum_to_one():
     every = [v for v in itertools.product(range(4), repeat=3) if sum(v) == 3]
     logits = np.tile(np.float32([0.3, -1.2, 0.8]), (len(every), 1))

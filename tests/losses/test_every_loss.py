@@ -392,6 +392,21 @@ def names(name, case):
     return name.split(",")[0], [*first, *[last] * rest]
 
 
+# These have one batch, a scalar scale, or samples in front; all others any number of leading axes.
+FIXED = {"gaussian_nll, one scale", "kl_monte_carlo", "free_bits", "capacity_penalty",
+         "importance_weighted_bound", "extend_bound", "gradient_penalty", "squared_slopes",
+         "r1_penalty", "mean_squared_slope", "feature_matching"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in FIXED])
+def test_leading_axes_are_examples(name):
+    case = CASES[name]
+    pairs = [np.stack([a, np.flip(a)]) for a in case.args]
+    loss = jax.jit(case.loss)
+    looped = np.stack([loss(*(a[i] for a in pairs)) for i in range(2)])
+    np.testing.assert_allclose(loss(*pairs), looped, rtol=1e-5, atol=1e-6)
+
+
 FREE = {"capacity_penalty": "rates", "feature_matching": "batch", "squared_slopes": "width"}
 
 

@@ -24,6 +24,7 @@ import re
 import shutil
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -106,13 +107,16 @@ class Checkpoints:
                 )
             self._start(manager, step, tree, metric, about)
 
-    def restore(self, template: Any) -> tuple[int, Any, dict] | None:
+    def restore(
+        self, template: Any, refuse: Callable[[Any], str | None] | None = None
+    ) -> tuple[int, Any, dict] | None:
         """The newest intact checkpoint; newer ones that are not are moved aside with a warning.
 
         Args:
             template: pytree of arrays or `jax.ShapeDtypeStruct` (as from `jax.eval_shape`) with
                 the structure, shapes and dtypes to expect; a leaf that names a sharding comes
                 back with it, others on the default device.
+            refuse: says what is wrong with a tree that is not to be used; it counts as damaged.
         Returns:
             step, tree of jax arrays, meta; None where nothing was ever saved completely.
         Raises:
@@ -122,8 +126,21 @@ class Checkpoints:
         self.wait()
         self._let_go()
         with self._report("no checkpoint can be restored"):
-            manager = self._open(must_find=True)
-            return self._load(manager, max(self._numbers(), default=None), template)
+            manager, refused = self._open(must_find=True), {}
+            for step in reversed(self._numbers()):
+                found = self._load(manager, step, template)
+                wrong = refuse(found[1]) if refuse else None
+                if wrong is None:
+                    self._move_refused(refused, step)
+                    return found
+                refused[step] = wrong
+            if refused:
+                every = "; ".join(f"step {step}: {wrong}" for step, wrong in refused.items())
+                raise CheckpointError(
+                    f"{self.directory}: no checkpoint can be gone on from ({every}); start anew in "
+                    "another --workdir"
+                )
+            return None
 
     def restore_best(self, template: Any) -> tuple[int, Any, dict] | None:
         """As `restore`, for the checkpoint of the lowest metric (the latest of equals).
@@ -290,18 +307,29 @@ class Checkpoints:
                 "or start anew in another --workdir"
             )
         instead = f"step {intact[-1]} is used instead" if intact else "there is no step before it"
-        found = []
-        for folder, reason in reversed(wrong):
-            target = _free(self.directory.parent / "damaged" / folder.name)
-            target.parent.mkdir(exist_ok=True)
-            folder.rename(target)
-            found.append(f"checkpoint {folder} {reason}; it was moved to {target}, and {instead}")
+        found = [
+            f"checkpoint {folder} {reason}; it was moved to {_aside(folder)}, and {instead}"
+            for folder, reason in reversed(wrong)
+        ]
         for folder in sorted(self.directory.glob(f"[0-9]*{TEMPORARY}*")):
             found.append(
                 f"checkpoint {folder} is unfinished: its writing was cut off; it is removed, "
                 f"and {instead}"
             )
         return found
+
+    def _move_refused(self, refused: dict[int, str], used: int) -> None:
+        """Moves steps that are intact and yet not to be used to `damaged/`, and says so."""
+        if refused:
+            self._let_go()  # Orbax must not remember them
+        for step, wrong in refused.items():
+            folder = self.directory / str(step)
+            warnings.warn(
+                f"checkpoint {folder} cannot be gone on from: {wrong}; it was moved to "
+                f"{_aside(folder)}, and step {used} is used instead",
+                DamagedCheckpoint,
+                stacklevel=3,
+            )
 
     def _let_go(self) -> None:
         """Closes Orbax's manager. An error that it repeats has been reported by `wait`."""
@@ -442,6 +470,14 @@ def _differences(saved: dict[str, str], wanted: dict[str, str]) -> str:
     ]
     more = [f"  and {len(lines) - 10} more"] if len(lines) > 10 else []
     return "\n".join(lines[:10] + more)
+
+
+def _aside(folder: pathlib.Path) -> pathlib.Path:
+    """Moves a step to `damaged/` beside the checkpoints; returns where it lies now."""
+    target = _free(folder.parent.parent / "damaged" / folder.name)
+    target.parent.mkdir(exist_ok=True)
+    folder.rename(target)
+    return target
 
 
 def _free(path: pathlib.Path) -> pathlib.Path:

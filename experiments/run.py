@@ -180,9 +180,11 @@ def show(result: dict, path: pathlib.Path) -> None:
         table.add_row(*row)
     # Names are shown as they are: [lr=0.1] is no markup, :x: no picture.
     console = Console(markup=False, emoji=False)
-    console.print(table)
-    for file in [*result["figures"], "result.json", "report.html"]:
-        console.print(str(path / file), soft_wrap=True, highlight=False)
+    with console.capture() as shown:  # rich has an exit code of its own where nobody reads
+        console.print(table)
+        for file in [*result["figures"], "result.json", "report.html"]:
+            console.print(str(path / file), soft_wrap=True, highlight=False)
+    print(shown.get(), end="", flush=True)
 
 
 def show_list() -> int:

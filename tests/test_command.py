@@ -6,6 +6,7 @@ import pathlib
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 import warnings
 
@@ -143,6 +144,65 @@ def test_ctrl_c_during_the_evaluation(finished, monkeypatch, capsys):
     assert left.value.code == 130
     assert capsys.readouterr().err.splitlines()[-1].startswith("stopped: ")
     assert (finished / "result.json").read_bytes() == before
+
+
+def test_names_are_shown_as_they_are(finished, capsys):
+    result = json.loads((finished / "result.json").read_text())
+    path = pathlib.Path("runs") / "vae[lr=0.1][red]:tada:"
+    command.show(result | {"data": "folder:/x[/bold]"}, path)
+    out = capsys.readouterr().out
+    assert f"{path}/result.json" in out.splitlines()
+    assert "folder:/x[/bold]" in out
+
+
+@pytest.fixture(scope="module")
+def elsewhere(finished, tmp_path_factory):
+    """The run in a folder whose name few terminals can show."""
+    return shutil.copytree(finished, tmp_path_factory.mktemp("a") / "vae[β=1]")
+
+
+CLOSED = """
+import os, sys
+os.close(int(sys.argv.pop(1)))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("case", ["nobody reads", "no stderr"])
+def test_any_terminal_will_do(elsewhere, case):
+    """A real process: letters that cannot be shown, and `| true` or `2>&-`."""
+    words = [command.__file__, "evaluate", "--workdir", elsewhere, "--images", "0"]
+    reader, writer = os.pipe()
+    if case == "nobody reads":
+        os.close(reader)
+    else:
+        words = ["-c", CLOSED, "2", *words]
+    before = (elsewhere / "result.json").stat().st_mtime_ns
+    done = subprocess.run(
+        [sys.executable, *words],
+        env=os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
+        stdout=writer if case == "nobody reads" else subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (elsewhere / "result.json").stat().st_mtime_ns > before
+    if case == "no stderr":
+        os.close(reader)
+        assert b"likelihood.elbo_nats" in done.stdout
+        assert b"vae[\\u03b2=1]/report.html" in done.stdout
+
+
+def test_standard_output_that_is_closed(finished):
+    words = ["-c", CLOSED, "1", command.__file__, "--list"]
+    done = subprocess.run([sys.executable, *words], stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_error_without_stderr_still_has_its_exit_code(tmp_path):
+    words = ["-c", CLOSED, "2", command.__file__, "--workdir", tmp_path]
+    done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (1, b"")
 
 
 def test_a_run_whose_data_has_changed_is_refused(call, tmp_path):

@@ -17,6 +17,7 @@ One process at a time: the caller holds the run's lock (`jaxae.training.workdir`
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -105,6 +106,7 @@ class Checkpoints:
                 raise CheckpointError(
                     f"{self.directory}: step {step} is older than step {newest}, which is there"
                 )
+            self._check_space(tree)
             self._start(manager, step, tree, metric, about)
 
     def restore(
@@ -209,6 +211,16 @@ class Checkpoints:
         finally:
             self._let_go()
 
+    def _check_space(self, tree: Any) -> None:
+        """Refuses what may not fit, rather than let Orbax's threads fail halfway through."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+        free = shutil.disk_usage(self.directory).free
+        if needed > free:
+            raise OSError(
+                f"No space left on device: it takes up to {needed / 2**20:.3g} MiB, and there are "
+                f"{free / 2**20:.3g} MiB"
+            )
+
     def _start(self, manager, step: int, tree: Any, metric: float | None, about: dict) -> None:
         """Hands the arrays to Orbax and starts the thread that seals the step."""
         import orbax.checkpoint as ocp
@@ -282,6 +294,7 @@ class Checkpoints:
             shutil.rmtree(self.directory / DELETED, ignore_errors=True)
             (self.directory / SAVING).unlink(missing_ok=True)
             self._manager = _manager(self.directory, self._keep)
+            logging.getLogger("absl").addFilter(_is_not_of_orbax)
             for message in found:
                 warnings.warn(message, DamagedCheckpoint, stacklevel=3)
         return self._manager
@@ -396,6 +409,12 @@ def problem(folder: pathlib.Path) -> str | None:
         if then[name] != now[name]:
             return f"{name} has changed"
     return changed
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    """Orbax logs a failure up to five times, each with a traceback, and then raises it: once, as a
+    CheckpointError, is enough."""
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname
 
 
 def _digest(about: dict) -> str:

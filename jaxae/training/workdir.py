@@ -57,6 +57,13 @@ class Workdir:
             raise WorkdirError("workdir: the name is empty; name a folder ('.' for this one)")
         folder = pathlib.Path(path).expanduser().absolute()
         try:
+            str(folder).encode()
+        except UnicodeEncodeError:
+            raise WorkdirError(
+                f"workdir {ascii(str(folder))[1:-1]} cannot be used: this locale cannot read the "
+                "name; set PYTHONUTF8=1, or choose a name of ASCII letters"
+            ) from None
+        try:
             if folder.exists() and not folder.is_dir():
                 raise WorkdirError(f"workdir {folder} cannot be created: it is a file")
             if folder.is_symlink() and not folder.exists():

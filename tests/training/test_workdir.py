@@ -87,6 +87,13 @@ def test_the_folder_one_is_in_is_taken_only_where_it_is_empty(tmp_path, monkeypa
         assert here.path == tmp_path
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    """As Python reads the bytes of a UTF-8 name where the locale is ASCII; Orbax cannot."""
+    with pytest.raises(WorkdirError, match=r"\\udcce cannot be used: .*PYTHONUTF8=1"):
+        Workdir.open(tmp_path / "\udcce")
+    assert not os.listdir(tmp_path)
+
+
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(path, *_):
         raise OSError(30, "Read-only file system", str(path))

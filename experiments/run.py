@@ -148,10 +148,11 @@ def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
                 wiring.lengthen(run, workdir)
         if what == "train":
             fitted = wiring.train(run, workdir)
-            step, states = settings.plan.steps, fitted.states
+            step, states, first_loss = settings.plan.steps, fitted.states, fitted.start
             about = {"seconds_training": fitted.seconds, "mode": vars(fitted.mode)}
         else:
             step, states, meta = wiring.restore(run, workdir, best=words.checkpoint == "best")
+            first_loss = meta.get("start")
             about = {"checkpoint": words.checkpoint or "last", "mode": meta["mode"],
                      "seconds_training": meta["seconds"]}  # fmt: skip
         if what == "sample":
@@ -159,7 +160,7 @@ def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
             return wiring.write_samples(run, states[0], words.out, count)
         if what == "encode":
             return wiring.write_codes(run, states[0], words.out)
-        result = wiring.conclude(run, workdir, states, step, about)
+        result = wiring.conclude(run, workdir, states, step, about, first_loss)
     if result["diverged"]:
         print(f"warning: {result['diverged']}", file=sys.stderr)
     show(result, path)

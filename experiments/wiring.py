@@ -280,9 +280,19 @@ def write_codes(run: Run, state: State, file: pathlib.Path) -> int:
     return 0
 
 
-def conclude(run: Run, workdir: Workdir, states: list[State], step: int, about: dict) -> dict:
+def conclude(
+    run: Run,
+    workdir: Workdir,
+    states: list[State],
+    step: int,
+    about: dict,
+    first_loss: list[float] | None = None,
+) -> dict:
     """Evaluates and draws; writes figures/, result.json and report.html.
 
+    Args:
+        about: what else result.json is to hold.
+        first_loss: that of the very first step, one per seed.
     Returns:
         what result.json holds; its `diverged` says why, where the run has.
     Raises:
@@ -295,7 +305,7 @@ def conclude(run: Run, workdir: Workdir, states: list[State], step: int, about: 
         "data": run.settings.data,
         "step": step,
         "seeds": [plan.seed + i for i in range(plan.seeds)],
-        "diverged": far_above_start([record for record in records if record["step"] <= step]),
+        "diverged": far_above_start(first_loss, [r for r in records if r["step"] <= step]),
         "results": {},
         "report": dataclasses.asdict(run.settings.report),
         "parameters": int(sum(np.size(x) for x in jax.tree.leaves(states[0].params))),

@@ -347,8 +347,10 @@ def test_a_run_that_diverged_says_so(finished, call, tmp_path, monkeypatch):
     with pytest.warns(DamagedRecords):  # they are not those of the checkpoint
         code, _, err = call("--workdir", tmp_path / "w", "--images", "0")
     assert code == 0
-    assert "warning: the training loss ended at 1e+28 and had begun at 21: the run has di" in err
-    assert json.loads(result.read_text())["diverged"].startswith("the training loss ended at 1e+28")
+    says = r"the training loss ended at 1e\+28 and had begun at \d\d\.\d+: the run has diverged"
+    assert re.search(f"^warning: {says}", err, re.M), err
+    assert re.match(says, json.loads(result.read_text())["diverged"])
+    assert json.loads((finished / "result.json").read_text())["diverged"] is None
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of overflows

@@ -1,5 +1,6 @@
 """Whether a run whose numbers are all finite has nevertheless diverged."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,24 @@ class Diverged(ArithmeticError):
     """A state is finite, and what it computes is not."""
 
 
-def far_above_start(records: list[dict[str, Any]]) -> str | None:
+def far_above_start(start: Sequence[float] | None, records: list[dict[str, Any]]) -> str | None:
     """Says so where a seed's loss has ended far above its start; None where none has.
 
-    Far is `FAR` times the size of the first chunk's mean loss, or `FAR` where that is below 1 (a
-    critic's estimate starts at 0). Losses of players that work against each other may rise to
-    many times their start and mean nothing by it; they do not rise a thousandfold.
+    Far is `FAR` times the size of the loss of the very first step, or `FAR` where that is below 1
+    (a critic's estimate starts at 0). A chunk would not do for the start: a run may diverge within
+    its first. Losses of players that work against each other may rise to many times their start
+    and mean nothing by it; they do not rise a thousandfold.
 
     Args:
+        start: the loss of the first step, one per seed; None: that of the first record.
         records: those of `metrics.jsonl`; `train/loss` is a chunk's mean, or a list of one a seed.
     """
     losses = [np.atleast_1d(np.asarray(record["train/loss"], np.float64))
               for record in records if "train/loss" in record]  # fmt: skip
     if not losses:
         return None
-    first, last = losses[0], losses[-1]
+    first = losses[0] if start is None else np.asarray(start, np.float64)
+    last = losses[-1]
     with np.errstate(over="ignore"):
         far = ~(last <= first + FAR * np.maximum(np.abs(first), 1.0))
     if not far.any():

@@ -44,6 +44,7 @@ class Fitted(NamedTuple):
     records: list[dict[str, Any]]  # what metrics.jsonl holds
     seconds: float  # spent in training, earlier sessions of the run included
     mode: Mode
+    start: list[float] | None = None  # the loss of the very first step, one per seed
 
 
 def fit(
@@ -95,13 +96,14 @@ def fit(
             if checkpoints.steps():
                 mode = Mode(**checkpoints.meta()["mode"])
         engine = Engine(model, data.train, plan, mode)
-        states, step, seconds, records = None, 0, 0.0, []
+        states, step, seconds, records, start = None, 0, 0.0, [], None
         if workdir is not None:
             found = checkpoints.restore(jax.eval_shape(engine.init), not_finite)
             metrics_file = MetricsFile(pathlib.Path(workdir) / "metrics.jsonl")
             if found:
                 step, states, meta = found
                 states, seconds = jax.device_put(states, engine.whole), meta["seconds"]
+                start = meta.get("start")
                 if step < plan.steps and meta.get("refresh_owed"):
                     states = engine.refresh(states, step)
             guard()
@@ -134,8 +136,9 @@ def fit(
             """A checkpoint, and in it what metrics.jsonl held; `owed`: a refresh, if it goes on."""
             guard()
             seen = metrics_file.summary() if step else metrics_file.summary(0)
-            meta = {"mode": vars(engine.mode), "seconds": seconds, "metrics": seen}
-            checkpoints.save(step, states, metric, (about or {}) | meta | {"refresh_owed": owed})
+            meta = {"mode": vars(engine.mode), "seconds": seconds, "metrics": seen,
+                    "start": start if step else None, "refresh_owed": owed}  # fmt: skip
+            checkpoints.save(step, states, metric, (about or {}) | meta)
 
         def kept() -> str:
             """What there is to go on from; where no step was saved, the start, saved now."""
@@ -154,8 +157,11 @@ def fit(
 
         def log(first, steps, on_the_way):
             """Waits for a chunk's metrics, refuses what is not finite, writes the means."""
+            nonlocal start
             metrics = engine.fetch(on_the_way)
             _check_metrics(metrics, first, engine.seeds, kept)
+            if first == 0 and "loss" in metrics:
+                start = np.float64(metrics["loss"][:, 0]).tolist()
             end = first + steps
             speed = clock.tick(end)
             means = {f"train/{k}": plain(v.mean(axis=1)) for k, v in metrics.items()}
@@ -200,7 +206,7 @@ def fit(
             checkpoints.wait()
         if stop.signum is not None:
             raise Stopped(stop.signum, step, checkpoints is not None)
-        return Fitted(engine.part(states), records, clock.seconds(), engine.mode)
+        return Fitted(engine.part(states), records, clock.seconds(), engine.mode, start)
 
 
 def _chunk(step: int, end: int, every: list[int]) -> int:

@@ -348,8 +348,20 @@ def test_far_above_the_start(first, last, far):
     """By hand: more than 1000 starts above the start, or 1000 where that is below 1."""
     records = [{"step": 1, "train/loss": first}, {"step": 2, "test/loss": 1e30}]
     records += [{"step": 2, "train/loss": last}]
-    assert bool(far_above_start(records)) == far
-    assert far_above_start([]) is None
+    assert bool(far_above_start(None, records)) == far
+    late = [{"step": 2, "train/loss": last}]  # it may diverge before the first record
+    assert bool(far_above_start(np.atleast_1d(first).tolist(), late)) == far
+    assert far_above_start(None, []) is None
+
+
+def test_the_loss_of_the_first_step_is_kept(tmp_path):
+    plan = tiny.plan(steps=8, seeds=2, loop="scan")
+    engine = Engine(MODEL, DATA.train, plan, Mode("mesh", 1, "scan", "vmap"))
+    wanted = engine.fetch(engine.run(engine.init(), 0, 1)[1])["loss"][:, 0]
+    found = fit(MODEL, DATA, plan, tmp_path, quiet=True)
+    np.testing.assert_allclose(found.start, wanted, rtol=1e-6)
+    longer = fit(MODEL, DATA, dataclasses.replace(plan, steps=12), tmp_path, quiet=True)
+    assert longer.start == found.start
 
 
 # -- stopping and going on -------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """The settings of a run: what the command line can say, and what config.json holds."""
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
-import json
 import pathlib
 import sys
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from jaxae.data import Options
 from jaxae.fields import Batch, Checked, Count, CountOrZero, Range
 from jaxae.models import MODELS
 from jaxae.training import Plan
-from jaxae.training.workdir import FORMAT
+from jaxae.training.workdir import read_config
 
 WORDS = ("model", "preset", "workdir", "data_dir", "checkpoint", "out", "n", "list",
          "print_config", "help")  # fmt: skip
@@ -63,6 +63,12 @@ class Settings(Checked):
 
 class UsageError(ValueError):
     """Something on the command line is not there or does not fit."""
+
+
+def say(line: str) -> None:
+    """A line for whoever is watching."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def choose(kind: str, name: str, there) -> Any:
@@ -149,10 +155,9 @@ def _tell_reset(preset: Settings, settings: Settings) -> None:
         flag = lambda field: f"--{field.replace('_', '-')}"
         keep = [flag(f) if there[f] is True else f"{flag(f)} {there[f]}" for f in gone]
         fields = ", ".join(f"{f}={there[f]}" for f in gone)
-        print(
+        say(
             f"note: this preset has {fields} for {preset.data}, "
-            f"which is not used on {settings.data}; to keep it add {' '.join(keep)}",
-            file=sys.stderr,
+            f"which is not used on {settings.data}; to keep it add {' '.join(keep)}"
         )
 
 
@@ -160,34 +165,38 @@ def from_folder(folder: pathlib.Path, flags: list[str]) -> tuple[str, Settings]:
     """The model's name and the settings that `<folder>/config.json` holds.
 
     Args:
-        flags: fields of the report, which alone may differ from the folder's.
+        flags: fields of the report, and --steps, which alone may differ from the folder's.
     Raises:
+        WorkdirError: the file is damaged, was edited or has another format.
         UsageError: other flags, or a file that does not hold the settings of a run.
     """
-    file = folder / "config.json"
+    config = read_config(folder)
     try:
-        config = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise UsageError(f"{file} is not JSON: {error}") from error
-    try:
-        if config["format"] != FORMAT:
-            raise ValueError(f"format is {config['format']}, this version reads {FORMAT}")
         name, settings = config["model"], _settings(config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"{file} does not hold the settings of a run ({type(error).__name__}: {error}); "
+            f"{folder / 'config.json'} does not hold the settings of a run "
+            f"({type(error).__name__}: {error}); "
             "put the file right, or name --model and a new --workdir"
         ) from error
-    report, others = tyro.cli(
-        Report, args=flags, prog="run.py --workdir", default=settings.report,
-        return_unknown_args=True,
-    )  # fmt: skip
+    steps = Annotated[int, tyro.conf.arg(help="training steps in all: more lengthen the run")]
+    report = Annotated[Report, tyro.conf.arg(name="")]
+    fields = [("steps", steps, dataclasses.field(default=settings.plan.steps)),
+              ("report", report, dataclasses.field(default=settings.report))]  # fmt: skip
+    kind = dataclasses.make_dataclass("folder_settings", fields, frozen=True)
+    try:
+        chosen, others = tyro.cli(
+            kind, args=flags, prog="run.py --workdir", default=kind(), return_unknown_args=True
+        )
+        plan = dataclasses.replace(settings.plan, steps=chosen.steps)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if others:
         raise UsageError(
-            f"{' '.join(others)}: a run's settings are fixed; to change them name --model and a "
-            "new --workdir"
+            f"{' '.join(others)}: a run's settings are fixed, but for --steps; to change them name "
+            "--model and a new --workdir"
         )
-    return name, dataclasses.replace(settings, report=report)
+    return name, dataclasses.replace(settings, plan=plan, report=chosen.report)
 
 
 def _settings(config: dict) -> Settings:

@@ -25,6 +25,8 @@ from jaxae.training.parallel import Engine, Mode, choose
 from jaxae.training.records import MetricsFile
 from jaxae.training.workdir import WorkdirError, digest, read_config
 
+# Choices of a model that know pixels in [0, 1] only.
+OF_UNIT_PIXELS = {"likelihood": "bernoulli", "loss": "bce", "output": "sigmoid"}
 EVALUATION_KEY = 2**31 - 1  # apart from every training seed
 # Of config.json, what may change while a run stays the same one.
 FREE = ("report", "plan.steps")
@@ -53,6 +55,13 @@ def build(name: str, settings: Settings, data_dir: str | None) -> Run:
             f"labels={settings.options.labels}: task={settings.model.task} reads the label of "
             "every image; leave labels at 0"
         )
+    if settings.options.standardise:
+        for field, value in OF_UNIT_PIXELS.items():
+            if getattr(settings.model, field, None) == value:
+                raise UsageError(
+                    f"standardise: {field}={value} is of pixels in [0, 1], which standardised ones "
+                    f"are not; leave standardise off, or choose another {field}"
+                )
     data = load(settings.data, settings.options, data_dir)
     try:
         model = MODELS[name].make(settings.model, data.spec)

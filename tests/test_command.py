@@ -564,6 +564,12 @@ MISTAKES = {
         "labels=100: task=supervised reads the label of every image",
     ),
     "options": ([*VAE, "--dequantise"], "binarise.*dequantise"),
+    "range": (
+        [*VAE, "--binarise", "none", "--standardise"],
+        "standardise: likelihood=bernoulli is of pixels in",
+    ),
+    "range of a loss": (["--model", "dae", "--standardise"], "standardise: loss=bce is of pixels"),
+    "range of an output": (["--model", "aae", "--standardise"], "output=sigmoid is of pixels in"),
     "refresh": ([*VAE, "--refresh-every", "4"], "refresh_every=4.*nothing to refresh"),
     "best, untrained": ([*VAE, "--checkpoint", "best"], "train does not use --checkpoint"),
     "out, untrained": ([*VAE, "--out", "x"], "train does not use --out"),

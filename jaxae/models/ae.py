@@ -153,11 +153,14 @@ def make(config: Config, spec: Spec) -> Model:
 
     def assess(state, data, rng):
         """Squared error per image beside that of as many principal components."""
-        error_of = jax.jit(lambda batch: evaluate(state, batch, None)["squared_error"])
+        run = jax.jit(evaluate)
         found, components = {}, pca.fit(data.train)
         for name in ("train", "test"):
             split = getattr(data, name)
-            errors = [error_of(batch)[mask] for batch, mask in split.examples(BLOCK)]
+            errors = [
+                run(state, batch, None)["squared_error"][mask]
+                for batch, mask in split.examples(BLOCK)
+            ]
             ours = float(jnp.mean(jnp.concatenate(errors)))
             theirs = pca.mean_squared_error(components, split, config.latent)
             found[f"squared_error_{name}"] = ours

@@ -225,10 +225,12 @@ def make(config: Config, spec: Spec) -> Model:
 
     def assess(state, data, rng):
         """How well the bits are used by the training set and by the test set."""
-        run, found = jax.jit(lambda x: encode(state, x, None)), {}
+        run, found = jax.jit(encode), {}
         for name in ("train", "test"):
             split = getattr(data, name).examples(BLOCK)
-            bits = np.concatenate([np.asarray(run(batch["image"]))[mask] for batch, mask in split])
+            bits = np.concatenate(
+                [np.asarray(run(state, batch["image"], None))[mask] for batch, mask in split]
+            )
             ones = bits.mean(0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 each = -np.nan_to_num(ones * np.log2(ones) + (1 - ones) * np.log2(1 - ones))

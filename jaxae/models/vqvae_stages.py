@@ -259,6 +259,9 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
         z_e = parts.encoded(state.params, x)
         return z_e, *codebook.look_up(z_e, tables(state.params, state.extra))
 
+    def codes_of(state, x):
+        return quantised(state, x)[2]
+
     def evaluate(state, batch, rng):
         z_e, z_q, k = quantised(state, batch["image"])
         costs, rate = parts.costs(state.params, z_q, batch), rate_of(state.params, k)
@@ -291,7 +294,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
     def assess(state, data, rng):
         """How the codebooks are used, and what an example costs: see `vqvae_costs`."""
         return vqvae_costs.of_set(
-            lambda state, x: quantised(state, x)[2],
+            codes_of,
             evaluate,
             state,
             data,

@@ -37,12 +37,16 @@ def test_distances_are_scipys(sets, monkeypatch, rows):
     assert found["images"] == 40
 
 
-def test_copies_are_at_no_distance_at_all(sets):
-    data, _ = sets
-    train, test = (0.9 + s.arrays["image"] / 10 for s in (data.train, data.test))
-    found = nearest_training_image(train[::2], test, from_arrays(train, None, test, None).train)
+def test_copies_are_at_no_distance_at_all_and_almost_copies_at_little():
+    """Squares of 300, of which float32 products leave nothing as small as these distances."""
+    rng = np.random.default_rng(0)
+    train, test = (0.9 + rng.random((n, 20, 20, 1), np.float32) / 10 for n in (50, 20))
+    data = from_arrays(train, None, test, None)
+    found = nearest_training_image(train[::2], test, data.train)
     assert (found["median_of_samples"], found["share_near"]) == (0, 1)
-    assert found["median_of_test_images"] > 0.01
+    assert found["median_of_test_images"] > 0.1
+    found = nearest_training_image(train[::2] - np.float32(1e-4), test, data.train)
+    assert found["median_of_samples"] == pytest.approx(1e-4 * 20, rel=0.01)
 
 
 def test_images_that_do_not_fit_are_refused(sets):

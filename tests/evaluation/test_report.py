@@ -15,7 +15,14 @@ from PIL import Image
 from scipy.spatial.distance import cdist
 
 from jaxae.data import from_arrays, load
-from jaxae.evaluation import assess_run, combine_seeds, environment, flat_rows, write_html
+from jaxae.evaluation import (
+    assess_run,
+    combine_seeds,
+    draw_all,
+    environment,
+    flat_rows,
+    write_html,
+)
 from jaxae.evaluation.report import jsonable
 from jaxae.training.state import Model
 
@@ -191,6 +198,47 @@ def test_seeds_combined_by_hand():
     assert found["label"] == {"values": ["s", "s", "t"]}
     assert found["ok"] == {"values": [True, True, False]}
     assert combine_seeds([one])["a"]["x"] == {"mean": 1.0, "se": None, "values": [1.0]}
+
+
+def test_one_image_has_no_error_in_a_table_either():
+    """Nothing stands beside its number, of one seed and of several."""
+    result = {"x": 104.2345, "x_se": None, "y_se": None, "z": None, "z_se": 0.5}
+    rows = [("x", "104.2"), ("y_se", "–"), ("z", "–")]
+    assert flat_rows(result) == rows
+    assert flat_rows(combine_seeds([result])) == rows
+    assert flat_rows(combine_seeds([result, result]))[0] == ("x", "104.2 ± 0")
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_few_test_images_are_enough_for_a_report(linear, images, tmp_path):
+    """All that the linear model can do, through the table and the page."""
+    data = linear.data.test.arrays
+    few = from_arrays(
+        linear.data.train.arrays["image"], linear.data.train.labels,
+        data["image"][:images], data["label"][:images],
+    )  # fmt: skip
+    small = linear._replace(data=few)
+    predict = lambda state, x, rng: jax.numpy.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], 1)
+    model = linear.model._replace(predict=predict, mix=lambda state, x, y, rng: x[None])
+    found = assess(small, model, probe_data=few)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert (found["test"]["loss_se"] is None) == (images == 1)
+    assert found["fidelity"]["images"] == found["reconstruction"]["images"] == images
+    assert ("codes_vs_prior" in found) == (images >= 4)
+    seeds = combine_seeds([found, found])
+    assert not any(
+        "nan" in text for _, text in flat_rows(seeds) + flat_rows(combine_seeds([found]))
+    )
+    figures = draw_all(model, linear.poor, few, [], tmp_path, jax.random.key(0))
+    assert ("mixtures.png" in [figure.name for figure in figures]) == (images > 1)
+    write_html(tmp_path / "report.html", "few", {}, seeds, figures, {})
+
+
+def test_a_second_assessment_compiles_nothing(linear, compilations):
+    model = linear.model._replace(posterior=linear.model.encode)
+    first = assess(linear, model)
+    assert compilations(lambda: assess(linear, model)) == 0
+    assert assess(linear, model) == first
 
 
 def test_seeds_that_do_not_fit_together_are_refused():

@@ -69,6 +69,7 @@ class Data(NamedTuple):
         return self._replace(
             train=self.train.binarised,
             test=self.test.binarised,
+            validation=None if self.validation is None else self.validation.binarised,
             spec=self.spec._replace(levels=2),
             options=dataclasses.replace(self.options, binarise="fixed", dequantise=False),
         )

@@ -441,6 +441,8 @@ def test_validation_images_are_binarised_as_test_images_are():
     assert set(np.unique(next(data.validation.examples(10))[0]["image"])) == {0.0, 1.0}
     grey = next(data.unbinarised.validation.examples(10))[0]["image"]
     np.testing.assert_allclose(grey, data.validation.arrays["image"] / 255, rtol=1e-6)
+    bits = next(small(validation=10).binarised.validation.examples(10))[0]["image"]
+    assert set(np.unique(bits)) == {0.0, 1.0}
 
 
 def test_validation_images_of_ones_own():

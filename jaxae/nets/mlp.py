@@ -133,8 +133,8 @@ def batch_norm(
 
 
 def needs_bias(norm: Norm) -> bool:
-    """Whether a layer so normalised needs a bias: batch and layer would take it off again."""
-    return norm in ("none", "spectral")
+    """Whether a layer that is so normalised needs a bias: over the batch it is taken off again."""
+    return norm != "batch"
 
 
 def normalised(

@@ -200,6 +200,15 @@ def test_averages_written_out(averaged):
             )
 
 
+def test_every_networks_batch_statistics_move_in_a_step(averaged):
+    name, _, (before, after, *_) = averaged
+    old, new = (state.extra["stats"] for state in (before, after))
+    assert set(old) == set(NETWORKS[name].values())
+    for net in old:
+        for was, now in zip(jax.tree.leaves(old[net]), jax.tree.leaves(new[net]), strict=True):
+            assert np.all(was != now), net
+
+
 def test_averages_are_what_codes_samples_and_evaluation_read(averaged):
     name, model, (*_, state) = averaged
     x, z = BATCH["image"], jax.random.normal(key(5), (4, 3))

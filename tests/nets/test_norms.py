@@ -38,18 +38,21 @@ def test_layers_are_normalised_for_each_example_by_itself():
     np.testing.assert_allclose(alone, found[:1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("norm", ["batch", "layer"])
-def test_a_bias_before_a_normalisation_of_one_vector_per_channel_is_taken_off(norm):
-    assert not needs_bias(norm)
-    assert needs_bias("none")
-    assert needs_bias("spectral")
+@pytest.mark.parametrize(
+    ("norm", "bias"), [("none", True), ("batch", False), ("spectral", True), ("layer", True)]
+)
+def test_a_layer_has_a_bias_unless_its_normalisation_takes_it_off(norm, bias):
     layer = Layer(norm, affine=False)
     variables = layer.init(jax.random.key(0), X)
     assert "params" not in variables
     shifted = [
-        layer.apply(variables, x, train=True, mutable=["batch_stats"])[0] for x in (X, X + 7)
+        layer.apply(variables, x, train=True, mutable=["batch_stats"])[0]
+        for x in (X, X + np.arange(5.0, dtype=np.float32))
     ]
-    np.testing.assert_allclose(*shifted, atol=1e-4)
+    assert needs_bias(norm) == bias
+    assert np.allclose(*shifted, atol=1e-4) == (not bias)
+    params = MLP((4,), 2, norm=norm).init(jax.random.key(0), X)["params"]
+    assert ("bias" in params["Dense_0"]) == bias
 
 
 def passes(network, x, times):

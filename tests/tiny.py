@@ -238,6 +238,21 @@ def leaves(tree: Any) -> dict[str, np.ndarray]:
     }
 
 
+def x64():
+    """A context, or a decorator, in which jax keeps float64. Its name depends on jax's version."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64
+
+    return enable_x64(True)
+
+
+def in_float64(tree: Any) -> Any:
+    """The same tree with every real number in float64; for use under `x64`."""
+    wider = lambda x: x.astype(np.float64) if jnp.issubdtype(x.dtype, np.floating) else x
+    return jax.tree.map(wider, tree)
+
+
 def assert_same_bits(found: Any, wanted: Any) -> None:
     """The trees have the same leaves, and each the same bytes."""
     found, wanted = leaves(found), leaves(wanted)

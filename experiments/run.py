@@ -4,8 +4,9 @@ run.py --model NAME [--preset P] [--data D] [--workdir W] [any field of the mode
 run.py --workdir W                     goes on with a run, whatever it is
 run.py evaluate --workdir W            evaluates and draws again, without training
 run.py sample   --workdir W --out DIR  [--n 64]      writes samples of the first seed as PNGs
-run.py encode   --workdir W --out F.npz              writes its codes of both halves of the data
-                [--checkpoint best]    the lowest held-out loss, for the three above
+run.py encode   --workdir W --out F.npz              writes its codes of all images
+                [--checkpoint best]    the lowest validation loss, for the three above: of a run
+                                       with --validation N, or of data with a folder val/
                 [--images 0 ...]       fields of the report, which no run's settings fix
 run.py --list                          models, presets, data sets
 run.py --model NAME --help             every flag of that model
@@ -29,9 +30,8 @@ VERBS = {
 }
 
 
-def parse(argv: list[str]):
-    """The words that choose what to do; the rest are flags of the model."""
-    what = argv[0] if argv and argv[0] in VERBS else "train"
+def words_parser() -> argparse.ArgumentParser:
+    """Reads the words that choose what to do; `settings.WORDS` keeps them from being fields."""
     parser = argparse.ArgumentParser("run.py", add_help=False, allow_abbrev=False)
     parser.add_argument("--model")
     parser.add_argument("--preset", help="default: the model's first, mostly digits")
@@ -42,7 +42,13 @@ def parse(argv: list[str]):
     parser.add_argument("--n", type=int, help="default: 64")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--print-config", action="store_true")
-    words, flags = parser.parse_known_args(argv[argv[:1] == [what] :])
+    return parser
+
+
+def parse(argv: list[str]):
+    """What to do, its words, and the rest, which are flags of the model."""
+    what = argv[0] if argv and argv[0] in VERBS else "train"
+    words, flags = words_parser().parse_known_args(argv[argv[:1] == [what] :])
     return what, words, flags
 
 

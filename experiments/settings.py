@@ -1,43 +1,45 @@
 """The settings of a run: what the command line can say, and what config.json holds."""
 
+import argparse
 import dataclasses
 import difflib
 import json
 import pathlib
+import sys
 from typing import Annotated, Any
 
 import tyro
 
 from jaxae.data import Options
+from jaxae.fields import Batch, Checked, Count, CountOrZero, Range
 from jaxae.models import MODELS
 from jaxae.training import Plan
 from jaxae.training.workdir import FORMAT
 
+WORDS = ("model", "preset", "workdir", "data_dir", "checkpoint", "out", "n", "list",
+         "print_config", "help")  # fmt: skip
+"""what run.py reads before the flags of a model, so that no field may be called so"""
+
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(Checked):
     """How much the final evaluation looks at. Not part of a run's identity; beside --workdir alone
     these flags replace what the folder holds."""
 
-    test_examples: int = 0
+    test_examples: CountOrZero = 0
     """test images that the final numbers are read from, evenly spread (0: all)"""
-    iwae_samples: int = 100
+    iwae_samples: Annotated[int, Range(1, 10**6)] = 100
     """k of the importance-weighted bound, where a model has one"""
-    probe_examples: int = 20_000
+    probe_examples: Count = 20_000
     """training codes that the linear and the nearest-neighbour probe are fitted on"""
-    report_batch: int = 250
+    report_batch: Batch = 250
     """images at a time in the final evaluation"""
-    images: int = 2_000
+    images: CountOrZero = 2_000
     """test images reconstructed, and samples drawn and compared with as many (0: neither)"""
-
-    def __post_init__(self):
-        for field, value in vars(self).items():
-            if value < (field not in ("test_examples", "images")):
-                raise ValueError(f"{field}={value} is too small")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """One run, whole."""
 
     data: str
@@ -72,11 +74,41 @@ def choose(kind: str, name: str, there) -> Any:
     raise UsageError(f"unknown {kind} {name!r}: choose from {', '.join(there)}{hint}")
 
 
+def owners(name: str) -> dict[str, str]:
+    """Who reads each flag of `run.py --model <name>`: a dataclass's name, or run.py itself.
+
+    Raises:
+        TypeError: a field that two of them have, whose flag would be read by one only.
+    """
+    read = dict.fromkeys(WORDS, "run.py") | {"data": "Settings"}
+    for kind in _groups(name).values():
+        owner = f"{name}.Config" if kind is MODELS[name].Config else kind.__name__
+        for field in dataclasses.fields(kind):
+            if field.name in read:
+                raise TypeError(
+                    f"{field.name} is a field of {owner} and of {read[field.name]}, but a flag has "
+                    "one meaning: rename one of them"
+                )
+            read[field.name] = owner
+    return read
+
+
+def _groups(name: str) -> dict[str, type]:
+    """The dataclasses whose fields are flags, by their names in `Settings`."""
+    return {"model": MODELS[name].Config, "plan": Plan, "options": Options, "report": Report}
+
+
 def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = "") -> Settings:
-    """The preset's settings as changed by typed flags; `--help` among them prints them all."""
-    groups = {"model": MODELS[name].Config, "plan": Plan, "options": Options, "report": Report}
+    """The preset's settings as changed by typed flags; `--help` among them prints them all.
+
+    A preset's options were chosen for its data set. With `--data` of another one they are back at
+    their defaults, unless given as flags; a line on stderr names them.
+    """
+    owners(name)
+    data = _data_of(preset, flags)
+    left, preset = preset, dataclasses.replace(preset, options=_options_for(preset, data))
     fields = [("data", str, dataclasses.field(default=preset.data))]
-    for group, kind in groups.items():
+    for group, kind in _groups(name).items():
         kind = Annotated[kind, tyro.conf.arg(name="")]
         fields.append((group, kind, dataclasses.field(default=getattr(preset, group))))
     kind = dataclasses.make_dataclass(f"{name}_settings", fields, frozen=True)
@@ -86,7 +118,42 @@ def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = ""
         )
     except ValueError as error:  # what __post_init__ says of fields that contradict each other
         raise UsageError(str(error)) from error
-    return Settings(*(getattr(chosen, field.name) for field in dataclasses.fields(Settings)))
+    settings = Settings(*(getattr(chosen, field.name) for field in dataclasses.fields(Settings)))
+    _tell_reset(left, settings)
+    return settings
+
+
+def _data_of(preset: Settings, flags: list[str]) -> str:
+    """The data set that the flags name, or the preset's."""
+    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    words.add_argument("--data", nargs="?")
+    return words.parse_known_args(flags)[0].data or preset.data
+
+
+def _options_for(preset: Settings, data: str) -> Options:
+    """The preset's options where `data` is the set that they were chosen for, else the defaults.
+
+    A preset on `folder:...` is for whatever folder holds those images, and `tfds:mnist` is `mnist`.
+    """
+    kind = lambda name: "folder" if name.startswith("folder:") else name.removeprefix("tfds:")
+    return preset.options if kind(data) == kind(preset.data) else Options()
+
+
+def _tell_reset(preset: Settings, settings: Settings) -> None:
+    """Says on stderr which options of the preset did not go with another data set."""
+    if _options_for(preset, settings.data) is preset.options:
+        return
+    there, now = vars(preset.options), vars(settings.options)
+    gone = [f for f, default in vars(Options()).items() if now[f] == default != there[f]]
+    if gone:
+        flag = lambda field: f"--{field.replace('_', '-')}"
+        keep = [flag(f) if there[f] is True else f"{flag(f)} {there[f]}" for f in gone]
+        fields = ", ".join(f"{f}={there[f]}" for f in gone)
+        print(
+            f"note: this preset has {fields} for {preset.data}, "
+            f"which is not used on {settings.data}; to keep it add {' '.join(keep)}",
+            file=sys.stderr,
+        )
 
 
 def from_folder(folder: pathlib.Path, flags: list[str]) -> tuple[str, Settings]:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import pathlib
+import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from settings import Settings, UsageError
 
 from jaxae import evaluation
 from jaxae.data import Data, load
+from jaxae.fields import field_types
 from jaxae.models import MODELS
 from jaxae.training import Model, State, Workdir, fit
 from jaxae.training.checkpoint import Checkpoints
@@ -51,15 +53,43 @@ def build(name: str, settings: Settings, data_dir: str | None) -> Run:
     return Run(name, settings, data, model)
 
 
+def check_bits(settings: Settings, data: Data) -> None:
+    """Looks whether a Bernoulli likelihood has bits, where the model offers others for pixels.
+
+    Of grey levels, which it takes for probabilities, a line on stderr says what its numbers are.
+
+    Raises:
+        UsageError: the images have colours.
+    """
+    choices = get_args(field_types(type(settings.model)).get("likelihood"))
+    if "logistic_mixture" not in choices or settings.model.likelihood != "bernoulli":
+        return
+    if data.spec.levels == 2:
+        return
+    instead = " or ".join(choice for choice in choices if choice != "bernoulli")
+    remedies = f"take --likelihood {instead}; or --binarise dynamic, which makes bits of them"
+    if data.spec.image_shape[-1] > 1:
+        raise UsageError(
+            f"likelihood=bernoulli is of bits, and the images of {settings.data} have colours: "
+            + remedies
+        )
+    print(
+        f"note: likelihood=bernoulli takes the pixels of {settings.data} for probabilities, so its "
+        f"nats are no likelihood of the images: {remedies}",
+        file=sys.stderr,
+    )
+
+
 def claim(run: Run, workdir: Workdir) -> None:
     """Makes the folder this run's own; a folder without any checkpoint may change its settings.
 
     Raises:
         WorkdirError: the folder holds checkpoints of other settings.
-        UsageError: it holds checkpoints of other data.
+        UsageError: it holds checkpoints of other data, or see `check_bits`.
         DeviceError, DataError: the plan fits neither devices nor data, found before it is written.
     """
     plan = run.settings.plan
+    check_bits(run.settings, run.data)
     run.data.train.order(plan.seed, 0, plan.batch_size)
     choose(plan, convolves=False)
     if not any((workdir.path / "checkpoints").iterdir()):
@@ -67,7 +97,7 @@ def claim(run: Run, workdir: Workdir) -> None:
     workdir.claim_config(
         run.settings.identity(run.name),
         {"report": dataclasses.asdict(run.settings.report), "digest": run.data.digest},
-        late=("plan.eval_batch",),
+        late=("plan.eval_batch", "options.validation"),
     )
     check_data(run, workdir)
 
@@ -89,7 +119,8 @@ def train(run: Run, workdir: Workdir, quiet: bool = False):
 
     def held_out(state):
         seen = evaluation.mean_over(
-            model.evaluate, state, data.test, plan.eval_batch, rng, plan.eval_examples, apart=False
+            model.evaluate, state, data.watched, plan.eval_batch, rng, plan.eval_examples,
+            apart=False,
         )  # fmt: skip
         return {k: v for k, v in seen.items() if not k.endswith("_se")}
 
@@ -99,8 +130,19 @@ def train(run: Run, workdir: Workdir, quiet: bool = False):
 def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[State], dict]:
     """The step, the states, one per seed, and the meta of the newest (or best) intact checkpoint.
 
-    The best has the lowest held-out loss of those that were looked at when they were saved.
+    The states are as evaluation reads them, see `Engine.to_evaluate`. The best has the lowest
+    validation loss of those that were looked at when they were saved.
+
+    Raises:
+        UsageError: there is no such checkpoint, or no validation images by which one could be
+            chosen: chosen by the test images, it would not be fit to be measured on them.
     """
+    if best and run.data.validation is None:
+        raise UsageError(
+            f"--checkpoint best: {run.settings.data} has no validation images, and by test images "
+            "none is chosen. Train a new run with --validation N, which holds N training images "
+            "out, or with a folder val/ beside train/ and test/; or take --checkpoint last"
+        )
     with Checkpoints(workdir.path / "checkpoints") as checkpoints:
         if not any((workdir.path / "checkpoints").iterdir()):
             raise UsageError(f"{workdir.path} holds no checkpoint: train first")
@@ -116,7 +158,7 @@ def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[S
         if found is None:
             raise UsageError(f"{workdir.path} holds no complete checkpoint: train first")
         step, states, meta = found
-        return step, engine.part(states), meta
+        return step, engine.to_evaluate(states, step), meta
 
 
 def assess(run: Run, states: list[State]) -> dict[str, Any]:
@@ -165,17 +207,20 @@ def write_samples(run: Run, state: State, folder: pathlib.Path, n: int) -> int:
 
 
 def write_codes(run: Run, state: State, file: pathlib.Path) -> int:
-    """Writes a .npz file: the first seed's codes of both halves of the data, and the labels."""
+    """Writes a .npz file: the first seed's codes of every split, labels, and names of classes."""
     if run.model.encode is None:
         raise UsageError(f"{run.name} has no code")
     arrays, batch = {}, run.settings.report.report_batch
-    for half in ("train", "test"):
+    for name in ("train", "test", "validation"):
+        if (split := getattr(run.data, name)) is None:
+            continue
         codes, labels = evaluation.encode_split(
-            run.model, state, getattr(run.data, half), batch, jax.random.key(EVALUATION_KEY)
+            run.model, state, split, batch, jax.random.key(EVALUATION_KEY)
         )
-        arrays[half] = codes
+        arrays[name] = codes
         if labels is not None:
-            arrays[f"{half}_labels"] = labels
+            arrays[f"{name}_labels"] = labels
+            arrays["class_names"] = np.array(run.data.class_names)
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "wb") as stream:  # to a name, numpy would add .npz
         np.savez(stream, **arrays)
@@ -201,11 +246,14 @@ def conclude(run: Run, workdir: Workdir, states: list[State], step: int, about: 
         workdir.path / "figures",
         jax.random.key(EVALUATION_KEY),
     )
-    plan = run.settings.plan
+    plan, data = run.settings.plan, run.data
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
     result = {
         "model": run.name,
         "data": run.settings.data,
         "step": step,
+        "images": {name: split.size for name, split in splits.items() if split is not None},
+        "looked_at": "test" if data.validation is None else "validation",
         "seeds": [plan.seed + i for i in range(plan.seeds)],
         "results": numbers,
         "report": dataclasses.asdict(run.settings.report),
@@ -217,7 +265,8 @@ def conclude(run: Run, workdir: Workdir, states: list[State], step: int, about: 
     workdir.write_json("result.json", result)
     evaluation.write_html(
         workdir.path / "report.html",
-        f"{run.name} on {run.settings.data}, step {step}",
+        f"{run.name} on {run.settings.data}, step {step}"
+        + (", the best on validation images" if about.get("checkpoint") == "best" else ""),
         run.settings.identity(run.name),
         numbers,
         [pathlib.Path(f) for f in figures],

@@ -1,12 +1,16 @@
 """`experiments/run.py` as a user meets it: one tiny run from end to end, and every mistake."""
 
+import hashlib
+import io
 import json
 import os
 import pathlib
 import re
 import runpy
 import shutil
+import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -16,14 +20,19 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
 
 import run as command
 import wiring
+from presets import PRESETS
+from settings import from_flags, from_folder
 
-from jaxae.data import download
+from jaxae.data import Options, download
+from jaxae.models import MODELS
+from jaxae.training import Workdir
 from jaxae.training.checkpoint import DamagedCheckpoint, manifest
 
 TINY = ["--devices", "1", "--steps", "6", "--batch-size", "8", "--log-every", "2",
         "--eval-every", "4", "--save-every", "4", "--widths", "8", "--latent", "2",
         "--test-examples", "20", "--probe-examples", "60", "--report-batch", "20"]  # fmt: skip
 VAE = ["--model", "vae", *TINY, "--iwae-samples", "3"]
+HELD = [*VAE, "--seeds", "2", "--validation", "37"]
 ACN = ["--model", "acn", *TINY, "--prior-widths", "8"]
 
 
@@ -45,8 +54,12 @@ def call(capsys):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A workdir in which a tiny VAE has been trained, evaluated and drawn."""
-    folder = tmp_path_factory.mktemp("vae")
-    assert command.main([*VAE, "--seeds", "2", "--workdir", str(folder)]) == 0
+    folder, train = tmp_path_factory.mktemp("vae"), wiring.train
+    with pytest.MonkeyPatch.context() as patched:
+        # Whatever is chosen while it trains, the test images have no part in it.
+        unseen = lambda run: run._replace(data=run.data._replace(test=None))
+        patched.setattr(wiring, "train", lambda run, workdir: train(unseen(run), workdir))
+        assert command.main([*HELD, "--workdir", str(folder)]) == 0
     return folder
 
 
@@ -67,6 +80,14 @@ def test_a_run_leaves_what_it_promises(finished):
     assert config["config"]["widths"] == [8]
     assert config["report"] == result["report"]
     assert config["report"]["iwae_samples"] == 3
+    assert result["images"] == {"train": 1400, "validation": 37, "test": 360}
+    assert result["looked_at"] == "validation"
+    assert result["results"]["data"]["validation"] == "37 images"
+    assert result["results"]["data"]["class_names"] == list("0123456789")
+    lines = (finished / "metrics.jsonl").read_text().splitlines()
+    names = {name for line in lines for name in json.loads(line)}
+    assert {"train/loss", "validation/loss"} <= names
+    assert not any(name.startswith("test/") for name in names)
     assert (finished / "checkpoints" / "6" / "MANIFEST.json").exists()
 
 
@@ -76,7 +97,7 @@ def test_the_workdir_alone_goes_on_and_finds_itself_finished(finished, call):
     code, out, err = call("--workdir", finished, "--steps", "20")
     assert code == 1
     assert "--steps 20: a run's settings are fixed" in err
-    code, out, _ = call(*VAE, "--seeds", "2", "--workdir", finished)
+    code, out, _ = call(*HELD, "--workdir", finished)
     assert code == 0
     assert (finished / "metrics.jsonl").read_bytes() == before
     assert json.loads((finished / "result.json").read_text())["results"] == first
@@ -91,8 +112,10 @@ def test_sample_and_encode_without_training(finished, call, tmp_path):
     assert code == 0
     assert out.endswith(f"of seed 0 in {tmp_path / 'codes'}\n")
     with np.load(tmp_path / "codes") as codes:  # the file that was named
-        assert codes["train"].shape == (1437, 2)
+        assert codes["train"].shape == (1400, 2)
+        assert codes["validation"].shape == (37, 2)
         assert codes["test_labels"].shape == (360,)
+        assert codes["class_names"].tolist() == list("0123456789")
     assert call("sample", "--workdir", finished)[0] == 1  # no --out
 
 
@@ -145,6 +168,9 @@ def test_a_run_whose_data_has_changed_is_refused(call, tmp_path):
     words = [*VAE, "--data", f"folder:{tmp_path / 'pics'}", "--workdir", tmp_path / "w"]
     code, out, err = call(*words)
     assert code == 0, out + err
+    code, _, err = call("evaluate", *words[-2:], "--checkpoint", "best")
+    assert code == 1
+    assert re.search("best: folder:.*no validation images.*--validation N.*folder val/", err), err
     Image.fromarray(pixels).save(tmp_path / "pics" / "more.png")
     for again in (words, words[-2:]):
         code, _, err = call(*again)
@@ -154,7 +180,7 @@ def test_a_run_whose_data_has_changed_is_refused(call, tmp_path):
     old = json.loads(file.read_text())
     # As folders of earlier versions are.
     older = {name: value for name, value in old.items() if name not in ("digest", "report")}
-    del older["plan"]["eval_batch"]
+    del older["plan"]["eval_batch"], older["options"]["validation"]
     file.write_text(json.dumps(older))
     for again in (words, words[-2:]):
         assert call("sample", *again, "--out", tmp_path / "s", "--n", "1")[0] == 0
@@ -171,21 +197,58 @@ def test_the_best_of_none_that_was_looked_at(finished, call, tmp_path):
 
 
 def test_evaluate_from_the_best_checkpoint(finished, call):
-    code, out, _ = call("evaluate", *VAE, "--seeds", "2", "--workdir", finished,
-                        "--checkpoint", "best")  # fmt: skip
+    code, out, _ = call("evaluate", *HELD, "--workdir", finished, "--checkpoint", "best")
     assert code == 0
     records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
-    losses = {r["step"]: np.mean(r["test/loss"]) for r in records if "test/loss" in r}
-    assert f"step {min(losses, key=losses.get)}" in out
+    losses = {r["step"]: np.mean(r["validation/loss"]) for r in records if "validation/loss" in r}
+    best = f"step {min(losses, key=losses.get)}"
+    assert best in out
+    assert f"{best}, the best on validation images" in (finished / "report.html").read_text()
 
 
 def test_acn_from_end_to_end(call, tmp_path):
-    code, out, _ = call(*ACN, "--workdir", tmp_path / "acn")
+    """After 6 steps of 8 images most rows of the memory are noise, if nobody refreshes them."""
+    code, out, _ = call(*ACN, "--test-examples", "0", "--workdir", tmp_path / "acn")
     assert code == 0
     for name in ("rate_neighbour", "rate_unordered", "rate_ordered", "order_credit"):
         assert name in out
+    result = json.loads((tmp_path / "acn" / "result.json").read_text())["results"]
+    test, whole = result["test"], result["whole_set"]
+    rate = whole["rate_neighbour_train_memory"]["mean"]
+    assert test["rate_given_neighbours"]["mean"] == pytest.approx(rate, rel=1e-4)
+    # No key that stands before a VAE's bound.
+    assert not {"loss", "rate"} & set(test)
+    loss = test["rate_given_neighbours"]["mean"] + test["distortion"]["mean"]
+    assert test["loss_given_neighbours"]["mean"] == pytest.approx(loss, rel=1e-5)
+    assert re.search(r"test\.loss_given_neighbours +.* ± ", out)
+
+    run = wiring.build(*from_folder(tmp_path / "acn", []), None)
+    with Workdir.open(tmp_path / "acn") as workdir:
+        _, (state,), _ = wiring.restore(run, workdir)
+    codes, images = [], run.data.train
+    for batch, mask in images.examples(500):
+        codes.append(np.asarray(run.model.encode(state, batch["image"], None))[mask])
+    np.testing.assert_allclose(state.extra["memory"], np.concatenate(codes), rtol=1e-4, atol=1e-5)
     figures = {f.stem for f in (tmp_path / "acn" / "figures").glob("*.png")}
     assert {"samples", "reconstructions", "interpolations", "daydream", "latent_scatter"} <= figures
+
+
+def test_newsgroups_from_its_archive(call, tmp_path, monkeypatch):
+    """Up to the batch: four documents cannot fill it."""
+    names = [f"20news-bydate-{half}/{group}/1" for half in ("train", "test") for group in "ab"]
+    path = tmp_path / "newsgroups" / "20news-bydate.tar.gz"
+    path.parent.mkdir()
+    with tarfile.open(path, "w:gz") as archive:
+        for name in names:
+            about, text = tarfile.TarInfo(name), " ".join(f"word{i}" for i in range(2000)).encode()
+            about.size = len(text)
+            archive.addfile(about, io.BytesIO(text))
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
+    remote = download.REMOTE["newsgroups"]._replace(files=files)
+    monkeypatch.setitem(download.REMOTE, "newsgroups", remote)
+    words = ["--model", "hashing", "--preset", "paper-20", "--workdir", tmp_path / "w"]
+    code, _, err = call(*words, "--data-dir", tmp_path)
+    assert (code, err) == (1, "error: batch_size must be in 1..2 (the images), is 100\n")
 
 
 def test_list_and_print_config(call):
@@ -197,6 +260,34 @@ def test_list_and_print_config(call):
     assert json.loads(out)["config"]["latent"] == 3
 
 
+SHORT = ["--devices", "1", "--steps", "2", "--batch-size", "16", "--log-every", "2",
+         "--eval-every", "2", "--eval-examples", "16", "--eval-batch", "16", "--save-every", "2",
+         "--images", "0", "--iwae-samples", "1", "--test-examples", "16", "--probe-examples", "32",
+         "--report-batch", "16"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_runs_as_the_command_says(name, call, tmp_path):
+    code, out, _ = call("--model", name, "--help")
+    assert code == 0
+    assert "--steps" in out
+    code, out, err = call("--model", name, *SHORT, "--workdir", tmp_path)
+    assert code == 0, out + err
+    assert json.loads((tmp_path / "result.json").read_text())["step"] == 2
+
+
+def test_hashing_is_a_process_of_its_own(tmp_path):
+    """Its flags collided once, which no test of the model could see."""
+    words = [sys.executable, command.__file__, "--model", "hashing"]
+    print_config = subprocess.run([*words, "--print-config", "--binarise", "fixed"],
+                                  capture_output=True, text=True, check=True)  # fmt: skip
+    held = json.loads(print_config.stdout)
+    assert (held["config"]["discretise"], held["options"]["binarise"]) == ("noise", "fixed")
+    done = subprocess.run([*words, *SHORT, "--workdir", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "result.json").exists()
+
+
 def test_help_is_the_models_own(call):
     acn, vae = (call("--model", name, "--help")[1] for name in ("acn", "vae"))
     assert "--neighbours" in acn
@@ -205,6 +296,13 @@ def test_help_is_the_models_own(call):
     for flag in ("--parallel", "--seeds", "--binarise", "--steps"):
         assert flag in acn
         assert flag in vae
+
+
+@pytest.mark.parametrize("model", PRESETS)
+def test_no_flags_are_the_preset(model):
+    preset = next(iter(PRESETS[model].values()))()
+    assert from_flags(model, preset, []) == preset
+    assert from_flags(model, preset, ["--seed", "7"]).plan.seed == 7
 
 
 MISTAKES = {
@@ -253,11 +351,67 @@ def test_a_mistake_ends_in_one_clear_message(name, call, tmp_path):
 
 def test_another_configuration_in_the_same_workdir(finished, call):
     before = {f: f.read_bytes() for f in (finished / "checkpoints").rglob("*") if f.is_file()}
-    code, _, err = call(*VAE, "--seeds", "2", "--beta", "3", "--workdir", finished)
+    code, _, err = call(*HELD, "--beta", "3", "--workdir", finished)
     assert code == 1
     assert "config.beta: 1.0 in" in err
     assert "3.0 now" in err
     assert all(f.read_bytes() == data for f, data in before.items())
+
+
+OTHER_DATA = {
+    "bits": (("vae", "digits"), ["--data", "folder:x"], Options(), "binarise=dynamic"),
+    "written with =": (("acn", "digits"), ["--data=mnist"], Options(), "not used on mnist; to keep "
+                       "it add --binarise dynamic"),
+    "kept by its flag": (("vae", "digits"), ["--binarise", "dynamic", "--data", "folder:x"],
+                         Options(binarise="dynamic"), None),
+    "another in its place": (("vae", "digits"), ["--data", "folder:x", "--dequantise"],
+                             Options(dequantise=True), "binarise=dynamic"),
+    "a flag": (("gan", "digits"), ["--data", "lines"], Options(), "to keep it add --dequantise"),
+    "labels": (("ali", "digits-100"), ["--data", "mnist"], Options(),
+               "labels=100, labels_batch=50 for digits.*--labels 100 --labels-batch 50"),
+    "the same by name": (("vae", "digits"), ["--data", "digits"],
+                         Options(binarise="dynamic"), None),
+    "the same through tfds": (("vae", "mnist"), ["--data", "tfds:mnist"],
+                              Options(binarise="dynamic"), None),
+    "the same in another folder": (("alae", "paper-celebahq256"), ["--data", "folder:mine"],
+                                   Options(image_size=256), None),
+    "nothing to lose": (("acn", "cifar10"), ["--data", "digits"], Options(), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_DATA)
+def test_options_of_a_preset_stay_with_its_data_set(name, capsys):
+    (model, preset), flags, wanted, note = OTHER_DATA[name]
+    settings = from_flags(model, PRESETS[model][preset](), flags)
+    assert settings.options == wanted
+    err = capsys.readouterr().err
+    assert re.search(f"^note: .*{note}", err) if note else not err
+
+
+def test_a_bernoulli_of_colours_is_refused_and_of_grey_levels_remarked(call, tmp_path):
+    for i in range(12):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        for kind, image in (("rgb", pixels), ("grey", pixels[..., 0])):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / kind / f"{i}.png")
+    words = [*VAE, "--workdir", tmp_path / "w", "--data"]
+    code, _, err = call(*words, f"folder:{tmp_path / 'rgb'}")
+    assert code == 1
+    told = "note: this preset has binarise=dynamic for digits, which is not used on folder:"
+    refused = "error: likelihood=bernoulli is of bits, .* have colours: take --likelihood gaussian"
+    assert re.search(f"^{told}.*\n{refused}", err), err
+    assert not (tmp_path / "w" / "config.json").exists()
+    # A batch that the folder has not: found after the images were looked at, before training.
+    for data, more, note in (
+        ("rgb", ["--likelihood", "logistic_mixture"], False),
+        ("rgb", ["--binarise", "dynamic"], False),
+        ("grey", [], True),
+        ("grey", ["--binarise", "fixed"], False),
+    ):
+        code, _, err = call(*words, f"folder:{tmp_path / data}", *more, "--batch-size", "500")
+        assert code == 1
+        assert ("note: likelihood=bernoulli takes the pixels" in err) == note, err
+        assert "error: batch_size must be in 1..11" in err
 
 
 def test_images_the_networks_cannot_take_and_labels_that_are_not_there(call, tmp_path):
@@ -284,11 +438,12 @@ def test_a_corrupt_image_is_named(call, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_and_another_try_in_the_same_folder(call, tmp_path):
-    code, _, err = call(*VAE, "--learning-rate", "1e30", "--workdir", tmp_path)
+    words = [*VAE, "--binarise", "none", "--likelihood", "gaussian", "--workdir", tmp_path]
+    code, _, err = call(*words, "--scale", "1e-30")
     assert code == 1
     assert re.search(r"step \d+.*learning rate", err)
     # Nothing was there to lose, so other settings may take the folder over.
-    code, _, err = call(*VAE, "--learning-rate", "1e29", "--workdir", tmp_path)
+    code, _, err = call(*words, "--scale", "1e-29")
     assert code == 1
     assert "another configuration" not in err
 

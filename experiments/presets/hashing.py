@@ -62,8 +62,8 @@ def _paper(bits: int) -> Settings:
 def paper_128() -> Settings:
     """2000-500-500-128 bits on 20 Newsgroups, machines of 50 epochs a layer, then 50 epochs.
 
-    python experiments/run.py --model hashing --preset paper-128; scikit-learn downloads the
-    documents. Sizes, the noise's variance of 16, the threshold of 0.1, counts divided by the length
+    python experiments/run.py --model hashing --preset paper-128; downloads the documents
+    (14 MB). Sizes, the noise's variance of 16, the threshold of 0.1, counts divided by the length
     and the number of pretraining epochs are recalled; the epochs of fine-tuning, Adam and the rate
     of the machine on counts are ours. Its figures are curves, of which no number is recalled. Not
     run by us.

@@ -17,7 +17,7 @@ from jaxae.data.idx import idx_set, padded_idx_set
 from jaxae.data.lines import line_angles, line_labels, lines, render_lines
 from jaxae.data.newsgroups import newsgroups
 from jaxae.data.ones_twos import ones_twos
-from jaxae.data.source import DataError, Options, refuse_resizing
+from jaxae.data.source import DataError, DataWarning, Options, refuse_resizing
 from jaxae.data.speech import mu_law_decode, mu_law_encode, render_speech, speech, speech_content
 from jaxae.data.split import Split
 from jaxae.data.tfds_source import tfds_set
@@ -26,6 +26,7 @@ from jaxae.data.topics import topics
 __all__ = [
     "Data",
     "DataError",
+    "DataWarning",
     "Options",
     "Split",
     "describe",
@@ -74,7 +75,7 @@ _NAMED: dict[str, tuple[Callable, str]] = {
     "svhn_cropped": (svhn_cropped, "99,289 colour house-number digits 32x32"),
 }
 _PATTERNS = {
-    "folder:<path>": "your own images, in train/ and test/, in class folders, or flat",
+    "folder:<path>": "your own images, in train/, test/ and val/, in class folders, or flat",
     "tfds:<name>[:<config>]": "what tensorflow-datasets has prepared as array_record",
 }
 

@@ -20,7 +20,8 @@ def cifar10(name: str, data_dir: Path | None) -> Raw:
     """50,000 + 10,000 uint8 images `[32,32,3]`, ten classes (Krizhevsky 2009, binary version).
 
     Read from the six .bin files in `cifar10/` or `cifar10/cifar-10-batches-bin/`, or else from
-    inside `cifar-10-binary.tar.gz`, which is never unpacked.
+    inside `cifar-10-binary.tar.gz`, which is never unpacked. The archive is verified by its
+    SHA-256; of the six files only sizes and labels are.
     """
     contents = _cifar_files(name, data_dir)
     batches = [_cifar_records(contents[file], file) for file in (*_CIFAR_TRAIN, _CIFAR_TEST)]
@@ -31,7 +32,8 @@ def cifar10(name: str, data_dir: Path | None) -> Raw:
 def svhn_cropped(name: str, data_dir: Path | None) -> Raw:
     """73,257 + 26,032 uint8 images `[32,32,3]` of house-number digits (Netzer et al. 2011).
 
-    From `train_32x32.mat` and `test_32x32.mat`; there the digit 0 has label 10, here 0.
+    From `train_32x32.mat` and `test_32x32.mat`, verified by their SHA-256; there the digit 0 has
+    label 10, here 0.
     """
     parts = []
     for file in ("train_32x32.mat", "test_32x32.mat"):

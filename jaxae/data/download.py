@@ -1,8 +1,10 @@
 """Where the files of a named data set are: put there by hand, in the cache, or downloaded.
 
-Addresses and SHA-256 are those of tensorflow-datasets 4.9.10 (tensorflow_datasets/url_checksums).
+Addresses and SHA-256 are those of tensorflow-datasets 4.9.10 (tensorflow_datasets/url_checksums);
+of newsgroups those of scikit-learn 1.9 (sklearn/datasets/_twenty_newsgroups.py).
 """
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -16,6 +18,10 @@ _CONNECT_SECONDS, _READ_SECONDS = 5, 15
 class _Remote(NamedTuple):
     base: str
     files: dict[str, str]  # name -> SHA-256
+    plain: dict[str, str] = {}  # name without .gz -> SHA-256 of what is in it
+    pages: dict[str, str] = {}  # name -> what stands for it in the address
+    in_tfds: bool = True  # under the same name
+    instead: str = "digits"  # a set like it that needs no files
 
 
 REMOTE = {
@@ -33,6 +39,20 @@ REMOTE = {
             ),
             "t10k-labels-idx1-ubyte.gz": (
                 "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
+            ),
+        },
+        plain={
+            "train-images-idx3-ubyte": (
+                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+            ),
+            "train-labels-idx1-ubyte": (
+                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
+            ),
+            "t10k-images-idx3-ubyte": (
+                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+            ),
+            "t10k-labels-idx1-ubyte": (
+                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
             ),
         },
     ),
@@ -85,6 +105,17 @@ REMOTE = {
             "test_32x32.mat": "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
         },
     ),
+    "newsgroups": _Remote(
+        "https://ndownloader.figshare.com/files/",
+        {
+            "20news-bydate.tar.gz": (
+                "8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610"
+            ),
+        },
+        pages={"20news-bydate.tar.gz": "5975967"},
+        in_tfds=False,
+        instead="topics",
+    ),
 }
 
 
@@ -92,19 +123,40 @@ def find(name: str, file: str, data_dir: Path | None) -> Path:
     """The path of one file of a data set, downloaded if it is nowhere.
 
     Looked for, with and without a `.gz` at its end, in `<data_dir>/<name>`, then in the cache.
+    Whoever put it there, it is verified at every call, by the SHA-256 of its bytes: of a file with
+    `.gz`, and of an unzipped one of MNIST. Of other sets no checksum of unzipped files is known;
+    there only their readers' checks of sizes and values are left.
 
     Raises:
-        DataError: nowhere, and the download failed; says what can be done about it.
+        DataError: nowhere, and the download failed; or there, and not the file it should be. Says
+            what can be done about it.
     """
-    for folder in folders(name, data_dir):
-        for path in (folder / file, folder / file.removesuffix(".gz")):
-            if path.is_file():
-                return path
     remote = REMOTE[name]
+    plain = file.removesuffix(".gz")
+    for folder in folders(name, data_dir):
+        for path in (folder / file, folder / plain):
+            if path.is_file():
+                _verify(path, remote.files.get(path.name) or remote.plain.get(path.name))
+                return path
+    url = remote.base + remote.pages.get(file, file)
     try:
-        return fetch(remote.base + file, remote.files[file], cache_dir() / name / file)
+        return fetch(url, remote.files[file], cache_dir() / name / file)
     except DataError as error:
         raise DataError(f"{name}: {error}\n{_remedies(name, data_dir)}") from error
+
+
+def _verify(path: Path, expected: str | None) -> None:
+    """Raises DataError where a file's SHA-256 is known, and another."""
+    if expected is None:
+        return
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != expected:
+        raise DataError(
+            f"{path} is damaged, or another file of that name: its SHA-256 is {found}, expected "
+            f"{expected}. Delete it: it is then downloaded again, or can be put there by hand. "
+            "Data of your own goes by --data folder:<path>, or by jaxae.data.from_arrays"
+        )
 
 
 def folders(name: str, data_dir: Path | None) -> list[Path]:
@@ -147,12 +199,15 @@ def _remedies(name: str, data_dir: Path | None) -> str:
     by_hand = " or ".join(str(folder) for folder in folders(name, data_dir))
     if data_dir is None:
         by_hand += f" (or <folder>/{name} with --data-dir <folder> or JAXAE_DATA_DIR=<folder>)"
-    prepare = f"tfds.builder('{name}', file_format='array_record').download_and_prepare()"
-    return (
-        "What can be done:\n"
-        f"  1. put these files by hand into {by_hand}: {', '.join(REMOTE[name].files)}\n"
-        f"  2. prepare the set once with tensorflow-datasets and `pip install tensorflow-cpu` "
-        f'(python -c "import tensorflow_datasets as tfds; {prepare}"), '
-        f"then use --data tfds:{name}\n"
-        "  3. use --data digits, which needs no files"
-    )
+    remote = REMOTE[name]
+    remedies = [f"put these files by hand into {by_hand}: {', '.join(remote.files)}"]
+    if remote.in_tfds:
+        prepare = f"tfds.builder('{name}', file_format='array_record').download_and_prepare()"
+        remedies.append(
+            "prepare the set once with tensorflow-datasets and `pip install tensorflow-cpu` "
+            f'(python -c "import tensorflow_datasets as tfds; {prepare}"), '
+            f"then use --data tfds:{name}"
+        )
+    remedies.append(f"use --data {remote.instead}, which needs no files")
+    lines = [f"  {number}. {remedy}" for number, remedy in enumerate(remedies, 1)]
+    return "\n".join(["What can be done:", *lines])

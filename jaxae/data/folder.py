@@ -1,6 +1,7 @@
 """Images in a folder of one's own: `folder:<path>`."""
 
 import hashlib
+import itertools
 import os
 import warnings
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxae.data.pictures import SUFFIXES, Header, decode, in_threads, read_header
-from jaxae.data.source import DataError, Options, Raw
+from jaxae.data.source import DataError, DataWarning, Options, Raw, parted
 
-_SECOND = ("test", "val", "valid", "validation")  # folders beside train/, the first there is
+_VALIDATION = ("val", "valid", "validation")  # folders beside train/, the first there is
 
 
 class _File(NamedTuple):
@@ -46,14 +47,20 @@ class Files:
 def folder(path: str, options: Options) -> Raw:
     """PNG, JPEG, BMP, GIF, WebP, TIFF and PPM images below a folder, as uint8.
 
-    With folders `train/` and `test/` these are the two splits, and nothing else is read; without
-    `test/` the second is `val/`, `valid/` or `validation/` (capitals do not matter). Otherwise a
-    tenth (at least one) of the images is for testing: those whose relative paths have the
-    smallest SHA-256. A folder that holds nothing but `train/` is read as if it were `train/`.
+    Folders `train/`, `test/` and `val/` (or `valid/`, or `validation/`; capitals do not matter) are
+    the splits, and images elsewhere are not read; without `test/` the test images are those of
+    `val/`, and there are no validation images. Otherwise a tenth (at least one) of the images is
+    for testing: those whose relative paths have the smallest SHA-256, but for the last image of a
+    class. A folder that holds nothing but `train/` is read as if it were `train/`.
 
     The class of an image is the first folder below the split, whatever the depth; with fewer than
-    two such folders there are no labels. Hidden files and files with other endings are ignored.
-    Links to folders, and links to files outside, are skipped with a warning.
+    two such folders there are no labels. Hidden files are ignored.
+
+    Images are read as a viewer shows them on a white page: turned as their EXIF says, and white
+    shows through what is transparent. Pixels of 16 bits are reduced to their upper eight. What is
+    not read is told in one warning of each kind (`DataWarning`), with a count and the first file:
+    images outside the splits, files with other endings, links to folders and to files outside,
+    frames and pages after the first, damaged EXIF, colour profiles other than sRGB.
 
     Raises:
         DataError: no folder, no images, files of a kind or size that does not fit, a corrupt one.
@@ -61,75 +68,110 @@ def folder(path: str, options: Options) -> Raw:
     root = Path(path).expanduser()
     if not root.is_dir():
         raise DataError(f"folder:{path}: there is no such folder")
-    train, test, names = _parted(root, _image_paths(root.resolve()))
-    every = [file.path for file in train + test]
+    paths = _image_paths(root.resolve())
+    parts, names = _parted(root, paths)
+    every = [file.path for part in parts for file in part]
     headers = in_threads(read_header, every)
+    _tell(root, every, headers, names)
+    if outside := set(paths).difference(every):
+        _warn(
+            f"{root}: {len(outside)} images lie in no folder of the splits (train, test, "
+            f"{' or '.join(_VALIDATION)}) and are not read; the first is {min(outside)}"
+        )
     shape = _common_shape(every, headers, options)
-    images = [
-        Files([file.path for file in part], shape, options.image_size) for part in (train, test)
-    ]
-    labels = [_numbers(part, names) for part in (train, test)]
-    return Raw(images[0], labels[0], images[1], labels[1], levels=256)
+    images = [Files([file.path for file in part], shape, options.image_size) for part in parts]
+    labels = [_numbers(part, names) for part in parts]
+    raw = Raw(images[0], labels[0], images[1], labels[1], levels=256, class_names=names)
+    if not parts[2]:
+        return raw
+    return raw._replace(validation=images[2], validation_labels=labels[2])
 
 
 def _image_paths(root: Path) -> list[Path]:
     """Image files below a folder, sorted by relative path, leaving out what links lead to."""
-    found, skipped = [], []
+    found, skipped, others = [], [], []
     for folder, subfolders, files in os.walk(root, onerror=_unlistable):
         here = Path(folder)
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         skipped += [here / name for name in subfolders if (here / name).is_symlink()]
         for name in files:
             path = here / name
-            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+            if name.startswith("."):
                 continue
-            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+            if path.suffix.lower() not in SUFFIXES:
+                others.append(path)
+            elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
                 skipped.append(path)
             elif path.is_file():
                 found.append(path)
     if skipped:
-        warnings.warn(
+        _warn(
             f"{root}: {len(skipped)} symbolic links to folders, or out of the folder, are not "
-            f"followed; the first is {min(skipped)}",
-            stacklevel=2,
+            f"followed; the first is {min(skipped)}"
+        )
+    if others:
+        _warn(
+            f"{root}: {len(others)} files without the ending of an image that is read "
+            f"({', '.join(SUFFIXES)}) are skipped; the first is {min(others)}"
         )
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _tell(root: Path, paths: list[Path], headers: list[Header], names: list[str]) -> None:
+    """Warns, once for each kind, of what is in the files and not in the data."""
+    concerned = {}
+    for path, header in zip(paths, headers, strict=True):
+        for note in header.notes:
+            concerned.setdefault(note, []).append(path)
+    for note, files in concerned.items():
+        _warn(f"{root}: {len(files)} of {len(paths)} images {note}; the first is {min(files)}")
+    if len(names) == 1:
+        _warn(
+            f"{root}: every image lies in the one class folder {names[0]!r}, so there are no "
+            "labels; a class needs a folder of its own beside others"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, DataWarning, stacklevel=3)
 
 
 def _unlistable(error: OSError) -> None:
     raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
 
 
-def _parted(root: Path, paths: list[Path]) -> tuple[list[_File], list[_File], list[str]]:
-    """Training files, test files, and the names of the classes."""
+def _parted(root: Path, paths: list[Path]) -> tuple[list[list[_File]], list[str]]:
+    """Training, test and validation files (of these there may be none), and the classes' names."""
     base = root.resolve()
     places = {path: path.relative_to(base).parts for path in paths}
-    half = lambda path: places[path][0].lower()
-    inside = {half(path) for path in paths if len(places[path]) > 1}
-    second = next((name for name in _SECOND if name in inside), None)
-    if "train" in inside and second:
-        train, test = ([p for p in paths if half(p) == name] for name in ("train", second))
-        depth, named = 1, train
+    top = lambda path: places[path][0].lower()
+    inside = {top(path) for path in paths if len(places[path]) > 1}
+    beside = ["test"] if "test" in inside else []
+    beside += [name for name in _VALIDATION if name in inside][:1]
+    label = lambda path: places[path][depth] if len(places[path]) > depth + 1 else None
+    if "train" in inside and beside:
+        parts = [[p for p in paths if top(p) == name] for name in ("train", *beside)]
+        depth, named = 1, parts[0]
     else:
-        depth, named = int({half(path) for path in paths} == {"train"}), paths
+        depth, named = int({top(path) for path in paths} == {"train"}), paths
         if len(paths) < 2:
             raise DataError(
                 f"folder:{root} holds {len(paths)} images; at least two with one of these endings "
                 f"are needed: {', '.join(SUFFIXES)}"
             )
-        digest = lambda path: hashlib.sha256(os.fsencode("/".join(places[path]))).digest()
-        ranked = sorted(paths, key=digest)
-        held_out = set(ranked[: max(1, len(paths) // 10)])
-        train = [path for path in paths if path not in held_out]
-        test = [path for path in paths if path in held_out]
-    label = lambda path: places[path][depth] if len(places[path]) > depth + 1 else None
+        digest = lambda i: hashlib.sha256(os.fsencode("/".join(places[paths[i]]))).digest()
+        ranked = np.array(sorted(range(len(paths)), key=digest))
+        sorts = np.array([label(path) or "" for path in paths])
+        kept, held_out = parted(ranked, max(1, len(paths) // 10), sorts)
+        parts = [[paths[i] for i in part] for part in (kept, held_out)]
     names = sorted({label(path) for path in named} - {None})
-    for path in train + test:
+    for path in itertools.chain(*parts):
         if names and label(path) is None:
             raise DataError(f"{path} lies beside class folders: move it into one")
         if label(path) is not None and label(path) not in names:
             raise DataError(f"{path}: there are no training images of class {label(path)!r}")
-    return [_File(p, label(p)) for p in train], [_File(p, label(p)) for p in test], names
+    parts += [[]] * (3 - len(parts))
+    return [[_File(path, label(path)) for path in part] for part in parts], names
 
 
 def _common_shape(
@@ -141,7 +183,7 @@ def _common_shape(
         channels = 1 if options.colour == "grey" else 3
     if options.image_size:
         return options.image_size, options.image_size, channels
-    height, width, _ = headers[0]
+    height, width = headers[0].height, headers[0].width
     for path, header in zip(paths, headers, strict=True):
         if (header.height, header.width) != (height, width):
             raise DataError(

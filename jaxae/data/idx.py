@@ -19,7 +19,11 @@ _MAX_BYTES = 2**31
 
 
 def idx_set(name: str, data_dir: Path | None) -> Raw:
-    """`mnist`, `fashion_mnist`, `kmnist`: 60,000 + 10,000 uint8 images `[28,28,1]`, 10 classes."""
+    """`mnist`, `fashion_mnist`, `kmnist`: 60,000 + 10,000 uint8 images `[28,28,1]`, 10 classes.
+
+    Gzipped files, and unzipped ones of `mnist`, are verified by their SHA-256 (`download.find`); of
+    other unzipped ones only the header and the number of bytes are.
+    """
     parts = []
     for prefix in ("train", "t10k"):
         image_file = find(name, f"{prefix}-images-idx3-ubyte.gz", data_dir)

@@ -1,6 +1,6 @@
 """Batches as a pure function of (seed, step).
 
-A `Split` is one half of a data set. The order of an epoch is a permutation keyed by (seed, epoch),
+A `Split` is one part of a data set. The order of an epoch is a permutation keyed by (seed, epoch),
 and the noise of an image (binarisation, dequantisation) is keyed by the step's key and the image's
 own position, so it depends neither on the other images of the batch nor on how the batch is spread
 over devices. Images that fit are indexed on the device (`arrays`, `rows`); larger sets are gathered
@@ -37,13 +37,13 @@ class Pipeline(NamedTuple):
 
 
 class Split:
-    """One half of a data set: raw rows, and the pipeline that turns them into batches.
+    """One part of a data set: raw rows, and the pipeline that turns them into batches.
 
     Attributes:
         size: number of images N.
         labels: int32 `[N]`, or None.
         labelled: bool `[N]`, the labels that training may see, or None where there are no labels.
-            All False in a test split.
+            All False where nothing trains on them: in test and validation splits.
         resident: True where `arrays` holds the images; False where they are streamed by `gather`.
     """
 
@@ -57,13 +57,19 @@ class Split:
         labels_batch: int = 0,
     ) -> None:
         self.size = images.shape[0]
-        self.labels = labels
-        self.labelled = labelled
+        self.labels = frozen(labels)
+        self.labelled = frozen(labelled)
         self.resident = isinstance(images, np.ndarray) and images.nbytes <= resident_mib * 2**20
-        self._images = images
+        self._images = frozen(images)
         self._pipeline = pipeline
         self._labels_batch = labels_batch
         self._permutation = functools.lru_cache(maxsize=16)(self._shuffled)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self._images.shape[1:]))
+        held = "in memory" if self.resident else "streamed"
+        known = "no labels" if self.labels is None else f"{int(self.labelled.sum())} labelled"
+        return f"<Split of {self.size} images {shape}, {held}, {self.levels} levels, {known}>"
 
     @property
     def levels(self) -> int:
@@ -75,6 +81,13 @@ class Split:
         """The same images with their grey levels in place of bits drawn from them."""
         other = copy.copy(self)
         other._pipeline = self._pipeline._replace(binarise="none")
+        return other
+
+    @property
+    def binarised(self) -> "Split":
+        """The same images as bits, drawn from their levels once, as binarise="fixed" draws them."""
+        other = copy.copy(self)
+        other._pipeline = self._pipeline._replace(binarise="fixed", dequantise=False)
         return other
 
     def order(self, seed: int, step: int, batch_size: int) -> Any:
@@ -169,6 +182,15 @@ class Split:
             rows = self.gather(np.where(mask, positions, 0))
             rng = jax.random.key(_EVALUATED[self._pipeline.is_train])
             yield _compiled_finish(self._pipeline, rows, rng), mask
+
+
+def frozen(array: Any) -> Any:
+    """A view that cannot be written to, as pure functions close over it; not arrays as they are."""
+    if not isinstance(array, np.ndarray):
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _finished(pipeline: Pipeline, rows: dict[str, Any], rng: jax.Array) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxae.data.pictures import fitted, in_threads
-from jaxae.data.source import DataError, Images, Options, Raw, blocks, hold_out
+from jaxae.data.source import DataError, Images, Options, Raw, blocks, chosen, hold_out
 
 
 class Records:
@@ -15,12 +15,9 @@ class Records:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(
-        self, source: Any, positions: np.ndarray, shape: tuple[int, ...], options: Options
-    ) -> None:
-        self.shape = (len(positions), *shape)
+    def __init__(self, source: Any, shape: tuple[int, ...], options: Options) -> None:
+        self.shape = (len(source), *shape)
         self._source = source
-        self._positions = positions
         self._options = options
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
@@ -29,7 +26,7 @@ class Records:
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
         """Images `[B,H,W,C]` and their labels (None where there are none)."""
         images = np.empty((len(indices), *self.shape[1:]), self.dtype)
-        examples = in_threads(self._example, self._positions[indices])
+        examples = in_threads(self._example, indices)
         for place, (image, _) in enumerate(examples):
             images[place] = image
         return images, [label for _, label in examples]
@@ -55,9 +52,10 @@ class Records:
 def tfds_set(name: str, options: Options, data_dir: Path | None) -> Raw:
     """The feature `image`, and `label` if it is one integer, of a set prepared as array_record.
 
-    Splits `train` and `test`; without `test`, or where all its labels are -1 (withheld),
-    `validation`; without both, a tenth of the training images is held out. Looked for in
-    `data_dir`, then where tensorflow-datasets keeps its own.
+    Splits `train`, `test` and `validation`. Without `test`, or where all its labels are -1
+    (withheld), the test images are those of `validation`, and there are no validation images;
+    without both, a tenth of the training images is held out. Looked for in `data_dir`, then where
+    tensorflow-datasets keeps its own.
 
     Args:
         name: `<name>` or `<name>:<config>`.
@@ -72,15 +70,23 @@ def tfds_set(name: str, options: Options, data_dir: Path | None) -> Raw:
     if "train" not in splits:
         raise DataError(f"tfds:{name} has no split named train, only {', '.join(splits)}")
     source, others = _source(builder, "train"), [s for s in ("test", "validation") if s in splits]
-    read = lambda source, chosen: _read(Records(source, chosen, shape, options), labelled, options)
-    whole = lambda source: read(source, np.arange(len(source)))
+    whole = lambda source: _read(Records(source, shape, options), labelled, options)
+    names = getattr(label, "names", None)
+    train = whole(source)
     if not others:
-        kept, held_out = hold_out(len(source))
-        return Raw(*read(source, kept), *read(source, held_out), levels=256)
-    train, test = whole(source), whole(_source(builder, others[0]))
-    if labelled and (test[1] == -1).all() and len(others) > 1:
-        test = whole(_source(builder, others[1]))
-    return Raw(*train, *test, levels=256)
+        images, labels = train
+        halves = []
+        for part in hold_out(len(source), labels):
+            halves += [chosen(images, part), labels[part] if labelled else None]
+        return Raw(*halves, levels=256, class_names=names)
+    parts = [whole(_source(builder, other)) for other in others]
+    if labelled and (parts[0][1] == -1).all():
+        parts = parts[1:] or parts
+    test, *validation = parts
+    raw = Raw(*train, *test, levels=256, class_names=names)
+    for images, labels in validation:
+        raw = raw._replace(validation=images, validation_labels=labels)
+    return raw
 
 
 def _prepared(name: str, data_dir: Path | None) -> Any:
@@ -137,7 +143,7 @@ def _read(records: Records, labelled: bool, options: Options) -> tuple[Images, n
     """The images, as an array where they fit, and all labels, from one pass over the records."""
     fits = math.prod(records.shape) <= options.resident_mib * 2**20
     images = np.empty(records.shape, np.uint8) if fits else records
-    labels = np.empty(records.shape[0], np.int32) if labelled else None
+    labels = np.empty(records.shape[0], np.int64) if labelled else None
     if fits or labelled:
         for positions in blocks(records):
             part, numbers = records.read(positions)

@@ -14,7 +14,7 @@ INK, FAINT, LINE = "#1d2129", "#69707d", "#d9dde3"
 # Paul Tol's "muted" scheme, told apart in all common forms of colour blindness, and black.
 PALETTE = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933",
            "#ddcc77", "#cc6677", "#882255", "#aa4499", "#000000")  # fmt: skip
-PARTS = {"train": PALETTE[0], "test": PALETTE[6]}
+PARTS = {"train": PALETTE[0], "validation": PALETTE[3], "test": PALETTE[6]}
 DPI = 100
 WAVE_ROWS, WAVE_COLUMNS = 48, 84  # pixels of a signal's picture
 STYLE = {

@@ -2,7 +2,8 @@
 
 Makhzani et al. 2016, arXiv:1511.05644, section on unsupervised clustering, as reading notes and a
 reimplementation describe it: a cluster gets the label of the validation example that it is surest
-of, and the test error is counted with that. Several clusters may share a label.
+of, and the test error is counted with that. Several clusters may share a label. No number here
+depends on which integers the labels are, or on their order.
 """
 
 import numpy as np
@@ -38,7 +39,7 @@ def cluster_errors(
     Returns:
         `max_confidence_error`: share of test examples whose label is not that of their cluster
         by `max_confidence_label_map`; `majority_error`: the same where a cluster has the most
-        frequent label of its validation examples (the smallest of equals). Test examples of a
+        frequent label of its validation examples (of equals the one met first). Test examples of a
         cluster that is empty on validation always count as errors. `usage_entropy`: of the
         shares of the test set in each cluster, in nats, log K where all are equal;
         `clusters_used`: how many hold a test example.
@@ -57,7 +58,7 @@ def cluster_errors(
     used = shares[shares > 0]
     return {
         "max_confidence_error": error(max_confidence_label_map(logits, labels)),
-        "majority_error": error(_majority_label_map(logits, labels)),
+        "majority_error": error(_majority_label_map(logits.argmax(1), labels, logits.shape[1] - 1)),
         "usage_entropy": float(np.sum(used * -np.log(used))),
         "clusters_used": len(used),
     }
@@ -73,18 +74,21 @@ def majority_accuracy(
             the largest are counted.
         labels: integers >= 0, as many as `codes`; `labels_test` has the shape of `codes_test`.
     Returns:
-        0..1. Of equally frequent labels a code has the smallest, and 0 if training lacks the code.
+        0..1. Of equally frequent labels a code has the one met first; what has a code that training
+        lacks counts as an error.
     """
-    counts = np.zeros((max(codes.max(), codes_test.max()) + 1, labels.max() + 1))
-    np.add.at(counts, (codes.ravel(), labels.ravel()), 1)
-    return float(np.mean(counts.argmax(1)[codes_test] == labels_test))
+    names = _majority_label_map(codes.ravel(), labels.ravel(), max(codes.max(), codes_test.max()))
+    return float(np.mean(names[codes_test] == labels_test))
 
 
-def _majority_label_map(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    names, number = np.unique(labels, return_inverse=True)
-    votes = np.zeros((logits.shape[1], len(names)), np.int64)
-    np.add.at(votes, (logits.argmax(1), number), 1)
-    return np.where(votes.any(1), names[votes.argmax(1)], -1)
+def _majority_label_map(clusters: np.ndarray, labels: np.ndarray, largest: int) -> np.ndarray:
+    """The most frequent label of each cluster 0..largest, of equals the one met first; -1, which is
+    no label, for one without examples."""
+    names, first, number = np.unique(labels, return_index=True, return_inverse=True)
+    met = np.argsort(first)
+    votes = np.zeros((largest + 1, len(names)), np.int64)
+    np.add.at(votes, (clusters, number), 1)
+    return np.where(votes.any(1), names[met][votes[:, met].argmax(1)], -1)
 
 
 def _log_odds(logits: np.ndarray, k: int) -> np.ndarray:

@@ -218,7 +218,10 @@ def draw_daydream(
 
 
 def draw_latent_scatter(
-    codes: np.ndarray, labels: np.ndarray | None, path: pathlib.Path
+    codes: np.ndarray,
+    labels: np.ndarray | None,
+    path: pathlib.Path,
+    class_names: Sequence[str] = (),
 ) -> pathlib.Path:
     """Codes `[N, Z]`, Z at least 2, in the plane: their two principal components, or both of two.
 
@@ -226,6 +229,7 @@ def draw_latent_scatter(
         codes: one per image.
         labels: `[N]` integers, shown as colours and as numbers at each class's median; or None.
         path: the PNG file.
+        class_names: of the labels 0, 1, ..., shown in place of the numbers.
     Raises:
         ValueError: fewer than two dimensions.
     """
@@ -253,11 +257,13 @@ def draw_latent_scatter(
         halo = [patheffects.withStroke(linewidth=3.5, foreground="white")]
         for colour, label in zip(colours, classes if told else (), strict=False):
             x, y = np.median(points[labels == label], axis=0)
-            axes.text(x, y, str(label), color=colour, weight="bold", fontsize=15, ha="center",
+            name = class_names[label] if class_names else str(label)
+            axes.text(x, y, name, color=colour, weight="bold", fontsize=15, ha="center",
                       va="center", path_effects=halo)  # fmt: skip
         axes.set(xlabel=names[0], ylabel=names[1])
         axes.set_aspect("equal", adjustable="datalim")
-        shown = "numbers: the class, at its median" if told else "the data has no labels"
+        written = "names" if class_names else "numbers"
+        shown = f"{written}: the class, at its median" if told else "the data has no labels"
         heading(figure, "Codes of test images", f"{len(points)} images; {shown}")
 
     return write_png(path, (7.2, 7.2), compose)
@@ -278,11 +284,11 @@ def draw_training_curves(
     path: pathlib.Path,
     units: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
-    """One small panel per metric: training and test over steps, one line per seed.
+    """One small panel per metric: training, and validation or test, over steps; a line per seed.
 
     Args:
-        records: dicts of `metrics.jsonl`: `step`, and `train/<name>` or `test/<name>` with a number
-            or a list of one per seed.
+        records: dicts of `metrics.jsonl`: `step`, and `train/<name>`, `validation/<name>` or
+            `test/<name>` with a number or a list of one per seed.
         path: the PNG file.
         units: by metric name, written at the axis.
     Raises:
@@ -291,14 +297,14 @@ def draw_training_curves(
     curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for key in dict.fromkeys(key for record in records for key in record):
         part, _, name = key.partition("/")
-        if part not in ("train", "test") or name.endswith("_se"):
+        if part not in PARTS or name.endswith("_se"):
             continue
         seen = [(r["step"], np.atleast_1d(r[key])) for r in records if r.get(key) is not None]
         if seen:
             steps, values = zip(*seen, strict=True)
             curves.setdefault(name, {})[part] = (np.array(steps), np.array(values, np.float64))
     if not curves:
-        raise ValueError("the records hold no train/ or test/ metric to draw")
+        raise ValueError("the records hold no train/, validation/ or test/ metric to draw")
     first = [name for name in ("loss", "rate", "distortion") if name in curves]
     names = first + [name for name in curves if name not in first]
     columns = min(3, len(names))
@@ -320,7 +326,8 @@ def draw_training_curves(
         seeds = max(v.shape[1] for by in curves.values() for _, v in by.values())
         means = {
             "train": "train: mean of the steps since the last point",
-            "test": "test: held-out images",
+            "validation": "validation: held-out images",
+            "test": "test: test images, which choose nothing",
         }
         notes = [means[part] for part in PARTS if any(part in by for by in curves.values())]
         notes += [f"a line for each of {seeds} seeds"] if seeds > 1 else []
@@ -425,7 +432,8 @@ def draw_all(
     if model.encode is not None:
         codes, labels = encode_split(model, state, data.test, batch_size, keys["codes"], POINTS)
         if codes.shape[1] > 1:
-            drawn.append(draw_latent_scatter(codes, labels, folder / "latent_scatter.png"))
+            path = folder / "latent_scatter.png"
+            drawn.append(draw_latent_scatter(codes, labels, path, data.class_names))
     if any("/" in key for record in records for key in record):
         units = dict.fromkeys(("loss", "rate", "distortion", "elbo"), "nats per image")
         units = units if model.log_weight is not None else {}

@@ -43,7 +43,7 @@ def matched_accuracy(clusters: np.ndarray, labels: np.ndarray) -> float:
     """Share of examples that are right when clusters are named after labels one to one, at best.
 
     Args:
-        clusters: `[N]`, and `labels` `[N]`, integers >= 0.
+        clusters: `[N]`, and `labels` `[N]`, integers of any kind: only which are equal counts.
     Raises:
         ValueError: shapes differ, or there are none.
     """
@@ -54,8 +54,11 @@ def matched_accuracy(clusters: np.ndarray, labels: np.ndarray) -> float:
         raise ValueError(
             f"clusters {clusters.shape} and labels {labels.shape} must be [N], N at least 1"
         )
-    counts = np.zeros((clusters.max() + 1, labels.max() + 1), int)
-    np.add.at(counts, (clusters, labels), 1)
+    (found, row), (named, column) = (
+        np.unique(numbers, return_inverse=True) for numbers in (clusters, labels)
+    )
+    counts = np.zeros((len(found), len(named)), int)
+    np.add.at(counts, (row, column), 1)
     return float(counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels))
 
 
@@ -88,7 +91,7 @@ def kmeans_scores(
 
     Args:
         train: `[N,Z]`, and `test` `[M,Z]`; see `whiten`.
-        test_labels: `[M]` integers >= 0.
+        test_labels: `[M]` integers.
         clusters: k, at most N.
         restarts: random starts, of which the one with the least inertia counts; the paper's 1000
             take their time, and fewer give a lower and noisier number.

@@ -39,7 +39,7 @@ class Stopped(Exception):
 class Fitted(NamedTuple):
     """What training leaves."""
 
-    states: list[State]  # one per seed
+    states: list[State]  # one per seed, as evaluation reads them (`Engine.to_evaluate`)
     records: list[dict[str, Any]]  # what metrics.jsonl holds
     seconds: float  # spent in training, earlier sessions of the run included
     mode: Mode
@@ -62,8 +62,12 @@ def fit(
         plan: steps, batch, seeds, arrangement, intervals.
         workdir: folder of `checkpoints/`, `metrics.jsonl` and TensorBoard events. Locking it is
             the caller's (`Workdir.open`). None keeps everything in memory.
-        evaluate: numbers of a state on held-out data, among them `loss`, which decides which
-            checkpoint is kept as the best; called every `plan.eval_every` steps.
+        evaluate: numbers of a state on `data.watched`, called every `plan.eval_every` steps. Where
+            these are validation images, they are logged as `validation/<name>`, and the smallest
+            `loss` among them decides which checkpoint is kept as the best. Where there are none,
+            the numbers of the test images are logged as `test/<name>` and decide nothing. What the
+            model refreshes is refreshed in the state it is given, as in those that are returned,
+            but neither in training nor in the checkpoints, which go on as if nobody had looked.
         quiet: no progress.
 
     Raises:
@@ -122,11 +126,13 @@ def fit(
             write({"step": end} | means | {"seconds": clock.seconds(), "steps_per_s": speed})
             progress.update(end, means.get("train/loss", 0.0), speed)
 
+        watched = "test" if data.validation is None else "validation"
         every = [plan.log_every, plan.refresh_every]
         every += [plan.eval_every] if evaluate else []
         every += [plan.save_every] if checkpoints else []
-        pending = None
+        pending = ready = None
         while step < plan.steps:
+            ready = None  # the states as evaluation reads them, once that has been asked for
             steps = _chunk(step, plan.steps, every)
             states, on_the_way = engine.run(states, step, steps)
             if pending:
@@ -145,10 +151,12 @@ def fit(
                 states = engine.refresh(states, step)
             held_out = None
             if evaluating:
-                seen = [evaluate(state) for state in engine.part(states)]
+                ready = engine.to_evaluate(states, step)
+                seen = [evaluate(state) for state in ready]
                 means = {k: plain(np.array([s[k] for s in seen])) for k in seen[0]}
-                write({"step": step} | {f"test/{k}": v for k, v in means.items()})
-                held_out = float(np.mean(means["loss"])) if "loss" in means else None
+                write({"step": step} | {f"{watched}/{k}": v for k, v in means.items()})
+                if watched == "validation" and "loss" in means:
+                    held_out = float(np.mean(means["loss"]))
                 clock.skip(step)
             if saving and checkpoints:
                 _check_params(engine.part(states), step, engine.seeds, checkpoints)
@@ -160,7 +168,8 @@ def fit(
             checkpoints.wait()
         if stop.signum is not None:
             raise Stopped(stop.signum, step, checkpoints is not None)
-        return Fitted(engine.part(states), records, clock.seconds(), engine.mode)
+        ready = ready or engine.to_evaluate(states, step)
+        return Fitted(ready, records, clock.seconds(), engine.mode)
 
 
 def _chunk(step: int, end: int, every: list[int]) -> int:

@@ -230,9 +230,9 @@ def test_dequantised_and_standardised():
     [
         ({"binarise": "dynamic", "dequantise": True}, "dequantise contradict"),
         ({"binarise": "fixed", "standardise": True}, "standardise contradict"),
-        ({"binarise": "sometimes"}, "binarise is"),
-        ({"colour": "blue"}, "colour is"),
-        ({"labels": -1}, "labels must not be negative"),
+        ({"binarise": "sometimes"}, "binarise='sometimes' is none of none, dynamic, fixed"),
+        ({"colour": "blue"}, "colour='blue' is none of auto, grey, rgb"),
+        ({"labels": -1}, "labels=-1 must be at least 0"),
     ],
 )
 def test_contradicting_options_are_refused(fields, match):
@@ -382,28 +382,139 @@ def test_the_digest_changes_with_size_labels_and_pixels():
 
 def test_negative_labels_of_a_source_are_refused():
     raw = Raw(IMAGES, LABELS, IMAGES[:2], np.full(2, -1, np.int32), 256)
-    with pytest.raises(DataError, match=r"withheld: the test labels must .* the smallest is -1"):
+    with pytest.raises(DataError, match=r"withheld: the test labels must not.* the smallest is -1"):
         assemble("withheld", raw, Options())
 
 
 def test_without_test_images_a_tenth_is_held_out():
-    data = from_arrays(np.arange(50, dtype=np.uint8).reshape(50, 1, 1), np.arange(50))
+    data = from_arrays(np.arange(50, dtype=np.uint8).reshape(50, 1, 1), np.arange(50) % 7)
     kept, held_out = (split.arrays["image"].ravel() for split in (data.train, data.test))
     assert len(held_out) == 5
     np.testing.assert_array_equal(np.sort(np.concatenate([kept, held_out])), np.arange(50))
-    np.testing.assert_array_equal(data.test.labels, held_out)
+    np.testing.assert_array_equal(data.test.labels, held_out % 7)
+
+
+def test_what_is_held_out_leaves_every_class_an_image():
+    """Without labels the five held out are others; with them the two that are alone stay."""
+    images = np.arange(50, dtype=np.uint8).reshape(50, 1, 1)
+    whole = set(from_arrays(images).test.arrays["image"].ravel().tolist())
+    alone = sorted(whole)[:2]
+    labels = np.where(np.isin(np.arange(50), alone), np.arange(50) + 2, np.arange(50) % 2)
+    data = from_arrays(images, labels)
+    assert data.spec.classes == 4
+    held_out = set(data.test.arrays["image"].ravel().tolist())
+    assert len(held_out) == 5
+    assert held_out & whole == whole - set(alone)
+    with pytest.raises(DataError, match="5 of 50 images cannot be held out: one of each of the 48"):
+        from_arrays(images, np.r_[np.arange(48), 0, 1])
+
+
+# --- validation images ---
+
+
+@pytest.mark.parametrize("resident_mib", [0, 2048])
+def test_validation_images_are_taken_out_of_the_training_images(resident_mib):
+    images = np.arange(50, dtype=np.uint8).reshape(50, 1, 1)
+    make = lambda count: from_arrays(
+        images, LABELS, images[:9], LABELS[:9], Options(validation=count, resident_mib=resident_mib)
+    )
+    data, again, more, plain = make(10), make(10), make(20), make(0)
+    seen = lambda split: split.gather(np.arange(split.size))["image"].ravel()
+    assert plain.validation is None
+    assert (data.train.size, data.validation.size, data.test.size) == (40, 10, 9)
+    assert sorted([*seen(data.train), *seen(data.validation)]) == list(range(50))
+    np.testing.assert_array_equal(data.validation.labels, seen(data.validation) % 3)
+    np.testing.assert_array_equal(data.train.labels, seen(data.train) % 3)
+    np.testing.assert_array_equal(seen(again.validation), seen(data.validation))
+    assert set(seen(data.validation)) < set(seen(more.validation))
+    assert (seen(data.validation) != np.arange(10)).any()
+    np.testing.assert_allclose(data.spec.mean, seen(data.train).mean() / 255, rtol=1e-6)
+    assert data.spec.size == 40
+    batch = next(data.validation.examples(10))[0]
+    assert (np.asarray(batch["index"]) == -1).all()
+    assert not np.asarray(batch["labelled"]).any()
+    assert len({d.digest for d in (data, more, plain)}) == 3
+
+
+def test_validation_images_are_binarised_as_test_images_are():
+    data = small(validation=10, binarise="dynamic")
+    assert set(np.unique(next(data.validation.examples(10))[0]["image"])) == {0.0, 1.0}
+    grey = next(data.unbinarised.validation.examples(10))[0]["image"]
+    np.testing.assert_allclose(grey, data.validation.arrays["image"] / 255, rtol=1e-6)
+
+
+def test_validation_images_of_ones_own():
+    own = {"validation_images": IMAGES[4:9], "validation_labels": [3, 3, 2, 1, 1]}
+    data = from_arrays(IMAGES, LABELS + 1, IMAGES[:4], [1, 2, 3, 1], **own)
+    np.testing.assert_array_equal(data.validation.arrays["image"], IMAGES[4:9])
+    np.testing.assert_array_equal(data.validation.labels, [2, 2, 1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"options": Options(validation=48)}, "validation=48: 48 of 50 .* each of the 3 classes"),
+        ({"options": Options(validation=5), "validation_images": IMAGES[:2],
+          "validation_labels": [0, 1]}, "has 2 validation images of its own"),
+        ({"validation_labels": [0, 1]}, "without validation_images"),
+        ({"validation_images": IMAGES[:2]}, "only one of the training and validation images"),
+        ({"validation_images": IMAGES[:2], "validation_labels": [0, 7]},
+         "no training images of class 7, but validation images"),
+        ({"validation_images": IMAGES[:2, :2], "validation_labels": [0, 1]},
+         r"training images are \(3, 2, 1\), validation images \(2, 2, 1\)"),
+    ],
+)  # fmt: skip
+def test_validation_images_that_do_not_fit_are_refused(fields, match):
+    with pytest.raises(DataError, match=match):
+        from_arrays(IMAGES, LABELS, IMAGES[:4], LABELS[:4], **fields)
+    with pytest.raises(DataError, match="one has to stay"):
+        from_arrays(IMAGES, None, IMAGES[:4], options=Options(validation=50))
+    with pytest.raises(DataError, match="validation=-1 must be at least 0"):
+        Options(validation=-1)
+
+
+# --- classes ---
+
+
+def renamed(names, **options):
+    labels = np.array(names)[LABELS]
+    return from_arrays(IMAGES, labels, IMAGES[:10], labels[:10], Options(**options))
+
+
+@pytest.mark.parametrize("names", [(1, 2, 3), (5, 6, 7), (0, 4, 9), (100_000, 2**33, 2**40)])
+def test_classes_are_the_labels_that_occur(names):
+    data, plain = renamed(names, labels=6), small(labels=6)
+    assert data.class_names == tuple(map(str, names))
+    assert data.spec.classes == 3
+    for ours, wanted in ((data.train, plain.train), (data.test, plain.test)):
+        assert ours.labels.dtype == np.int32
+        np.testing.assert_array_equal(ours.labels, wanted.labels)
+        np.testing.assert_array_equal(ours.labelled, wanted.labelled)
+    equal(data.train.batch(0, 3, 10), plain.train.batch(0, 3, 10))
+    assert data.digest == plain.digest
+
+
+def test_a_class_may_lack_test_images_but_not_training_images():
+    data = from_arrays(IMAGES, LABELS + 4, IMAGES[:9], np.full(9, 5))
+    assert data.class_names == ("4", "5", "6")
+    np.testing.assert_array_equal(data.test.labels, np.ones(9))
+    with pytest.raises(DataError, match=r"no training images of class 3, but test.* \(1 such"):
+        from_arrays(IMAGES, LABELS, IMAGES[:4], [0, 3, 3, 1])
+    raw = Raw(IMAGES, LABELS, IMAGES[:2], np.int32([0, 3]), 256, class_names=["a", "b", "c", "d"])
+    with pytest.raises(DataError, match="no training images of class d"):
+        assemble("named", raw, Options())
 
 
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
         ((np.zeros((4, 4), np.uint8),), r"train_images must be \[N,H,W\]"),
-        ((np.zeros((4, 2, 2), np.int32),), "uint8, or float"),
+        ((np.zeros((4, 2, 2), np.int32),), "are int32: say levels=L for pixels 0..L-1.*or peak="),
         ((np.full((4, 2, 2), 1.5),), r"lie in \[0,1\]"),
         ((np.full((4, 2, 2), np.nan),), r"lie in \[0,1\]"),
         ((np.zeros((4, 2, 2)), np.zeros(3, int)), "train_labels must be 4 integers"),
         ((np.zeros((4, 2, 2)), np.zeros(4)), "train_labels must be 4 integers"),
-        ((np.zeros((4, 2, 2)), np.int32([0, -1, 0, 0])), "count from 0"),
+        ((np.zeros((4, 2, 2)), np.int32([0, -1, 0, 0])), "must not be negative"),
         ((np.zeros((4, 2, 2)), None, None, np.zeros(4, int)), "without test_images"),
         ((np.zeros((4, 2, 2)), None, np.zeros((1, 2, 2), np.uint8)), "both be uint8"),
         ((np.zeros((4, 2, 2)), None, np.zeros((1, 3, 2))), "test images"),
@@ -412,9 +523,16 @@ def test_without_test_images_a_tenth_is_held_out():
         ((np.zeros((0, 2, 2)), None, np.zeros((1, 2, 2))), "no training images"),
         ((np.zeros((4, 2, 2)), None, None, None, Options(standardise=True)), "all one colour"),
         ((np.zeros((4, 2, 2)), None, None, None, Options(image_size=8)), "image_size works with"),
-        ((np.full((4, 2, 2), 9, np.uint8), None, None, None, Options(), "a", 9), "hold 9"),
+        (
+            (np.full((4, 2, 2), 9, np.uint8), None, None, None, Options(), "a", 9),
+            "hold 9 and 9; 9 levels",
+        ),
         ((np.full((4, 2, 2), 0.3), None, None, None, Options(), "a", 9), "not multiples of 1/8"),
         ((np.zeros((4, 2, 2)), None, None, None, Options(), "a", 1), "levels must be in 2..256"),
+        (([[[1, 2], [3]]],), "train_images cannot be one array: its entries differ in shape"),
+        ((np.zeros((2, 2, 2)), [[0], [0, 1]]), "train_labels cannot be one array"),
+        ((np.zeros((4, 2, 2)), np.uint64([0, 1, 2**64 - 1, 1])), "hold 18446744073709551615"),
+        ((np.zeros((4, 2, 2), complex),), "bool, integers or float; they are complex128"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arguments, match):

@@ -135,7 +135,10 @@ def test_a_downloaded_set_is_found_in_the_cache(server, tmp_path, monkeypatch):
     assert load("kmnist").train.arrays["image"].item() == 77
     assert {path.name for path in folder.iterdir()} == set(served)
     monkeypatch.delattr(Handler, "do_GET")
-    assert load("kmnist").test.labels.item() == 5
+    assert load("kmnist").class_names == ("5",)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(labels)
+    with pytest.raises(DataError, match=r"kmnist/train-images-idx3-ubyte.gz is damaged"):
+        load("kmnist")
 
 
 @pytest.mark.mnist
@@ -143,7 +146,33 @@ def test_checksums_are_those_of_the_real_files(data_dir):
     for name, sha256 in download.REMOTE["mnist"].files.items():
         path = data_dir / "mnist" / name
         if path.is_file():
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+            content = path.read_bytes()
+            assert hashlib.sha256(content).hexdigest() == sha256
+            plain = download.REMOTE["mnist"].plain[name.removesuffix(".gz")]
+            assert hashlib.sha256(gzip.decompress(content)).hexdigest() == plain
+
+
+@pytest.mark.mnist
+@pytest.mark.parametrize("zipped", [True, False])
+def test_one_changed_pixel_of_mnist_is_noticed(data_dir, tmp_path, monkeypatch, zipped):
+    """In a file that is a whole idx file otherwise, wherever it lies."""
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    files = [name for name in download.REMOTE["mnist"].files if name.startswith("t10k")]
+    for name in files:
+        content = (data_dir / "mnist" / name).read_bytes()
+        (folder / name).write_bytes(content)
+    pixels = bytearray(gzip.decompress((folder / files[0]).read_bytes()))
+    pixels[1000] ^= 255
+    (folder / files[0]).unlink()
+    changed = folder / (files[0] if zipped else files[0].removesuffix(".gz"))
+    changed.write_bytes(gzip.compress(pixels) if zipped else pixels)
+    monkeypatch.setenv("JAXAE_CACHE_DIR", str(tmp_path))
+    found = hashlib.sha256(changed.read_bytes()).hexdigest()
+    for data_dir in (tmp_path, None):  # put there by hand, or in the cache
+        assert download.find("mnist", files[1], data_dir) == folder / files[1]
+        with pytest.raises(DataError, match=rf"{changed} is damaged.*{found}, expected.*Delete"):
+            download.find("mnist", files[0], data_dir)
 
 
 def test_checksums_are_those_of_tensorflow_datasets():
@@ -152,11 +181,21 @@ def test_checksums_are_those_of_tensorflow_datasets():
     root = pathlib.Path(tfds.__file__).parent
     known = {}
     listed = [root / "url_checksums" / f"{name}.txt" for name in download.REMOTE]
+    there = {name: remote for name, remote in download.REMOTE.items() if remote.in_tfds}
     listed += root.glob("*/svhn*/checksums.tsv")
     for path in listed:
         for line in path.read_text().splitlines() if path.exists() else []:
             url, _, sha256, *_ = line.split("\t")
             known[url] = sha256
-    for remote in download.REMOTE.values():
+    for remote in there.values():
         for file, sha256 in remote.files.items():
             assert known[remote.base + file] == sha256
+    assert download.REMOTE.keys() - there.keys() == {"newsgroups"}
+
+
+def test_checksums_are_those_of_scikit_learn():
+    from sklearn.datasets._twenty_newsgroups import ARCHIVE
+
+    remote = download.REMOTE["newsgroups"]
+    assert remote.files == {ARCHIVE.filename: ARCHIVE.checksum}
+    assert remote.base + remote.pages[ARCHIVE.filename] == ARCHIVE.url

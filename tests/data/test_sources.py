@@ -171,7 +171,7 @@ def idx(array):
 
 
 @pytest.fixture
-def idx_folder(tmp_path):
+def idx_folder(tmp_path, trusted):
     """A tiny MNIST: 6 and 3 images 2x2, some files gzipped and some not."""
     folder = tmp_path / "files" / "mnist"
     folder.mkdir(parents=True)
@@ -185,6 +185,7 @@ def idx_folder(tmp_path):
             (folder / (name + ".gz" if zipped else name)).write_bytes(
                 gzip.compress(idx(array)) if zipped else idx(array)
             )
+    trusted("mnist", folder)
     return folder
 
 
@@ -235,8 +236,9 @@ def test_a_broken_idx_file_is_named(content, tmp_path):
         read_idx(path, 3)
 
 
-def test_numbers_of_images_and_labels_must_agree(idx_folder):
+def test_numbers_of_images_and_labels_must_agree(idx_folder, trusted):
     (idx_folder / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(2, np.uint8)))
+    trusted("mnist", idx_folder)
     with pytest.raises(DataError, match=r"holds 3 images, .* 2 labels"):
         load("mnist", data_dir=idx_folder.parent)
 
@@ -264,16 +266,16 @@ def cifar_files(monkeypatch):
     monkeypatch.setattr(binary, "CIFAR_RECORDS", 4)
     record = lambda label: bytes([label]) + b"".join(bytes([label + c]) * 1024 for c in range(3))
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
-    return {name: b"".join(record((i + k) % 10) for k in range(4)) for i, name in enumerate(names)}
+    return {name: b"".join(record((i + k) % 8) for k in range(4)) for i, name in enumerate(names)}
 
 
 def check_cifar(data):
     assert (data.train.size, data.test.size) == (20, 4)
     image, labels = data.train.arrays["image"], data.train.labels
-    np.testing.assert_array_equal(labels, [(i + k) % 10 for i in range(5) for k in range(4)])
+    np.testing.assert_array_equal(labels, [(i + k) % 8 for i in range(5) for k in range(4)])
     want = labels[:, None, None, None] + np.arange(3)
     np.testing.assert_array_equal(image, np.broadcast_to(want, (20, 32, 32, 3)))
-    np.testing.assert_array_equal(data.test.labels, [5, 6, 7, 8])
+    np.testing.assert_array_equal(data.test.labels, [5, 6, 7, 0])
 
 
 def tarred(path, files, **members):
@@ -298,25 +300,30 @@ def test_cifar_from_a_folder(cifar_files, tmp_path, inner):
         load("cifar10", data_dir=tmp_path)
 
 
-def test_cifar_from_the_archive(cifar_files, tmp_path):
+def test_cifar_from_the_archive(cifar_files, tmp_path, trusted):
     path = tmp_path / "cifar10" / "cifar-10-binary.tar.gz"
     tarred(path, cifar_files)
+    trusted("cifar10", path.parent)
     check_cifar(load("cifar10", data_dir=tmp_path))
     path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"cifar-10-binary.tar.gz is damaged"):
+        load("cifar10", data_dir=tmp_path)
+    trusted("cifar10", path.parent)
     with pytest.raises(DataError, match=r"cifar-10-binary.tar.gz is corrupt"):
         load("cifar10", data_dir=tmp_path)
 
 
-def test_a_link_in_the_archive_is_not_followed(cifar_files, tmp_path):
+def test_a_link_in_the_archive_is_not_followed(cifar_files, tmp_path, trusted):
     del cifar_files["test_batch.bin"]
     link = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     tarred(tmp_path / "cifar10" / "cifar-10-binary.tar.gz", cifar_files, link=link)
+    trusted("cifar10", tmp_path / "cifar10")
     with pytest.raises(DataError, match=r"test_batch.bin is not a file"):
         load("cifar10", data_dir=tmp_path)
 
 
-def test_svhn_has_ten_as_zero(tmp_path):
+def test_svhn_has_ten_as_zero(tmp_path, trusted):
     from scipy.io import savemat
 
     images = np.arange(32 * 32 * 3 * 3, dtype=np.int64).astype(np.uint8).reshape(32, 32, 3, 3)
@@ -324,12 +331,18 @@ def test_svhn_has_ten_as_zero(tmp_path):
     (tmp_path / "svhn_cropped").mkdir()
     for part in ("train", "test"):
         savemat(tmp_path / "svhn_cropped" / f"{part}_32x32.mat", {"X": images, "y": labels})
+    with pytest.raises(DataError, match=r"train_32x32.mat is damaged"):
+        load("svhn_cropped", data_dir=tmp_path)
+    trusted("svhn_cropped", tmp_path / "svhn_cropped")
     data = load("svhn_cropped", data_dir=tmp_path)
-    np.testing.assert_array_equal(data.train.labels, [1, 0, 9])
+    assert data.class_names == ("0", "1", "9")
+    np.testing.assert_array_equal(data.train.labels, [1, 0, 2])
     np.testing.assert_array_equal(data.train.arrays["image"][2], images[..., 2])
     (tmp_path / "svhn_cropped" / "test_32x32.mat").write_bytes(b"no such thing" * 20)
+    trusted("svhn_cropped", tmp_path / "svhn_cropped")
     with pytest.raises(DataError, match=r"test_32x32.mat is corrupt"):
         load("svhn_cropped", data_dir=tmp_path)
     savemat(tmp_path / "svhn_cropped" / "test_32x32.mat", {"X": images, "y": labels + 1})
+    trusted("svhn_cropped", tmp_path / "svhn_cropped")
     with pytest.raises(DataError, match="not 1 to 10"):
         load("svhn_cropped", data_dir=tmp_path)

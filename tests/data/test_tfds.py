@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from jaxae.data import DataError, Options, load
+from jaxae.data import DataError, Options, load, tfds_source
 
 tfds = pytest.importorskip("tensorflow_datasets")
 from PIL import Image  # noqa: E402
 
 SPLITS = {"train": 10, "test": 4}
-CONFIGS = ("whole", "bare", "withheld")
+CONFIGS = ("whole", "bare", "withheld", "three")
 
 
 def png(pixels):
@@ -25,7 +25,8 @@ def png(pixels):
 
 class JaxaeTiny(tfds.core.GeneratorBasedBuilder):
     """Images of one colour each; the red value is the position. `bare` has one split, no labels
-    and no fixed size; `withheld` has test labels of -1, and validation images."""
+    and no fixed size; `withheld` has test labels of -1, and validation images; so has `three`,
+    whose labels are far from 0."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in CONFIGS]
@@ -34,14 +35,15 @@ class JaxaeTiny(tfds.core.GeneratorBasedBuilder):
         whole = self.builder_config.name != "bare"
         features = {"image": tfds.features.Image(shape=(6, 4, 3) if whole else (None, None, 3))}
         if whole:
-            features["label"] = tfds.features.ClassLabel(num_classes=3)
-        if self.builder_config.name == "withheld":
+            features["label"] = tfds.features.ClassLabel(names=["ant", "bee", "cow"])
+        if self.builder_config.name in ("withheld", "three"):
             features["label"] = np.int64
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
         config = self.builder_config.name
         splits = {"bare": {"train": 20}, "withheld": SPLITS | {"validation": 5}}
+        splits["three"] = splits["withheld"]
         return {
             split: self._generate_examples(count, config != "bare", (config, split))
             for split, count in splits.get(config, SPLITS).items()
@@ -50,7 +52,7 @@ class JaxaeTiny(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, count, labelled, place):
         for k in range(count):
             pixels = np.full((6, 4, 3), [k, 100, 200], np.uint8)
-            label = -1 if place == ("withheld", "test") else k % 3
+            label = -1 if place == ("withheld", "test") else k % 3 + 2**40 * (place[0] == "three")
             yield k, {"image": png(pixels)} | ({"label": label} if labelled else {})
 
 
@@ -70,6 +72,7 @@ def test_prepared_set(prepared, resident_mib):
     assert data.train.resident == (resident_mib > 0)
     assert data.spec.image_shape == (6, 4, 3)
     assert (data.train.size, data.test.size, data.spec.classes) == (10, 4, 3)
+    assert data.class_names == ("ant", "bee", "cow")
     rows = data.train.gather(np.arange(10))
     places = rows["image"][:, 0, 0, 0]  # tfds shuffles what it prepares
     np.testing.assert_array_equal(np.sort(places), np.arange(10))
@@ -94,10 +97,34 @@ def test_size_colour_and_held_out_images(prepared):
     np.testing.assert_allclose(seen, 81.5 + 0.299 * np.arange(10), atol=0.51)
 
 
+def test_labels_are_not_wrapped():
+    """2^32 + 1 is 1 in 32 bits."""
+
+    class Records:
+        shape, dtype = (1, 1, 1, 1), np.uint8
+
+        def read(self, positions):
+            return np.zeros(self.shape, self.dtype), [np.int64(2**32 + 1)]
+
+    _, labels = tfds_source._read(Records(), True, Options())
+    assert labels.tolist() == [2**32 + 1]
+
+
 def test_validation_stands_in_for_a_test_split_without_labels(prepared):
     data = load("tfds:jaxae_tiny:withheld", data_dir=prepared)
     assert (data.train.size, data.test.size, data.spec.classes) == (10, 5, 3)
     assert data.test.labels.min() == 0
+    assert data.validation is None
+
+
+def test_validation_images_beside_test_images(prepared):
+    data = load("tfds:jaxae_tiny:three", data_dir=prepared)
+    sizes = [split.size for split in (data.train, data.validation, data.test)]
+    assert sizes == [10, 5, 4]
+    places = data.validation.gather(np.arange(5))["image"][:, 0, 0, 0]
+    np.testing.assert_array_equal(np.sort(places), np.arange(5))
+    np.testing.assert_array_equal(data.validation.labels, places % 3)
+    assert data.class_names == tuple(str(2**40 + k) for k in range(3))
 
 
 def test_mocked_mnist(tmp_path):

@@ -3,6 +3,7 @@
 import io
 
 import jax
+import matplotlib.colors
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,7 +21,7 @@ from jaxae.evaluation import (
     draw_training_curves,
     image_grid,
 )
-from jaxae.evaluation.canvas import waveforms
+from jaxae.evaluation.canvas import PARTS, waveforms
 from jaxae.evaluation.figures import _principal
 from jaxae.training.state import Model
 
@@ -156,6 +157,10 @@ def test_scatter(tmp_path, labels, size):
     seen = pixels(draw_latent_scatter(codes, labels, tmp_path / "s.png"))
     assert seen.shape == (720, 720, 3)
     assert len(np.unique(seen.reshape(-1, 3), axis=0)) > 50
+    if labels is not None:
+        names = [f"class {i}" for i in range(max(labels) + 1)]
+        named = pixels(draw_latent_scatter(codes, labels, tmp_path / "n.png", names))
+        assert (named != seen).any()
     with pytest.raises(ValueError, match="two dimensions"):
         draw_latent_scatter(codes[:, :1], labels, tmp_path / "no.png")
 
@@ -166,7 +171,15 @@ def test_training_curves_of_one_seed_and_of_two(tmp_path):
     double = [{k: v if k == "step" else [v, 1.1 * v] for k, v in r.items()} for r in RECORDS]
     two = draw_training_curves(double, tmp_path / "two.png")
     assert one.read_bytes() != two.read_bytes()
-    with pytest.raises(ValueError, match="no train/ or test/ metric"):
+    other = [{k.replace("test/", "validation/"): v for k, v in r.items()} for r in RECORDS]
+    held = draw_training_curves(other, tmp_path / "held.png", {"loss": "nats"})
+    for path, colour in ((one, PARTS["test"]), (held, PARTS["validation"])):
+        drawn = np.uint8(matplotlib.colors.to_rgba_array(colour)[0, :3] * 255 + 0.5)
+        for part in ("train", "test", "validation"):
+            here = np.uint8(matplotlib.colors.to_rgba_array(PARTS[part])[0, :3] * 255 + 0.5)
+            shown = (pixels(path) == here).all(-1).any()
+            assert shown == (part == "train" or (here == drawn).all())
+    with pytest.raises(ValueError, match="no train/, validation/ or test/ metric"):
         draw_training_curves([{"step": 1}], tmp_path / "none.png")
 
 

@@ -31,6 +31,7 @@ def test_matching_by_hand():
     assert matched_accuracy(np.array([0, 0, 0, 2, 1, 1, 1, 2]), LABELS) == 7 / 8
     assert matched_accuracy(np.zeros(8, int), LABELS) == 4 / 8  # one name for one cluster
     assert matched_accuracy(np.arange(8), LABELS) == 3 / 8  # a name is given once
+    assert matched_accuracy(np.arange(8) * 2**40, LABELS * 2**50 - 1) == 3 / 8  # by no other name
     with pytest.raises(ValueError, match=r"clusters \(7,\)"):
         matched_accuracy(LABELS[:7], LABELS)
 
@@ -94,6 +95,10 @@ def test_table_of_a_model(linear):
         "accuracy": 1.0, "nmi": pytest.approx(1), "clusters": 2, "restarts": 10,
         "train_codes": 20, "test_codes": 10,
     }  # fmt: skip
+    for names in ([7, 3], [1, 100_000]):
+        other = from_arrays(images[:30], np.array(names)[labels[:30]],
+                            images[30:], np.array(names)[labels[30:]])  # fmt: skip
+        assert table(model, other) == table(model, data)
     wide = lambda state, x, rng: np.zeros((len(x), 513), np.float32)
     assert table(model._replace(encode=wide), data) is None
     assert table(model._replace(encode=None), data) is None

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from jaxae.data import Options, from_arrays, load
+from jaxae.data import from_arrays, load
 from jaxae.evaluation import assess_run, combine_seeds, environment, flat_rows, write_html
-from jaxae.evaluation.report import _offset_bits, jsonable
+from jaxae.evaluation.report import jsonable
 from jaxae.training.state import Model
 
 
@@ -31,7 +31,7 @@ def test_a_run_is_assessed_by_all_it_can_do(linear):
     found = assess(linear, linear.model)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     names = ["data", "test", "likelihood", "probes", "clusters", "codes_vs_prior"]
-    assert list(found) == [*names, "reconstruction", "whole_set"]
+    assert list(found) == [*names, "reconstruction", "fidelity", "whole_set"]
     assert found["data"]["binarise"] == "none"
     assert found["likelihood"]["rate_nats"] == found["test"]["rate"]
     assert found["likelihood"]["images"] == 23
@@ -39,8 +39,25 @@ def test_a_run_is_assessed_by_all_it_can_do(linear):
     assert found["probes"]["codes"]["linear_accuracy"] > 0.6
     assert found["clusters"]["accuracy"] > 0.5
     assert found["reconstruction"]["images"] == 23
+    assert (found["fidelity"]["of"], found["fidelity"]["images"]) == ("mean", 23)
     assert found["whole_set"] == {"images_seen": 23}
     assert found == assess(linear, linear.model)
+
+
+def test_other_names_of_the_classes_change_no_number(linear):
+    train, test = linear.data.train, linear.data.test
+    of_bits = lambda state, x, rng: jax.numpy.float32(x[:, 0, :, 0] > 0.5)
+    bits = linear.model._replace(encode=of_bits, prior=None)  # has a table of retrieval too
+    for model in (linear.model, bits):
+        for names in ((0, 1), (5, 6), (9, 4), (100_000, 3)):
+            labels = [np.array(names)[split.labels] for split in (train, test)]
+            data = from_arrays(train.arrays["image"], labels[0], test.arrays["image"], labels[1])
+            found = assess(linear._replace(data=data), model, images=0)
+            assert found["data"].pop("class_names") == [str(name) for name in sorted(names)]
+            if names == (0, 1):
+                wanted = found
+            assert found == wanted
+    assert "retrieval" in wanted
 
 
 def test_active_units_are_of_posterior_means_under_a_prior(linear):
@@ -54,7 +71,7 @@ def test_active_units_are_of_posterior_means_under_a_prior(linear):
 def test_what_a_model_lacks_is_left_out(linear):
     bare = linear.model._replace(log_weight=None, assess=None, encode=None)
     found = assess(linear, bare, limit=9, probe_data=linear.data)
-    assert list(found) == ["data", "test", "probes"]
+    assert list(found) == ["data", "test", "probes", "fidelity"]
     assert found["probes"]["codes"] is None
     assert found["probes"]["test_examples"] == 9
     assert found["probes"]["data"]["name"] == "arrays"
@@ -160,17 +177,6 @@ def test_samples_of_known_data_are_compared_with_its_test_images():
     assert "reconstruction" not in found
 
 
-def test_density_of_dequantised_pixels_in_bits_of_the_discrete_ones():
-    images = np.arange(17, dtype=np.uint8).repeat(4).reshape(17, 2, 2)
-    make = lambda **options: from_arrays(images, None, images, None, Options(**options), levels=17)
-    assert _offset_bits(make()) == 0
-    assert _offset_bits(make(dequantise=True)) == pytest.approx(math.log2(17), abs=1e-5)
-    # (v + u) / 17 has variance (288 / 12 + 1 / 12) / 289 for v in 0..16.
-    deviation = math.sqrt((288 / 12 + 1 / 12) / 289)
-    both = _offset_bits(make(dequantise=True, standardise=True))
-    assert both == pytest.approx(math.log2(17 * deviation), abs=1e-5)
-
-
 def test_seeds_combined_by_hand():
     one = {"a": {"x": 1.0, "n": 10}, "label": "s", "none": None, "some": 2.0, "ok": True}
     two = {"a": {"x": 2.0, "n": 10}, "label": "s", "none": None, "some": None, "ok": True}
@@ -199,6 +205,9 @@ def test_rows_of_a_table():
     rows = [("part.x", "104.2 ± 0.31"), ("part.n", "5"), ("part.none", "–"), ("part.done", "yes")]
     assert flat_rows(result) == rows
     assert flat_rows(combine_seeds([result])) == rows  # one seed: the error is over images
+    names = {"class_names": [f"c{i}" for i in range(25)], "widths": [8]}
+    shown = ", ".join(f"c{i}" for i in range(20)) + ", ... (25 in all)"
+    assert flat_rows(names) == [("class_names", shown), ("widths", "[8]")]
     two = combine_seeds([result, {"part": {**result["part"], "x": 106.2345}}])
     assert flat_rows(two)[0] == ("part.x", "105.2 ± 1")
 

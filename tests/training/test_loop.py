@@ -104,6 +104,26 @@ def test_the_evaluation_is_called_in_time_and_at_the_end(tmp_path):
         assert checkpoints.steps() == [18]
 
 
+@pytest.mark.parametrize("validation", [0, 8])
+def test_the_best_is_chosen_by_validation_images_or_not_at_all(tmp_path, validation):
+    data = tiny.images(validation=validation)
+    if validation:
+        data = data._replace(test=None)  # nothing of them is read
+    losses = {4: 5.0, 8: 1.0, 12: 3.0, 16: 4.0, 20: 6.0}
+    model, plan = tiny.toy(data), tiny.plan(steps=20, eval_every=4, save_every=4)
+    evaluate = lambda state: {"loss": losses[int(state.step)]}
+    fitted = fit(model, data, plan, tmp_path, evaluate=evaluate, quiet=True)
+    looked_at = "validation" if validation else "test"
+    names = {name for record in fitted.records for name in record if "train/" not in name}
+    assert names == {"step", "seconds", "steps_per_s", f"{looked_at}/loss"}
+    assert f"{looked_at}/loss" in curves(tmp_path)
+    template = jax.eval_shape(Engine(model, data.train, plan, fitted.mode).init)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == ([8, 16, 20] if validation else [16, 20])
+        best = checkpoints.restore_best(template)
+        assert (best and best[0]) == (8 if validation else None)
+
+
 def test_without_a_folder_everything_stays_in_memory():
     fitted = fit(MODEL, DATA, tiny.plan(), quiet=True)
     assert [record["step"] for record in fitted.records] == [4, 8, 12]
@@ -122,6 +142,30 @@ def test_the_memory_is_refreshed_when_the_plan_says_so(tmp_path, monkeypatch):
     fit(MODEL, DATA, plan, tmp_path, quiet=True)
     fit(MODEL, DATA, plan, tmp_path, quiet=True)  # it is finished: nothing happens
     assert steps == [0, 8]
+
+
+def test_what_is_evaluated_is_a_refreshed_copy(tmp_path):
+    """And training goes on, and is saved, as if nobody had looked."""
+    seen = []
+    plan = tiny.plan(steps=8, eval_every=4, save_every=4)
+    look = lambda state: seen.append(tiny.leaves(state)) or held_out(state)
+    fitted = fit(MODEL, DATA, plan, tmp_path, evaluate=look, quiet=True)
+    engine = Engine(MODEL, DATA.train, plan)
+    x = np.asarray(next(DATA.train.examples(DATA.train.size))[0]["image"], np.float64)
+    wanted = []
+    for step in (4, 8):
+        states, _ = engine.run(engine.init(), 0, step)
+        wanted.append(engine.part(states)[0])
+        mean = np.asarray(wanted[-1].params["mean"]["pixels"])
+        wanted[-1] = wanted[-1].replace(extra={"memory": np.sum((x - mean) ** 2, axis=(1, 2, 3))})
+    seen.append(tiny.leaves(fitted.states[0]))
+    for found, state in zip(seen, (*wanted, wanted[-1]), strict=True):
+        for name, value in tiny.leaves(state).items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        step, kept, _ = checkpoints.restore(jax.eval_shape(engine.init))
+    assert step == 8
+    tiny.assert_same_bits(kept, engine.run(engine.init(), 0, 8)[0])
 
 
 def test_metrics_are_fetched_one_chunk_late(tmp_path, monkeypatch):
@@ -386,7 +430,7 @@ def test_a_plan_refuses_zero_of_what_it_needs(field):
 @pytest.mark.parametrize("field", ["seed", "devices", "eval_every", "refresh_every"])
 def test_a_plan_refuses_negative_numbers(field):
     Plan(**{field: 0})
-    with pytest.raises(ValueError, match=f"{field}=-1 must not be negative"):
+    with pytest.raises(ValueError, match=f"{field}=-1 must be at least 0"):
         Plan(**{field: -1})
 
 

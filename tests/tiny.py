@@ -275,6 +275,17 @@ def in_float64(tree: Any) -> Any:
     return jax.tree.map(wider, tree)
 
 
+def rounding(terms: int, size: Any = 1.0) -> Any:
+    """How far a sum of float32 numbers may be off: terms * 2^-24 * size.
+
+    `terms` is how many numbers are added, and one more for each rounding (of an input, a product, a
+    function) that a number has behind it; `size` is the sum of their magnitudes. Holds for every
+    order of the additions, fused or not, and so for every processor. For numbers of one sign it is
+    a relative error. Source: Higham 2002, Accuracy and Stability of Numerical Algorithms, (4.4).
+    """
+    return terms * 2.0**-24 * size
+
+
 def assert_same_bits(found: Any, wanted: Any) -> None:
     """The trees have the same leaves, and each the same bytes."""
     found, wanted = leaves(found), leaves(wanted)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from jaxae.nets import MLP, Bundle, ConvEncoder, linear, needs_bias, normalised
 
@@ -34,22 +35,26 @@ def test_layers_are_normalised_for_each_example_by_itself():
     wanted = (wanted - wanted.mean((1, 2, 3), keepdims=True)) / wanted.std((1, 2, 3), keepdims=True)
     found = layer.apply({"params": params}, IMAGES)
     np.testing.assert_allclose(found, wanted * gain + shift, rtol=1e-3, atol=1e-4)
-    alone = layer.apply({"params": params}, IMAGES[:1])
-    np.testing.assert_allclose(alone, found[:1], rtol=1e-5, atol=1e-6)
+    with tiny.x64():
+        wide = tiny.in_float64(({"params": params}, IMAGES))
+        alone, found = layer.apply(wide[0], wide[1][:1]), layer.apply(*wide)
+        np.testing.assert_allclose(alone, found[:1], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])
+@tiny.x64()
 def test_a_bias_before_a_normalisation_of_one_vector_per_channel_is_taken_off(norm):
     assert not needs_bias(norm)
     assert needs_bias("none")
     assert needs_bias("spectral")
     layer = Layer(norm, affine=False)
-    variables = layer.init(jax.random.key(0), X)
+    x = np.float64(X)
+    variables = tiny.in_float64(layer.init(jax.random.key(0), x))
     assert "params" not in variables
     shifted = [
-        layer.apply(variables, x, train=True, mutable=["batch_stats"])[0] for x in (X, X + 7)
+        layer.apply(variables, x, train=True, mutable=["batch_stats"])[0] for x in (x, x + 7)
     ]
-    np.testing.assert_allclose(*shifted, atol=1e-4)
+    np.testing.assert_allclose(*shifted, rtol=1e-12, atol=1e-12)
 
 
 def passes(network, x, times):

@@ -260,6 +260,32 @@ def leaves(tree: Any) -> dict[str, np.ndarray]:
     }
 
 
+def x64():
+    """A context, or a decorator, in which jax keeps float64. Its name depends on jax's version."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64
+
+    return enable_x64(True)
+
+
+def in_float64(tree: Any) -> Any:
+    """The same tree with every real number in float64; for use under `x64`."""
+    wider = lambda x: x.astype(np.float64) if jnp.issubdtype(x.dtype, np.floating) else x
+    return jax.tree.map(wider, tree)
+
+
+def rounding(terms: int, size: Any = 1.0) -> Any:
+    """How far a sum of float32 numbers may be off: terms * 2^-24 * size.
+
+    `terms` is how many numbers are added, and one more for each rounding (of an input, a product, a
+    function) that a number has behind it; `size` is the sum of their magnitudes. Holds for every
+    order of the additions, fused or not, and so for every processor. For numbers of one sign it is
+    a relative error. Source: Higham 2002, Accuracy and Stability of Numerical Algorithms, (4.4).
+    """
+    return terms * 2.0**-24 * size
+
+
 def assert_same_bits(found: Any, wanted: Any) -> None:
     """The trees have the same leaves, and each the same bytes."""
     found, wanted = leaves(found), leaves(wanted)

@@ -165,7 +165,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
         joined = jnp.float32(at >= config.decoder_first)
         costs = parts.costs(p, joined * codebook.straight_through(z_e, z_q), batch)
         distortion, commitment = jnp.mean(costs["distortion"]), jnp.mean(distance(z_e, z_q))
-        total = distortion / parts.dims + joined * config.commitment * commitment
+        total = distortion / parts.dims + joined * (config.commitment * commitment)
         if by_gradient:
             total += joined * jnp.mean(distance(z_q, z_e))
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from scipy import special, stats
 
 from jaxae import losses
@@ -57,22 +58,23 @@ def test_a_document_of_one_word_costs_its_surprise():
     np.testing.assert_allclose(poisson, 1 - np.log(p[1]), rtol=1e-6)
 
 
+@tiny.x64()
 def test_probabilities_of_all_documents_of_three_words_sum_to_one():
     every = [v for v in itertools.product(range(4), repeat=3) if sum(v) == 3]
-    logits = np.tile(np.float32([0.3, -1.2, 0.8]), (len(every), 1))
-    total = np.exp(-losses.multinomial_nll(logits, np.float32(every))).sum()
-    np.testing.assert_allclose(total, 1, rtol=1e-6)
+    logits = np.tile([0.3, -1.2, 0.8], (len(every), 1))
+    total = np.exp(-losses.multinomial_nll(logits, np.float64(every))).sum()
+    np.testing.assert_allclose(total, 1, rtol=1e-12)
 
 
 @pytest.mark.parametrize("loss", [losses.words_nll, *MASSES])
+@tiny.x64()
 def test_a_word_that_cannot_occur_costs_nothing_until_it_does(loss):
-    logits = jnp.float32([0.4, -jnp.inf, -0.7])
-    without = jnp.float32([0.4, -0.7])
-    value, gradient = jax.value_and_grad(loss)(logits, jnp.float32([2, 0, 1]))
-    wanted, slopes = jax.value_and_grad(loss)(without, jnp.float32([2, 1]))
-    np.testing.assert_allclose(value, wanted, rtol=1e-6)
-    np.testing.assert_allclose(gradient, [slopes[0], 0, slopes[1]], rtol=1e-6)
-    assert loss(logits, jnp.float32([2, 1, 1])) == np.inf
+    logits, without = jnp.float64([0.4, -jnp.inf, -0.7]), jnp.float64([0.4, -0.7])
+    value, gradient = jax.value_and_grad(loss)(logits, jnp.float64([2, 0, 1]))
+    wanted, slopes = jax.value_and_grad(loss)(without, jnp.float64([2, 1]))
+    np.testing.assert_allclose(value, wanted, rtol=1e-12)
+    np.testing.assert_allclose(gradient, [slopes[0], 0, slopes[1]], rtol=1e-12)
+    assert loss(logits, jnp.float64([2, 1, 1])) == np.inf
 
 
 def test_words_have_the_price_of_a_choice_that_is_certain():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 from scipy.integrate import trapezoid
 from scipy.special import logsumexp
 from scipy.stats import chisquare, kstest, norm
@@ -70,7 +71,7 @@ def showing(codes, index):
 
 
 def with_memory(state, memory, written=None):
-    memory = jnp.asarray(memory, jnp.float32)
+    memory = jnp.asarray(memory, state.extra["memory"].dtype)
     extra = state.extra | {"memory": memory}
     if written is not None:
         extra["written"] = jnp.asarray(written)
@@ -213,9 +214,10 @@ def test_evaluation_integrates_further_than_training():
 # -- who moves what ---------------------------------------------------------------------------
 
 
+@tiny.x64()
 def test_gradients_of_the_parts(recorded):
-    model, batch = acn.make(TINY, SPEC), random_batch()
-    state = spread_out(model.init(jax.random.key(1)))
+    model, batch = acn.make(TINY, SPEC), tiny.in_float64(random_batch())
+    state = tiny.in_float64(spread_out(model.init(jax.random.key(1))))
     step = jax.jit(model.step)
     gradient = lambda s: step(s, batch, jax.random.key(2))[0].opt["autoencoder"]
     bent = lambda name: state.replace(
@@ -235,7 +237,7 @@ def test_gradients_of_the_parts(recorded):
     of_params, of_memory = jax.grad(total, (0, 1))(state.params, state.extra["memory"])
     assert not of_memory.any()
     # The codes just written have no gradient either: nothing is added by way of the memory.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), of_params, plain)
+    tiny.assert_close(of_params, plain, rtol=1e-9, atol=1e-12)
 
 
 def test_the_decoder_alone_at_first(recorded):
@@ -268,20 +270,18 @@ def test_a_code_that_joins_leaves_the_distortion_as_it_was(decoder):
     assert any(jax.tree.leaves(moved["dec"]))
 
 
+@tiny.x64()
 def test_adam_begins_anew_when_the_code_joins():
     """Averages over steps in which the code had no gradient would make its first moves too long."""
-    states, batch = {}, random_batch()
+    states, batch = {}, tiny.in_float64(random_batch())
     for first in (3, 0):
         model = acn.make(dataclasses.replace(TINY, decoder_first=first), SPEC)
-        state = model.init(jax.random.key(1)).replace(step=jnp.int32(3))
+        state = tiny.in_float64(model.init(jax.random.key(1)).replace(step=jnp.int32(3)))
         worn = jax.tree.map(lambda x: x + 5, state.opt)
         state = state.replace(opt=worn if first else state.opt)
         states[first] = jax.jit(model.step)(state, batch, jax.random.key(2))[0]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
-        (states[3].params, states[3].opt),
-        (states[0].params, states[0].opt),
-    )
+    parts = lambda state: (state.params, state.opt)
+    tiny.assert_close(parts(states[3]), parts(states[0]), rtol=1e-9, atol=1e-12)
 
 
 def test_sampled_rate_is_unbiased(recorded):
@@ -572,20 +572,22 @@ def test_table_penalty_by_hand(table_decoder):
         assert not any(map(np.any, jax.tree.leaves(of_params[name])))
 
 
+@tiny.x64()
 def test_the_image_sees_rows_and_sends_its_gradient_past_them(table_decoder):
-    network, params = table_decoder
+    network, params = table_decoder[0], tiny.in_float64(table_decoder[1])
+    positive = tiny.in_float64(POSITIVE)
     outputs = lambda p, z: network.apply({"params": p}, z)
     rows = jnp.array([[0.0, 1.0, 1.0, 5.0]])
-    assert outputs(params, POSITIVE).shape == (1, 5, 6, 2)
-    np.testing.assert_array_equal(outputs(params, POSITIVE), outputs(params, rows))
+    assert outputs(params, positive).shape == (1, 5, 6, 2)
+    np.testing.assert_array_equal(outputs(params, positive), outputs(params, rows))
     likelihood = lambda *a: jnp.sum(jnp.sin(outputs(*a)))
-    of_params, of_z = jax.grad(likelihood, (0, 1))(params, POSITIVE)
+    of_params, of_z = jax.grad(likelihood, (0, 1))(params, positive)
     assert not of_params["table"].any()
     # At z = rows the quantiser is the identity, so this is the gradient that arrives behind it;
     # rows of zero are left out, where the relu of the map has no slope.
     unchanged = jax.grad(likelihood, 1)(params, rows)
     assert unchanged[0, 1:].all()
-    np.testing.assert_allclose(of_z[0, 1:], unchanged[0, 1:], rtol=1e-5)
+    np.testing.assert_allclose(of_z[0, 1:], unchanged[0, 1:], rtol=1e-12)
 
 
 def test_the_penalty_is_in_the_loss_and_nowhere_else(recorded):

@@ -147,11 +147,11 @@ def tabular():
     return data, enc, dec, np.log(q / r)
 
 
+@tiny.x64()
 def pays(tabular, name, who, through=("q", "r")):
-    """The gradient of a maker's expected cost with T held, by its logits."""
-    data, enc, dec, optimum = tabular
-    game, as_float32 = pair_game(name), lambda *arrays: (jnp.float32(a) for a in arrays)
-    data, enc, dec, optimum = as_float32(data, enc, dec, optimum)
+    """The gradient of a maker's expected cost with T held, by its logits; in float64."""
+    data, enc, dec, optimum = map(jnp.asarray, tabular)
+    game = pair_game(name)
 
     def cost(logits):
         encoder, decoder = (logits, dec) if who == "encoder" else (enc, logits)
@@ -164,7 +164,9 @@ def pays(tabular, name, who, through=("q", "r")):
         both = {"q": q * game.maker(optimum, nothing), "r": r * game.maker(nothing, optimum)}
         return sum(jnp.sum(both[part]) for part in through)
 
-    return np.asarray(jax.grad(cost)(enc if who == "encoder" else dec))
+    found = np.asarray(jax.grad(cost)(enc if who == "encoder" else dec))
+    assert found.dtype == np.float64
+    return found
 
 
 def truly(tabular, divergence, who):
@@ -176,13 +178,13 @@ def truly(tabular, divergence, who):
 
 @pytest.mark.parametrize("who", ["encoder", "decoder"])
 def test_ml_descends_the_divergence_of_the_bound(tabular, who):
-    np.testing.assert_allclose(pays(tabular, "ml", who), truly(tabular, kl, who), atol=1e-6)
+    np.testing.assert_allclose(pays(tabular, "ml", who), truly(tabular, kl, who), atol=1e-9)
 
 
 @pytest.mark.parametrize("who", ["encoder", "decoder"])
 def test_js_descends_the_divergence_of_jensen_and_shannon(tabular, who):
     wanted = truly(tabular, jsd, who)
-    np.testing.assert_allclose(pays(tabular, "js", who) / 2, wanted, atol=1e-6)
+    np.testing.assert_allclose(pays(tabular, "js", who) / 2, wanted, atol=1e-9)
 
 
 def test_js_needs_both_pairs_and_kl_the_positive_one_alone(tabular):
@@ -190,13 +192,13 @@ def test_js_needs_both_pairs_and_kl_the_positive_one_alone(tabular):
     for through in ("q", "r"):
         off = np.abs(pays(tabular, "js", "encoder", through) / 2 - wanted).max()
         assert off > 0.05 * np.abs(wanted).max(), through
-    np.testing.assert_allclose(pays(tabular, "ml", "encoder", "r"), 0, atol=1e-7)
+    np.testing.assert_allclose(pays(tabular, "ml", "encoder", "r"), 0, atol=1e-12)
     # Through the negative pair alone the other direction of KL is not descended either.
     backwards = lambda q, r: kl(r, q)
     off = pays(tabular, "rkl", "encoder") - truly(tabular, backwards, "encoder")
     assert np.abs(off).max() > 0.05 * np.abs(truly(tabular, backwards, "encoder")).max()
     np.testing.assert_allclose(
-        pays(tabular, "rkl", "decoder"), truly(tabular, backwards, "decoder"), atol=1e-6
+        pays(tabular, "rkl", "decoder"), truly(tabular, backwards, "decoder"), atol=1e-9
     )
 
 

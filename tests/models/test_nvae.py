@@ -102,7 +102,9 @@ def test_doubling_keeps_the_corners_and_is_linear_between_them():
     rows, columns = np.linspace(0, 2, 6), np.linspace(0, 3, 8)
     wide = np.apply_along_axis(lambda v: np.interp(columns, np.arange(4), v), 2, x)
     wanted = np.apply_along_axis(lambda v: np.interp(rows, np.arange(3), v), 1, wide)
-    np.testing.assert_allclose(bilinear_double(jnp.asarray(x)), wanted, atol=1e-6)
+    # Of 3 x 4 products each, of two weights and a pixel; all weights are at most one.
+    off = tiny.rounding(12 + 4, np.abs(x).max())
+    np.testing.assert_allclose(bilinear_double(jnp.asarray(x)), wanted, rtol=0, atol=off)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -125,16 +127,18 @@ def test_a_flow_cell_is_triangular_with_ones_on_its_diagonal(mirrored):
 # -- distributions ---------------------------------------------------------------------------------
 
 
+@tiny.x64()
 def test_the_residual_form_of_the_rate():
     """KL = (dm^2 / s_p^2 + ds^2 - log ds^2 - 1) / 2 where neither bound nor floor is felt."""
-    p = Normal(0.01 * normal(4, 2, 2, 1), 0.01 * normal(4, 2, 2, 1, seed=1))
-    by = Normal(0.01 * normal(4, 2, 2, 1, seed=2), 0.01 * normal(4, 2, 2, 1, seed=3))
+    raw = [tiny.in_float64(0.01 * normal(4, 2, 2, 1, seed=seed)) for seed in range(4)]
+    p, by = Normal(*raw[:2]), Normal(*raw[2:])
     q = p.shifted(by)
     log_var = lambda n: 2 * n.raw_log  # without the floor
     found = losses.kl_diagonal_gaussians_per_dimension(q.mean, log_var(q), p.mean, log_var(p))
     ds2 = np.exp(2 * np.float64(by.raw_log))
     dm2 = np.float64(by.raw_mean) ** 2 / np.exp(2 * np.float64(p.raw_log))
-    np.testing.assert_allclose(found, 0.5 * (dm2 + ds2 - np.log(ds2) - 1), atol=1e-6)
+    # The bound takes less than (0.05 / 5)^2 off a mean.
+    np.testing.assert_allclose(found, 0.5 * (dm2 + ds2 - np.log(ds2) - 1), rtol=1e-3)
 
 
 def test_a_posterior_that_says_nothing_costs_nothing():

@@ -2,8 +2,9 @@
 
 One test over all of them. The oracle is `oracles.LOSSES`: the losses of each paper written
 down once more, from the papers and not from the models, as plain sums over one batch. What the
-model draws is recorded and handed to the oracle. The descent is plain, so that what a player
-applies is its gradient times a constant; what it does not own must keep its bits.
+model draws is recorded and handed to the oracle. Both are computed in float64, so that rounding,
+which differs between processors, leaves room for no wrong term. The descent is plain, so that what
+a player applies is its gradient times a constant; what it does not own must keep its bits.
 """
 
 import contextlib
@@ -20,6 +21,10 @@ from jaxae.models import MODELS
 from jaxae.training import state as contract
 
 RATE = 0.05
+# Both sides are computed in float64. Where batch normalisation divides by the square root of a
+# variance near its floor of 1e-5, rounding of 2e-16 grows to 1e-11; a hundred times that is far
+# below what any wrong term would be.
+ROUNDING = 1e-9
 DATA = tiny.images(labels_batch=8)
 DRAWN = ("normal", "uniform", "randint", "categorical", "bernoulli", "permutation")
 TRUE_DESCEND, TRUE_PLAY = contract.descend, contract.play
@@ -65,8 +70,8 @@ def one_step(variant: str, play=TRUE_PLAY):
     module = MODELS[tiny.VARIANTS[variant][0]]
     with mock.patch.object(module, "adam", side_effect=lambda *_, **__: optax.sgd(RATE)):
         model = tiny.make(variant, DATA)
-    before = jax.jit(model.init)(jax.random.key(3))
-    batch = DATA.train.batch(1, 0, tiny.BATCH)
+    before = tiny.in_float64(jax.jit(model.init)(jax.random.key(3)))
+    batch = tiny.in_float64(DATA.train.batch(1, 0, tiny.BATCH))
     with (
         mock.patch.object(contract, "descend", descend),
         mock.patch.object(module, "play", play),
@@ -76,6 +81,7 @@ def one_step(variant: str, play=TRUE_PLAY):
     return before, after, batch, draws, moves
 
 
+@tiny.x64()
 def check(variant: str, play=TRUE_PLAY) -> None:
     """Asserts that the moves of one step are those of the oracle, in its order."""
     before, after, batch, draws, moves = one_step(variant, play)
@@ -91,8 +97,9 @@ def check(variant: str, play=TRUE_PLAY) -> None:
         found = tiny.leaves(jax.tree.map(lambda u: u / -RATE, update))
         for key, gradient in tiny.leaves(wanted).items():
             scale = max(1.0, np.abs(gradient).max())
+            assert found[key].dtype == gradient.dtype == np.float64, f"{variant}, {name}{key}"
             np.testing.assert_allclose(
-                found[key] / scale, gradient / scale, rtol=0, atol=1e-6,
+                found[key] / scale, gradient / scale, rtol=0, atol=ROUNDING,
                 err_msg=f"{variant}, {name}{key}",
             )  # fmt: skip
         params = params | moved

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from scipy.special import expit, logsumexp
 
 from jaxae.models.layerwise import take_turns
@@ -105,18 +106,20 @@ def test_exact_likelihood_rises():
     assert seen[-1] > -np.log(4)  # more than four equally likely states would give
 
 
+@tiny.x64()  # sums of 20,000 numbers
 def test_linear_hidden_units_have_unit_noise():
-    v0 = np.repeat(DATA[:1], 20_000, axis=0)
+    v0 = np.repeat(np.float64(DATA[:1]), 20_000, axis=0)
     noise = jax.random.normal(jax.random.key(1), (20_000, HIDDEN))
-    slope, hidden = contrast(MACHINE, v0, jax.random.key(1), hidden="gaussian")
+    machine = tiny.in_float64(MACHINE)
+    slope, hidden = contrast(machine, v0, jax.random.key(1), hidden="gaussian")
     a = DATA[0] @ np.float64(MACHINE.kernel) + MACHINE.hidden
-    np.testing.assert_allclose(hidden[0], a, rtol=1e-5)
+    np.testing.assert_allclose(hidden[0], a, rtol=1e-9)
     v1 = reconstructed(MACHINE, DATA[0], a + np.float64(noise))
-    np.testing.assert_allclose(slope.visible, DATA[0] - v1.mean(0), atol=1e-5)
+    np.testing.assert_allclose(slope.visible, DATA[0] - v1.mean(0), atol=1e-9)
     again = v1 @ np.float64(MACHINE.kernel) + MACHINE.hidden
     of_kernel = np.outer(DATA[0], a) - v1.T @ again / len(v1)
-    np.testing.assert_allclose(slope.kernel, of_kernel, atol=1e-4)
-    np.testing.assert_allclose(slope.hidden, a - again.mean(0), atol=1e-4)
+    np.testing.assert_allclose(slope.kernel, of_kernel, atol=1e-9)
+    np.testing.assert_allclose(slope.hidden, a - again.mean(0), atol=1e-9)
 
 
 def test_counts_are_reconstructed_by_a_softmax_that_keeps_the_length(mean_field):

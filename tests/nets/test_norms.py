@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from jaxae.nets import MLP, Bundle, ConvEncoder, linear, needs_bias, normalised
 
@@ -34,23 +35,27 @@ def test_layers_are_normalised_for_each_example_by_itself():
     wanted = (wanted - wanted.mean((1, 2, 3), keepdims=True)) / wanted.std((1, 2, 3), keepdims=True)
     found = layer.apply({"params": params}, IMAGES)
     np.testing.assert_allclose(found, wanted * gain + shift, rtol=1e-3, atol=1e-4)
-    alone = layer.apply({"params": params}, IMAGES[:1])
-    np.testing.assert_allclose(alone, found[:1], rtol=1e-5, atol=1e-6)
+    with tiny.x64():
+        wide = tiny.in_float64(({"params": params}, IMAGES))
+        alone, found = layer.apply(wide[0], wide[1][:1]), layer.apply(*wide)
+        np.testing.assert_allclose(alone, found[:1], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("norm", "bias"), [("none", True), ("batch", False), ("spectral", True), ("layer", True)]
 )
+@tiny.x64()
 def test_a_layer_has_a_bias_unless_its_normalisation_takes_it_off(norm, bias):
     layer = Layer(norm, affine=False)
-    variables = layer.init(jax.random.key(0), X)
+    x = np.float64(X)
+    variables = tiny.in_float64(layer.init(jax.random.key(0), x))
     assert "params" not in variables
     shifted = [
         layer.apply(variables, x, train=True, mutable=["batch_stats"])[0]
-        for x in (X, X + np.arange(5.0, dtype=np.float32))
+        for x in (x, x + np.arange(5.0))
     ]
     assert needs_bias(norm) == bias
-    assert np.allclose(*shifted, atol=1e-4) == (not bias)
+    assert np.allclose(*shifted, rtol=1e-12, atol=1e-12) == (not bias)
     params = MLP((4,), 2, norm=norm).init(jax.random.key(0), X)["params"]
     assert ("bias" in params["Dense_0"]) == bias
 

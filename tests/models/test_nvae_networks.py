@@ -198,6 +198,15 @@ def top_down(params, stats, x, noise, lay, residual, flows):
     return conv(p["out"], elu(h)), groups
 
 
+NORMALISED = {"kernel", "log_gain", "bias"}
+
+
+def kept_by(variables):
+    """The parameters of each layer of a cell, but for batch norms and gates."""
+    plain = ("BatchNorm", "SqueezeExcite", "SkipDown")
+    return {n: set(p) for n, p in variables["params"].items() if not n.startswith(plain)}
+
+
 # -- the tests -------------------------------------------------------------------------------------
 
 
@@ -223,6 +232,7 @@ def test_each_phase_of_the_pixels_has_a_quarter_of_the_channels_of_a_halved_skip
 def test_an_encoder_cell(down):
     x, cell = normal(2, 4, 6, 4), EncoderCell(0.95, down)
     variables = lively(cell, x, False, None)
+    assert kept_by(variables) == {"Conv_0": NORMALISED, "Conv_1": NORMALISED}
     seen = jax.jit(lambda v, x: cell.apply(v, x, False, None))(variables, x)
     wanted = encoder_cell(*in_numpy(variables), np.float64(x), down)
     np.testing.assert_allclose(seen, wanted, rtol=1e-4, atol=1e-5)
@@ -232,6 +242,8 @@ def test_an_encoder_cell(down):
 def test_a_decoder_cell(up):
     x, cell = normal(2, 2, 3, 4), DecoderCell(3, 0.95, up)
     variables = lively(cell, x, False, None)
+    bare = {name: {"kernel"} for name in ("Conv_0", "Depthwise_0", "Conv_1")}
+    assert kept_by(variables) == bare | ({"Conv_2": NORMALISED} if up else {})
     seen = jax.jit(lambda v, x: cell.apply(v, x, False, None))(variables, x)
     wanted = decoder_cell(*in_numpy(variables), np.float64(x), up)
     np.testing.assert_allclose(seen, wanted, rtol=1e-4, atol=1e-5)
@@ -262,6 +274,7 @@ def test_in_training_a_cell_sees_its_batch_and_moves_its_averages_by_a_twentieth
 def test_a_flow_cell(mirrored):
     z, cell = normal(2, 3, 4, 3), FlowCell(mirrored)
     variables = lively(cell, z)
+    assert kept_by(variables) == dict.fromkeys(("Conv_0", "Depthwise_0", "Conv_1"), NORMALISED)
     seen = jax.jit(cell.apply)(variables, z)
     wanted = flow_cell(in_numpy(variables)[0], np.float64(z), mirrored)
     np.testing.assert_allclose(seen, wanted, rtol=1e-4, atol=1e-5)

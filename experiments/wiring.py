@@ -184,6 +184,22 @@ def assess(run: Run, states: list[State]) -> dict[str, Any]:
     return evaluation.combine_seeds(results)
 
 
+def advice(run: Run, numbers: dict[str, Any]) -> list[str]:
+    """What the model says of its numbers that calls for action, seed by seed.
+
+    Args:
+        numbers: from `assess`.
+    """
+    if run.model.advise is None:
+        return []
+    lines, plan = [], run.settings.plan
+    for i in range(plan.seeds):
+        found = {name: part["values"][i] for name, part in numbers["whole_set"].items()}
+        of_seed = f"seed {plan.seed + i}: " if plan.seeds > 1 else ""
+        lines += [of_seed + line for line in run.model.advise(found)]
+    return lines
+
+
 def write_samples(run: Run, state: State, folder: pathlib.Path, n: int) -> int:
     """Writes n samples of the first seed's state as numbered PNGs."""
     from PIL import Image
@@ -231,11 +247,14 @@ def write_codes(run: Run, state: State, file: pathlib.Path) -> int:
 def conclude(run: Run, workdir: Workdir, states: list[State], step: int, about: dict) -> dict:
     """Evaluates and draws; writes figures/, result.json and report.html.
 
+    What calls for action is printed on stderr too, a line each.
+
     Returns:
         what result.json holds.
     """
     start = time.monotonic()
     numbers = assess(run, states)
+    warnings = advice(run, numbers)
     records = MetricsFile(workdir.path / "metrics.jsonl").read()
     figures = evaluation.draw_all(
         run.model,
@@ -255,6 +274,7 @@ def conclude(run: Run, workdir: Workdir, states: list[State], step: int, about: 
         "looked_at": "test" if data.validation is None else "validation",
         "seeds": [plan.seed + i for i in range(plan.seeds)],
         "results": numbers,
+        "warnings": warnings,
         "report": dataclasses.asdict(run.settings.report),
         "parameters": int(sum(np.size(x) for x in jax.tree.leaves(states[0].params))),
         "figures": [str(pathlib.Path(f).relative_to(workdir.path)) for f in figures],
@@ -267,8 +287,10 @@ def conclude(run: Run, workdir: Workdir, states: list[State], step: int, about: 
         f"{run.name} on {run.settings.data}, step {step}"
         + (", the best on validation images" if about.get("checkpoint") == "best" else ""),
         run.settings.identity(run.name),
-        numbers,
+        numbers | ({"warnings": warnings} if warnings else {}),
         [pathlib.Path(f) for f in figures],
         result["environment"],
     )
+    for line in warnings:
+        print(f"warning: {line}", file=sys.stderr)
     return result

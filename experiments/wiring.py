@@ -262,6 +262,22 @@ def assess(run: Run, states: list[State]) -> dict[str, Any]:
     return evaluation.combine_seeds(results)
 
 
+def advice(run: Run, numbers: dict[str, Any]) -> list[str]:
+    """What the model says of its numbers that calls for action, seed by seed.
+
+    Args:
+        numbers: from `assess`.
+    """
+    if run.model.advise is None:
+        return []
+    lines, plan = [], run.settings.plan
+    for i in range(plan.seeds):
+        found = {name: part["values"][i] for name, part in numbers["whole_set"].items()}
+        of_seed = f"seed {plan.seed + i}: " if plan.seeds > 1 else ""
+        lines += [of_seed + line for line in run.model.advise(found)]
+    return lines
+
+
 def write_samples(run: Run, state: State, folder: pathlib.Path, n: int) -> int:
     """Writes n samples of the first seed's state as numbered PNGs, `SAMPLES` at a time.
 
@@ -334,6 +350,8 @@ def conclude(
 ) -> dict:
     """Evaluates and draws; writes figures/, result.json and report.html.
 
+    What calls for action is printed on stderr too, a line each.
+
     Args:
         about: what else result.json is to hold.
         first_loss: that of the very first step, one per seed.
@@ -353,6 +371,7 @@ def conclude(
         "looked_at": "test" if run.data.validation is None else "validation",
         "seeds": [plan.seed + i for i in range(plan.seeds)],
         "diverged": far_above_start(first_loss, [r for r in records if r["step"] <= step]),
+        "warnings": [],
         "results": {},
         "report": dataclasses.asdict(run.settings.report),
         "parameters": int(sum(np.size(x) for x in jax.tree.leaves(states[0].params))),
@@ -379,6 +398,7 @@ def conclude(
             f"step {step}: {result['diverged']}: the run has diverged. A lower learning rate is "
             f"the usual remedy; {workdir.path / 'result.json'} says so too"
         ) from error
+    result["warnings"] = warnings = advice(run, result["results"])
     result["figures"] = [str(pathlib.Path(f).relative_to(workdir.path)) for f in figures]
     result |= {"seconds_evaluating": time.monotonic() - start} | environment
     workdir.write_json("result.json", result)
@@ -387,10 +407,12 @@ def conclude(
         f"{run.name} on {run.settings.data}, step {step}"
         + (", the best on validation images" if about.get("checkpoint") == "best" else ""),
         run.settings.identity(run.name),
-        result["results"],
+        result["results"] | ({"warnings": warnings} if warnings else {}),
         [pathlib.Path(f) for f in figures],
         result["environment"],
     )
+    for line in warnings:
+        say(f"warning: {line}")
     return result
 
 

@@ -87,6 +87,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert config["report"]["iwae_samples"] == 3
     assert result["images"] == {"train": 1400, "validation": 37, "test": 360}
     assert result["looked_at"] == "validation"
+    assert result["warnings"] == []
     assert result["results"]["data"]["validation"] == "37 images"
     assert result["results"]["data"]["class_names"] == list("0123456789")
     lines = (finished / "metrics.jsonl").read_text().splitlines()
@@ -148,6 +149,26 @@ def test_evaluate_keeps_the_report_and_what_training_took(finished, call, tmp_pa
     assert 0 < after["seconds_training"] <= before["seconds_training"]
     for name in ("test", "likelihood"):
         assert after["results"][name] == before["results"][name]
+
+
+def test_what_calls_for_action_is_told_and_kept(finished, call, tmp_path, monkeypatch):
+    """Whatever the model: of the second of two seeds, on stderr, in result.json and the report."""
+    shutil.copytree(finished, tmp_path / "w")
+    build, idle = wiring.build, lambda found: ["wake it"] if found["idle"] > 0.5 else []
+
+    def advising(*words):
+        run = build(*words)
+        return run._replace(model=run.model._replace(advise=idle))
+
+    numbers = {"whole_set": {"idle": {"mean": 0.5, "se": 0.4, "values": [0.1, 0.9]}}}
+    monkeypatch.setattr(wiring, "build", advising)
+    monkeypatch.setattr(wiring, "assess", lambda run, states: numbers)
+    monkeypatch.setattr(wiring.evaluation, "draw_all", lambda *_: [])
+    code, _, err = call("evaluate", "--workdir", tmp_path / "w")
+    assert (code, err) == (0, "warning: seed 1: wake it\n")
+    result = json.loads((tmp_path / "w" / "result.json").read_text())
+    assert result["warnings"] == ["seed 1: wake it"]
+    assert "wake it" in (tmp_path / "w" / "report.html").read_text()
 
 
 def test_ctrl_c_during_the_evaluation(finished, monkeypatch, capsys):

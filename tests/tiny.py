@@ -172,7 +172,10 @@ VARIANTS = {
         "vaegan", _DENSE | _PLAIN | {"variant": "vae_dis_l", "conditional": True},
     ),
     "vqvae": ("vqvae", _VQ | {"restart": 0.5}),
-    "vqvae gradient": ("vqvae", _VQ | {"codebook": "gradient", "groups": 2, "distances": "sum"}),
+    "vqvae gradient": (
+        "vqvae",
+        _VQ | {"codebook": "gradient", "groups": 2, "distances": "sum", "restart": 0.0},
+    ),
     "vqvae audio": (
         "vqvae_audio",
         {"codes": 4, "code_width": 3, "halvings": 3, "conv_width": 4, "wavenet_width": 4,

@@ -70,6 +70,7 @@ def paper_cifar10() -> Settings:
         groups=10,
         code_width=64,
         codebook="gradient",
+        restart=0.0,
         conv_width=256,
         likelihood="categorical",
         learning_rate=2e-4,
@@ -99,6 +100,7 @@ def sonnet_cifar10() -> Settings:
     config = Config(
         codes=512,
         code_width=64,
+        restart=0.0,
         conv_width=128,
         block_width=32,
         extra_conv=True,

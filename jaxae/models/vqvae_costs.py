@@ -10,6 +10,7 @@ from jaxae import losses
 from jaxae.training.state import State
 
 BATCH = 200
+LEAST_USED = 1 / 3  # of the rows of a codebook, by the training images; fewer call for action
 
 
 def of_set(
@@ -66,6 +67,24 @@ def of_set(
         for name, rate in rates.items():
             result[f"bits_per_dim_{name}"] = float(losses.bits_per_dim(distortion + rate, dims))
     return result
+
+
+def advice(found: dict[str, float], codes: int, restart: float, usual: float) -> list[str]:
+    """What in the numbers of `of_set` calls for action: see `Model.advise`.
+
+    Args:
+        found: with `codes_used_train`.
+        codes: rows K of a codebook.
+        restart: as the model has it.
+        usual: the default of `restart`, which is offered where the model has less.
+    """
+    used = found["codes_used_train"]
+    if used >= LEAST_USED:
+        return []
+    remedy = f"take --codes {max(2, round(used * codes))}, or train for more --steps"
+    if restart < usual:
+        remedy = f"take --restart {usual}, which lets unused codes begin anew (it is {restart})"
+    return [f"the training images use {used:.0%} of the {codes} codes: {remedy}"]
 
 
 def _counts(codes_of: Callable, state: State, split: Any, codes: int) -> tuple[np.ndarray, int]:

@@ -51,7 +51,7 @@ class Quantised(Checked):
     """weight of the term that holds the encoder to the rows it chose"""
     distances: Literal["mean", "sum"] = "mean"
     """squared distances as a mean over D (public code) or a sum (paper)"""
-    restart: Share = 0.0
+    restart: Share = 0.3
     """a row chosen by fewer vectors per step than this, in moving average, begins anew at a vector
     of the batch, with an average of 1; 0: off"""
     decoder_first: StepsOrZero = 0
@@ -304,6 +304,9 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
             dims=parts.dims if parts.is_mass else None,
         )
 
+    def advise(found):
+        return vqvae_costs.advice(found, config.codes, config.restart, Quantised.restart)
+
     return Model(
         init,
         step,
@@ -312,6 +315,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
         decode=decode,
         sample=sample,
         assess=assess,
+        advise=advise,
         log_weight=None if parts.needs_label else log_weight,
         draws=parts.draws,
         likelihood=parts.likelihood,

@@ -70,6 +70,9 @@ class Model(NamedTuple):
     """state, x, rng -> logits [B,K]: label or cluster heads"""
     assess: Callable | None = None
     """state, data, rng -> {name: number}: what needs a whole set, not a batch"""
+    advise: Callable | None = None
+    """numbers of `assess` -> [text]: what in them calls for action, each with its remedy; none
+    where all is well"""
     log_weight: Callable | None = None
     """state, x, rng -> [B] nats: log p(x,z) - log q(z|x) for one z ~ q(z|x)"""
     daydream: Callable | None = None

@@ -383,6 +383,51 @@ def test_an_encoder_cell_by_hand():
     np.testing.assert_allclose(seen.ravel(), np.float64(x).ravel() + 0.1 * h * open_, rtol=1e-4)
 
 
+def test_at_a_temperature_both_draws_are_narrower(model, state, monkeypatch):
+    """Those that renew the statistics too: factors 0.5 on all noise are the same."""
+    cool = nvae.make(dataclasses.replace(CONFIG, temperature=0.5), DATA.spec)
+    found = jax.jit(cool.sample, static_argnums=2)(state, jax.random.key(3), 3)
+    draw = jax.random.normal
+    monkeypatch.setattr(jax.random, "normal", lambda rng, shape: 0.5 * draw(rng, shape))
+    wanted = jax.jit(lambda: model.sample(state, jax.random.key(3), 3))()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_the_first_step_takes_forty_rounds_of_the_power_method_and_later_ones_four(
+    model, state, monkeypatch
+):
+    found, norms = {}, nets.spectral_norms
+
+    def counted(weights, vectors, rounds):
+        jax.debug.callback(lambda n: found.setdefault("rounds", []).append(int(n)), rounds)
+        return norms(weights, vectors, 1)
+
+    monkeypatch.setattr(nets, "spectral_norms", counted)
+    batch, step = DATA.train.batch(0, 0, tiny.BATCH), jax.jit(lambda *args: model.step(*args))
+    for now in (0, 1):
+        jax.block_until_ready(step(state.replace(step=jnp.int32(now)), batch, jax.random.key(1)))
+    jax.effects_barrier()
+    assert found["rounds"] == [40, 4]
+
+
+def test_adam_may_take_the_place_of_adamax():
+    """A first step is the rate, whatever the gradient; there is no decay of weights."""
+    tx = nvae._optimiser(nvae.Config(optimiser="adam", learning_rate=0.1))
+    params = {"w": jnp.float32([2.0, -3.0])}
+    updates, _ = tx.update({"w": jnp.float32([1e-2, -5.0])}, tx.init(params), params)
+    np.testing.assert_allclose(updates["w"], [-0.1, 0.1], rtol=1e-4)
+
+
+def test_the_network_begins_at_a_drawn_constant_and_the_mean_image():
+    mean = np.full((8, 8, 1), 0.2, np.float32)
+    model = nvae.make(CONFIG, DATA.spec._replace(mean=mean))
+    begun = jax.jit(model.init)(jax.random.key(0)).params["dec"]
+    np.testing.assert_allclose(begun["out"]["bias"], np.log(0.2 / 0.8), rtol=1e-5)
+    start = np.asarray(begun["start"]).ravel()
+    assert start.min() > 0
+    assert 0.5 < start.max() < 1
+
+
 def test_readjusting_changes_the_decoders_statistics_alone(model, state):
     layout = nvae._layout(CONFIG, DATA.spec)
     variables = {"params": state.params, "batch_stats": state.extra["stats"]}

@@ -19,7 +19,7 @@ from jaxae.training.state import Spec
 SHAPE, D, K, G = (4, 4, 1), 3, 5, 2
 SPEC = Spec(SHAPE, size=16, classes=0, levels=2, mean=np.full(SHAPE, 0.3, np.float32))
 TINY = vqvae.Config(
-    codes=K, groups=G, code_width=D, halvings=1, conv_width=4, conv_blocks=1,
+    codes=K, groups=G, code_width=D, halvings=1, conv_width=4, conv_blocks=1, restart=0.0,
     prior_width=4, prior_layers=2,
 )  # fmt: skip
 DATA = tiny.images()

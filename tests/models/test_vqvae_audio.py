@@ -48,6 +48,57 @@ def test_the_label_is_heard_and_the_rest_is_as_in_vqvae(made):
     assert model.log_weight is None
 
 
+def test_what_the_encoder_says_of_a_signal():
+    """Of 7 samples 4 and then 2: convolutions of window 4 and stride 2, zeros around, then relu."""
+    rng = np.random.default_rng(2)
+    net = vqvae_audio.Encoder(2, 4, 3)
+    signal = np.float32(rng.normal(size=(2, 7)))
+    shapes = jax.eval_shape(net.init, jax.random.key(0), signal)["params"]
+    p = jax.tree.map(lambda s: np.float32(rng.normal(size=s.shape)), shapes)
+    h = np.float64(signal)[..., None]
+    for name, before, moments in (("Conv_0", 1, 4), ("Conv_1", 1, 2)):
+        wide = np.pad(h, ((0, 0), (before, 4), (0, 0)))
+        windows = np.stack([wide[:, 2 * t : 2 * t + 4] for t in range(moments)], axis=1)
+        h = np.maximum(np.einsum("btkc,kcf->btf", windows, p[name]["kernel"]) + p[name]["bias"], 0)
+    wanted = h @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"]
+    found = jax.jit(net.apply)({"params": p}, signal)
+    np.testing.assert_allclose(found, wanted[:, None, :, None], rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_signal_costs(made):
+    """Levels given those before, the codes and the voice; codes given those before."""
+    model, state = made
+    batch, networks = batch_of(), vqvae_audio._Networks(TINY, SPEC)
+    found = jax.jit(model.evaluate)(state, batch, jax.random.key(1))
+    x = np.asarray(batch["image"]).reshape(4, 12)
+    p, table = state.params, np.asarray(state.extra["table"])[0]
+    z = np.asarray(networks.encoder.apply({"params": p["enc"]}, 2 * x - 1))[:, 0, :, 0]
+    k = np.square(z[:, :, None] - table).sum(-1).argmin(-1)
+    levels, voices = np.int32(np.round(4 * x)), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+    heard = table[k][:, np.arange(12) // 4]
+
+    def nats(logits, chosen):
+        log_p = np.float64(jax.nn.log_softmax(logits))
+        return -np.take_along_axis(log_p, chosen[..., None], -1).sum((1, 2))
+
+    of_levels = networks.decoder.apply({"params": p["dec"]}, levels, heard, voices)
+    of_codes = networks.prior.apply({"params": p["prior"]}, np.int32(k))
+    np.testing.assert_allclose(found["distortion"], nats(of_levels, levels), rtol=1e-4)
+    np.testing.assert_allclose(found["rate"], nats(of_codes, k), rtol=1e-4)
+
+
+def test_a_signal_of_the_prior_is_said_by_any_speaker(monkeypatch):
+    networks = vqvae_audio._Networks(TINY, SPEC)
+    monkeypatch.setattr(networks, "spoken", lambda p, z_q, speaker, rng: speaker)
+    speakers = networks.shown({}, np.zeros(300), jax.random.key(0))
+    assert np.bincount(speakers, minlength=3).min() > 60
+    assert speakers.shape == (300,)
+    assert speakers.max() == 2
+    mute = vqvae_audio._Networks(dataclasses.replace(TINY, speakers=False), SPEC)
+    assert mute.voices == 0
+    assert mute.whole(speakers) is None
+
+
 def test_without_speakers_the_likelihood_is_that_of_the_signal():
     model = vqvae_audio.make(dataclasses.replace(TINY, speakers=False), SPEC)
     state, batch = jax.jit(model.init)(jax.random.key(0)), batch_of()

@@ -66,7 +66,7 @@ def build(name: str, settings: Settings, data_dir: str | None) -> Run:
     try:
         model = MODELS[name].make(settings.model, data.spec)
         jax.eval_shape(model.init, jax.random.key(0))  # networks refuse a shape only here
-        settings.plan.check(model)
+        settings.plan.check(model, data.train.labels_batch)
     except ValueError as error:
         raise UsageError(f"model {name} on {settings.data}: {error}") from error
     return Run(name, settings, data, model)

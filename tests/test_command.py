@@ -592,6 +592,18 @@ MISTAKES = {
     "range of a loss": (["--model", "dae", "--standardise"], "standardise: loss=bce is of pixels"),
     "range of an output": (["--model", "aae", "--standardise"], "output=sigmoid is of pixels in"),
     "refresh": ([*VAE, "--refresh-every", "4"], "refresh_every=4.*nothing to refresh"),
+    "batch of one": (
+        ["--model", "ali", *TINY, "--widths", "8", "8", "--batch-size", "1"],
+        "batch_size=1: encoder_norm=batch .*batch_size must be at least 3",
+    ),
+    "no labelled batch": (
+        ["--model", "aae", *TINY, "--task", "semisupervised"],
+        "labels_batch=0: task=semisupervised .*labels_batch must be at least 1",
+    ),
+    "odd batch": (
+        ["--model", "acai", "--batch-size", "3"],
+        "batch_size=3: method=acai mixes images in pairs.*a multiple of 2",
+    ),
     "best, untrained": ([*VAE, "--checkpoint", "best"], "train does not use --checkpoint"),
     "out, untrained": ([*VAE, "--out", "x"], "train does not use --out"),
     "count": (["encode", *VAE, "--out", "x", "--n", "3"], "encode does not use --n"),

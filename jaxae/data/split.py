@@ -44,6 +44,7 @@ class Split:
         labels: int32 `[N]`, or None.
         labelled: bool `[N]`, the labels that training may see, or None where there are no labels.
             All False where nothing trains on them: in test and validation splits.
+        labels_batch: labelled examples that stand beside each batch; 0: none.
         resident: True where `arrays` holds the images; False where they are streamed by `gather`.
     """
 
@@ -62,7 +63,7 @@ class Split:
         self.resident = isinstance(images, np.ndarray) and images.nbytes <= resident_mib * 2**20
         self._images = frozen(images)
         self._pipeline = pipeline
-        self._labels_batch = labels_batch
+        self.labels_batch = labels_batch
         self._permutation = functools.lru_cache(maxsize=16)(self._shuffled)
 
     def __repr__(self) -> str:
@@ -105,9 +106,9 @@ class Split:
         epoch, part = divmod(step, self.size // batch_size)
         start = part * batch_size
         positions = self._permutation(seed, epoch)[start : start + batch_size]
-        if not self._labels_batch:
+        if not self.labels_batch:
             return positions
-        draws = drawn(self._labels_batch, int(self.labelled.sum()), seed, step)
+        draws = drawn(self.labels_batch, int(self.labelled.sum()), seed, step)
         return positions, np.flatnonzero(self.labelled)[draws].astype(np.int32)
 
     def _shuffled(self, seed: int, epoch: int) -> np.ndarray:

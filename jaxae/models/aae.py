@@ -38,11 +38,13 @@ from jaxae.fields import Checked, Decay, Positive, Range, Rate, Size, Steps, Ste
 from jaxae.models import aae_priors
 from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.aae_networks import Heads, Trunk, head_repulsion
+from jaxae.models.batch_needs import of_batch_norm, of_labels
 from jaxae.models.gan import refuse_batch_slopes
 from jaxae.models.vae import gaussian_draw, mean_and_log_var, output_start
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import (
     Model,
+    Need,
     Player,
     Spec,
     State,
@@ -362,7 +364,20 @@ def make(config: Config, spec: Spec) -> Model:
         sample=sample,
         prior=None if task == "reduction" else prior,  # its heads are parameters
         predict=predict if task in CLASSED else None,
+        needs=_needs(config),
     )
+
+
+def _needs(config: Config) -> tuple[Need, ...]:
+    found = of_batch_norm(
+        encoder_norm=config.encoder_norm,
+        generator_norm=config.generator_norm,
+        discriminator_norm=config.discriminator_norm,
+    )
+    if not config.has_supervised_phase:
+        return found
+    of_few = of_batch_norm(of="labels_batch", encoder_norm=config.encoder_norm)
+    return (*found, of_labels(config.task), *of_few)
 
 
 def _networks(config: Config, spec: Spec) -> nets.Bundle:

@@ -44,9 +44,10 @@ from jaxae.fields import (
 from jaxae.models import acai_baselines
 from jaxae.models.acai_baselines import Comparison, Method, Parts, mean_squares, plain
 from jaxae.models.acai_networks import Critic, Decoder, Encoder
-from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
+from jaxae.training.state import Model, Need, Player, Spec, State, adam, enter, play
 
 SAMPLERS = ("vae", "aae")
+PAIRS = Need("method=acai mixes images in pairs", multiple=2, by_device=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +183,7 @@ def _assembled(config: Config, spec: Spec) -> tuple[Model, Callable]:
         decode=decode,
         sample=sample if samples else None,
         prior=prior if samples else None,
+        needs=(PAIRS,) if config.method == "acai" else (),
     )
     return model, read
 
@@ -190,11 +192,7 @@ def acai(config: Config, parts: Parts) -> Method:
     """The two players of the paper."""
 
     def draw(rng, x):
-        if x.shape[0] % 2:
-            raise ValueError(
-                f"acai mixes the images of a batch in pairs, and {x.shape[0]} do not pair: choose "
-                "an even batch_size (for each device)"
-            )
+        PAIRS.check(x.shape[0], f"a batch of {x.shape[0]}")
         return mixing_shares(rng, x.shape[0])
 
     def turns(x, alpha, axis_name):

@@ -52,9 +52,11 @@ from jaxae.fields import Checked, Decay, Rate, Size, StepsOrZero, Weight
 from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.ali_networks import Critic, Encoder, Generator
 from jaxae.models.ali_parts import Parts, reconstruction_ratio, regression_error
+from jaxae.models.batch_needs import of_batch_norm, of_labels
 from jaxae.models.gan import excess_over_chance, refuse_batch_slopes
 from jaxae.training.state import (
     Model,
+    Need,
     Player,
     Spec,
     State,
@@ -416,7 +418,21 @@ def make(config: Config, spec: Spec) -> Model:
         predict=predict if task == "semisupervised" else None,
         assess=assess if infers else None,
         draws=True,
+        needs=_needs(config),
     )
+
+
+def _needs(config: Config) -> tuple[Need, ...]:
+    encoder = config.encoder_norm if config.method != "gan" else "none"
+    beside = 2 if config.together else 1
+    found = of_batch_norm(encoder_norm=encoder, generator_norm=config.generator_norm)
+    found += of_batch_norm(beside, discriminator_norm=config.critic_norm)
+    if config.task != "semisupervised":
+        return found
+    of_few = of_batch_norm(
+        of="labels_batch", encoder_norm=encoder, discriminator_norm=config.critic_norm
+    )
+    return (*found, of_labels(config.task), *of_few)
 
 
 def _in_its_phase(config: Config, players: Any, turns: Any, state: State, axis_name: str | None):

@@ -12,6 +12,7 @@ arXiv:1801.04406): by the game of 2014 alone, r1=0, the dense networks draw no d
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
@@ -19,10 +20,13 @@ import jax.numpy as jnp
 
 from jaxae import losses, nets
 from jaxae.fields import Checked, Decay, Rate, Size, StepsOrZero, Weight
+from jaxae.models.batch_needs import of_batch_norm
 from jaxae.models.vae import output_start
+from jaxae.nets.conv import pyramid
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import (
     Model,
+    Need,
     Player,
     Spec,
     State,
@@ -196,7 +200,25 @@ def make(config: Config, spec: Spec) -> Model:
     def sample(state, rng, n):
         return decode(state, prior(rng, n), rng)
 
-    return Model(init, step, evaluate, decode=decode, sample=sample, prior=prior, draws=True)
+    return Model(
+        init,
+        step,
+        evaluate,
+        decode=decode,
+        sample=sample,
+        prior=prior,
+        draws=True,
+        needs=_needs(config, spec),
+    )
+
+
+def _needs(config: Config, spec: Spec) -> tuple[Need, ...]:
+    places = 1 if config.network == "mlp" else math.prod(pyramid(spec.image_shape)[-1])
+    return of_batch_norm(
+        places,
+        generator_norm=config.generator_norm,
+        discriminator_norm=config.discriminator_norm,
+    )
 
 
 def _networks(config: Config, spec: Spec) -> nets.Bundle:

@@ -49,6 +49,7 @@ from jaxae.fields import (
 )
 from jaxae.models import aae_priors
 from jaxae.models.aae_labels import supervised_examples
+from jaxae.models.batch_needs import of_labels
 from jaxae.models.iae_games import pair_game
 from jaxae.models.iae_measures import reconstruction_measures
 from jaxae.models.iae_networks import LEAKY, ConvReader, DenseReader
@@ -57,6 +58,7 @@ from jaxae.models.vae import output_start
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import (
     Model,
+    Need,
     Player,
     Spec,
     State,
@@ -71,6 +73,8 @@ from jaxae.training.state import (
 
 CLASSED = ("clustering", "semisupervised")
 LABELLED = ("semisupervised", "given")
+HALVES = Need("task=translation makes the other domain of every second image", least=2, multiple=2,
+              by_device=True)  # fmt: skip
 AVERAGED = ("enc", "dec")  # both: a decoder of the past does not know the codes of today's encoder
 
 
@@ -220,7 +224,9 @@ def make(config: Config, spec: Spec) -> Model:
 
     def step(state, batch, rng, axis_name=None):
         x, keys = batch["image"], jax.random.split(rng, 4)
-        if task == "translation":  # every second image, so that devices agree on who is what
+        if task == "translation":
+            HALVES.check(x.shape[0], f"a batch of {x.shape[0]}")
+            # Every second image, so that devices agree on who is what.
             x, other = x[0::2], in_the_other_domain(config.domain, x[1::2])
         n = x.shape[0]
         eps = jax.random.normal(keys[0], (n, config.noise))
@@ -352,6 +358,7 @@ def make(config: Config, spec: Spec) -> Model:
         predict=predict if task in CLASSED else None,
         assess=assess,
         draws=True,
+        needs={"translation": (HALVES,), "semisupervised": (of_labels(task),)}.get(task, ()),
     )
 
 

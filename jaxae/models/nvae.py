@@ -42,10 +42,11 @@ from jaxae.fields import (
     StepsOrZero,
     Weight,
 )
+from jaxae.models.batch_needs import fewest_normalised
 from jaxae.models.nvae_cells import drawn_kernels
 from jaxae.models.nvae_networks import Hierarchy, Layout
 from jaxae.models.vae import output_start
-from jaxae.training.state import Model, Spec, State, adam, descend, gathered
+from jaxae.training.state import Model, Need, Spec, State, adam, descend, gathered
 
 FIRST_ITERATIONS, ITERATIONS = 40, 4  # of the power method, in the first step and later
 
@@ -275,7 +276,17 @@ def make(config: Config, spec: Spec) -> Model:
         log_weight=log_weight,
         daydream=daydream,
         likelihood=config.likelihood,
+        needs=_needs(config, layout),
     )
+
+
+def _needs(config: Config, layout: Layout) -> tuple[Need, ...]:
+    height, width, _ = layout.map_of(0)
+    least = fewest_normalised(height * width)
+    return () if least == 1 else (
+        Need(f"groups={config.groups} and blocks={config.blocks} end in maps of {height}x{width}, "
+             f"which are normalised over the batch and need {least} examples of it", least),
+    )  # fmt: skip
 
 
 def _layout(config: Config, spec: Spec) -> Layout:

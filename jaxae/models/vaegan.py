@@ -46,6 +46,7 @@ from jaxae.fields import (
     StepsOrZero,
     Weight,
 )
+from jaxae.models.batch_needs import of_batch_norm
 from jaxae.models.gan import excess_over_chance, refuse_batch_slopes
 from jaxae.models.vae import gaussian_draw, mean_and_log_var
 from jaxae.models.vaegan_game import adversarial_game, balance_gate
@@ -54,6 +55,7 @@ from jaxae.models.vaegan_networks import networks as _networks
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import (
     Model,
+    Need,
     Player,
     Spec,
     State,
@@ -398,6 +400,17 @@ def make(config: Config, spec: Spec) -> Model:
         sample=sample,
         prior=prior,
         draws=config.variant in ("vaegan", "gan"),
+        needs=_needs(config, network),
+    )
+
+
+def _needs(config: Config, network: nets.Bundle) -> tuple[Need, ...]:
+    of_enc = of_batch_norm(encoder_norm=config.encoder_norm)
+    of_dis = of_batch_norm(2, discriminator_norm=config.discriminator_norm)  # beside the fakes
+    return (
+        *of_batch_norm(generator_norm=config.generator_norm),
+        *(of_enc if "enc" in network.networks else ()),
+        *(of_dis if "dis" in network.networks else ()),
     )
 
 

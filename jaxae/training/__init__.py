@@ -6,10 +6,11 @@ Only the contract is imported here; `fit` brings Orbax along and is imported whe
 from typing import Any
 
 from jaxae.training.plan import Plan
-from jaxae.training.state import Model, Spec, State, adam, descend, gathered
+from jaxae.training.state import Model, Need, Spec, State, adam, descend, gathered
 
 __all__ = [
-    "Fitted", "Model", "Plan", "Spec", "State", "Workdir", "adam", "descend", "fit", "gathered",
+    "Fitted", "Model", "Need", "Plan", "Spec", "State", "Workdir", "adam", "descend", "fit",
+    "gathered",
 ]  # fmt: skip
 
 

@@ -83,9 +83,10 @@ def fit(
         NonFiniteLoss: names the step, the metric or the leaf of the state, and what was kept.
         Stopped: after SIGTERM or Ctrl-C, once the state is on disk.
         DeviceError, DataError, CheckpointError: before the first step.
-        ValueError: so, where the plan asks for what the model has not.
+        ValueError: so, where the plan asks for what the model has not, or has too few examples in a
+            batch for it to learn from.
     """
-    plan.check(model)
+    plan.check(model, data.train.labels_batch)
     check_memory(model, data.train, plan)
     if workdir is not None and jax.process_count() > 1:
         raise DeviceError(

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Annotated, Literal
 
+import jax
+
 from jaxae.fields import Batch, Checked, Count, Range, SizeOrZero, Steps, StepsOrZero
 from jaxae.training.state import Model
 
@@ -59,11 +61,25 @@ class Plan(Checked):
                 f"must be at most {LAST_SEED:,}"
             )
 
-    def check(self, model: Model) -> None:
-        """Raises ValueError where the plan asks for what `model` has not."""
+    def check(self, model: Model, labels_batch: int = 0) -> None:
+        """Refuses a plan that asks for what `model` has not, or that it cannot learn from.
+
+        Args:
+            labels_batch: labelled examples that the data gives beside each batch.
+        Raises:
+            ValueError: names the field, and says what to take.
+        """
         for field in ("refresh_first", "refresh_every"):
             if getattr(self, field) and model.refresh is None:
                 raise ValueError(
                     f"{field}={getattr(self, field)}: this model has nothing to refresh; leave "
                     f"{field} at {getattr(Plan(), field)}"
                 )
+        for need in model.needs:
+            count = self.batch_size if need.of == "batch_size" else labels_batch
+            said = f"{need.of}={count}"
+            if need.by_device and self.parallel == "pmap":
+                devices = self.devices or jax.device_count()
+                count //= devices
+                said += f" and parallel=pmap, {count} for each of {devices} devices"
+            need.check(count, said)

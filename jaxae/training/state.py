@@ -6,7 +6,7 @@ training loop, the evaluation and the tests talk to models only through it.
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.struct
 import jax
@@ -38,6 +38,35 @@ class Spec(NamedTuple):
         said = [f"{name}={value!r}" for name, value in zip(self._fields[:-1], self, strict=False)]
         average = f"{self.mean.dtype} {self.mean.shape} of average {self.mean.mean():.4g}"
         return f"Spec({', '.join(said)}, mean=<{average}>)"
+
+
+class Need(NamedTuple):
+    """What a step needs of the examples that it is given, beyond one: `Plan.check` asks for it."""
+
+    reason: str
+    """a clause that begins with the field of the configuration that is the reason"""
+    least: int = 1
+    """examples at least"""
+    multiple: int = 1
+    """their number is a multiple of this"""
+    of: Literal["batch_size", "labels_batch"] = "batch_size"
+    """which examples: the batch, or the labelled ones beside it"""
+    by_device: bool = False
+    """examples meet within a device's share under `pmap`, so that each share needs as much"""
+
+    def check(self, count: int, said: str) -> None:
+        """Raises ValueError where `count` examples are too few or do not divide.
+
+        Args:
+            count: examples that meet.
+            said: where the number stands, which the message begins with.
+        """
+        if count >= self.least and count % self.multiple == 0:
+            return
+        share = "for each device " if self.by_device else ""
+        wanted = [f"a multiple of {self.multiple}"] if self.multiple > 1 else []
+        wanted += [f"at least {self.least}"] if self.least > 1 or not wanted else []
+        raise ValueError(f"{said}: {self.reason}; {self.of} must be {share}{' and '.join(wanted)}")
 
 
 class Model(NamedTuple):
@@ -92,6 +121,8 @@ class Model(NamedTuple):
     """what `decode` and `sample` give: images like those of the data (drawn from p(x|z), pixel by
     pixel, or by a generator that a critic has held against the data), of bits where the data is of
     bits; False: the means of pixels, which lie between the values that a pixel takes"""
+    needs: tuple[Need, ...] = ()
+    """what a step needs of its batch, such as pairs; one example will do where nothing is said"""
     likelihood: str | None = None
     """p(x|z) by its name in `losses.likelihood`, where the model states one: it says whether
     `log_weight` is of probabilities or of densities, and that a Bernoulli's draws are bits"""

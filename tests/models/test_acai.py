@@ -288,7 +288,7 @@ def test_both_players_move_from_where_the_step_began_or_in_turn():
 
 def test_an_odd_batch_does_not_pair():
     model = made("acai")
-    with pytest.raises(ValueError, match="even batch_size"):
+    with pytest.raises(ValueError, match="a batch of 5: method=acai mixes images in pairs"):
         model.step(jax.jit(model.init)(key()), jax.tree.map(lambda x: x[:5], BATCH), key())
 
 

@@ -368,10 +368,10 @@ def test_an_image_outside_the_training_set_is_not_written(ruler):
 
 def test_refresh_writes_and_drops(ruler):
     model, state, _ = ruler
-    batch = showing([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [4, -1, 11])
+    batch = showing([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [0, -1, 11])
     after = jax.jit(model.refresh)(with_memory(state, FAR), batch, jax.random.key(0))
     expected = FAR.astype(np.float32)
-    expected[4], expected[11] = [1.0, 0.0], [1.0, 1.0]
+    expected[0], expected[11] = [1.0, 0.0], [1.0, 1.0]
     np.testing.assert_array_equal(after.extra["memory"], expected)
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
 
@@ -528,6 +528,24 @@ def test_networks_have_the_activation_asked_for(name):
             seen["enc", activation] = encoder.init_with_output(jax.random.key(0), x)[0]
     for network in {network for network, _ in seen}:
         assert (seen[network, "relu"] != seen[network, "tanh"]).any()
+
+
+@pytest.mark.parametrize("decoder", ["made", "pixelcnn"])
+def test_an_autoregressive_decoder_is_told_x_and_z(decoder):
+    """The distortion, against the network applied by hand to the z that evaluation draws."""
+    config = dataclasses.replace(SMALL, decoder=decoder)
+    network, _, params = decoder_and_params(config)
+    rng = np.random.default_rng(0)
+    told = jax.tree.map(lambda p: jnp.float32(0.5 * rng.normal(size=p.shape)), params)
+    model = acn.make(config, WIDE)
+    state = model.init(jax.random.key(0))
+    state = state.replace(params=state.params | {"dec": told})
+    x = jnp.float32(rng.integers(0, 2, (3, 8, 8, 1)))
+    found = jax.jit(model.evaluate)(state, batch_of(x, [0, 1, 2]), jax.random.key(1))
+    z = model.encode(state, x, None) + jax.random.normal(jax.random.key(1), (3, 4))
+    logits = np.float64(jax.jit(network.apply)({"params": told}, x, z))
+    wanted = np.sum(np.logaddexp(0, logits) - np.float64(x) * logits, axis=(1, 2, 3))
+    np.testing.assert_allclose(found["distortion"], wanted, rtol=1e-5)
 
 
 def test_a_dense_decoder_mirrors_the_encoder():

@@ -389,33 +389,41 @@ def test_only_written_rows_where_there_are_enough(recorded, already, distance):
     assert 2 * float(metrics["rate"]) == pytest.approx(distance)
 
 
-def test_unique_neighbours_against_a_slow_reference(recorded):
+@pytest.mark.parametrize("only_written", [False, True])
+def test_unique_neighbours_against_a_slow_reference(recorded, only_written):
     k, batch, passes = 2, 4, 3
-    config = dataclasses.replace(RULER, unique_neighbours=True, neighbours=k)
+    config = dataclasses.replace(
+        RULER, unique_neighbours=True, neighbours=k, only_written=only_written
+    )
     model = acn.make(config, SPEC)
     generator, step = np.random.default_rng(0), jax.jit(model.step)
     state = reading_codes(model.init(jax.random.key(0)))
-    memory = np.array(state.extra["memory"])
+    memory, allowed, without = np.array(state.extra["memory"]), set(range(SIZE)), 0
+    written = set()
     for t in range(2 * passes):
         if t % passes == 0:
             order, used = generator.permutation(SIZE), set()
         index = order[t % passes * batch :][:batch]
         codes = generator.normal(size=(batch, D)).astype(np.float32)
         memory[index] = codes
+        written |= set(index.tolist())
+        allowed = written if only_written else allowed  # always more than k
         turn = jax.random.randint(jax.random.split(jax.random.key(t))[0], (batch,), 0, k)
         distances = []
         for b in np.argsort(index):
             far = np.sum((memory - codes[b]) ** 2, axis=1)
-            ranked = [j for j in np.argsort(far, kind="stable") if j != index[b]]
+            ranked = [j for j in np.argsort(far, kind="stable") if j != index[b] and j in allowed]
             free = [j for j in ranked if j not in used][:k]
+            without += not free
             row = free[int(turn[b]) % len(free)] if free else ranked[0]
             used.add(row)
             distances.append(far[row])
         state, metrics = step(state, showing(codes, index), jax.random.key(t))
         assert set(np.flatnonzero(state.extra["used"])) == used
         assert 2 * float(metrics["rate"]) == pytest.approx(np.mean(distances), rel=1e-5)
-        if t % passes == 0:
+        if t % passes == 0 and not only_written:
             assert len(used) == batch  # nobody was taken twice
+    assert (without > 0) is only_written  # of four rows the last item may be left with its own
 
 
 def test_mutations_are_noticed(recorded, monkeypatch):

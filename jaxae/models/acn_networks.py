@@ -105,7 +105,12 @@ def decoder(config: "Config", spec: Spec, channels: int) -> nn.Module:
         )
     if config.decoder == "made":
         return nets.MaskedMLP(
-            spec.image_shape, channels, config.widths, config.activation, out_bias=start
+            spec.image_shape,
+            channels,
+            config.widths,
+            config.activation,
+            out_bias=start,
+            joins=config.decoder_first > 0,
         )
     return nets.GatedPixelCNN(
         channels,
@@ -113,6 +118,7 @@ def decoder(config: "Config", spec: Spec, channels: int) -> nn.Module:
         config.pixelcnn_layers,
         map_channels=config.pixelcnn_map,
         out_bias=start.mean((0, 1)),
+        joins=config.decoder_first > 0,
     )
 
 

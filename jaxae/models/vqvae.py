@@ -166,12 +166,14 @@ def make(config: Config, spec: Spec) -> Model:
 
 def _autoregressive(config: Config, spec: Spec, channels: int, bias: Any) -> nn.Module:
     """x `[B,H,W,C]` and all vectors of its codes in a row -> `channels` per pixel."""
+    joins = config.decoder_first > 0
     if config.decoder == "made":
-        return nets.MaskedMLP(spec.image_shape, channels, config.widths, out_bias=bias)
+        return nets.MaskedMLP(spec.image_shape, channels, config.widths, out_bias=bias, joins=joins)
     return nets.GatedPixelCNN(
         channels,
         config.pixelcnn_width,
         config.pixelcnn_layers,
         map_channels=config.pixelcnn_map,
         out_bias=bias,
+        joins=joins,
     )

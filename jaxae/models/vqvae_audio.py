@@ -101,6 +101,7 @@ class _Networks:
             config.wavenet_stacks,
             head=config.wavenet_head,
             scale=True,
+            joins=config.decoder_first > 0,
         )
         self.prior = WaveNet(
             config.codes, config.prior_width, config.prior_layers, head=config.prior_head

@@ -105,14 +105,22 @@ def kernel_init(deviation: float) -> Callable[..., jax.Array]:
     return nn.initializers.normal(deviation) if deviation else nn.initializers.lecun_normal()
 
 
-def condition(features: int, name: str | None = None) -> nn.Dense:
+def condition(features: int, joins: bool, name: str | None = None) -> nn.Dense:
     """What a code adds to a layer of a decoder that can do without: `[..., Z] -> [..., features]`.
 
-    A linear map without a bias that begins at zero, so that the decoder begins as if there were no
-    code and a code that joins one which has learned alone changes nothing at first. Its gradient
-    is not zero unless the code is: put no second factor that begins at zero before or behind it.
+    A linear map without a bias.
+
+    Args:
+        features: of the layer.
+        joins: whether the code joins a decoder that has learned without it. The map then begins at
+            zero, and the code changes nothing at first; at the usual size it would be noise of
+            order one in every unit. Its gradient is not zero unless the code is: put no second
+            factor that begins at zero before or behind it. A decoder that has had a code from its
+            first step learns to use it sooner from the usual start.
+        name: of the layer.
     """
-    return nn.Dense(features, use_bias=False, kernel_init=nn.initializers.zeros, name=name)
+    start = nn.initializers.zeros if joins else nn.initializers.lecun_normal()
+    return nn.Dense(features, use_bias=False, kernel_init=start, name=name)
 
 
 def batch_norm(

@@ -12,9 +12,8 @@ further down. The horizontal one reads to the left, in the first layer without t
 The first layer, whose h is the image, has no residual. The unit of order is the pixel; what its
 channels owe to each other is left to the likelihood. V z is a bias of each channel or, where the
 code is laid out as a map first, differs from place to place; the paper has both, as we recall it.
-V begins at zero: a code, whatever it is, changes nothing at first. Kernels of the usual size would
-be noise of order one in every gate, and a decoder that had learned alone would break under a code
-that joins it. Deviation: dropout as an option.
+Where a code joins a network that has learned without it, V begins at zero. Deviation: dropout as an
+option.
 """
 
 import functools
@@ -96,6 +95,7 @@ class GatedLayer(nn.Module):
     """mask A, and no residual"""
     dropout: float = 0.0
     form: Form = "lax"
+    joins: bool = False
 
     @nn.compact
     def __call__(
@@ -109,7 +109,7 @@ class GatedLayer(nn.Module):
         pixels = CausalConv(gates, (1, reach), half, self.form, name="horizontal")(h) + link
         if z is not None:
             z = z if z.ndim == 4 else z[:, None, None]
-            code = lambda name: condition(gates, name=name)(z)
+            code = lambda name: condition(gates, self.joins, name)(z)
             rows, pixels = rows + code("vertical_z"), pixels + code("horizontal_z")
         gated = nn.Dropout(self.dropout, deterministic=not train)(_gate(pixels))
         mixed = nn.Dense(self.width, name="mix")(gated)
@@ -142,6 +142,8 @@ class GatedPixelCNN(nn.Module):
     (this layer begins as usual: of two factors that begin at zero neither would ever move)"""
     out_bias: Any = None
     """start of the output bias, `[channels]`; None: zeros"""
+    joins: bool = False
+    """the code joins later: it changes nothing at first, see `condition`"""
 
     @nn.compact
     def __call__(self, x: jax.Array, z: jax.Array | None = None, train: bool = False) -> jax.Array:
@@ -157,7 +159,13 @@ class GatedPixelCNN(nn.Module):
         for number, kernel in enumerate(self._kernels()):
             first = number == 0
             layer = GatedLayer(
-                self.width, kernel, first, self.dropout, self.form, name=f"layer_{number}"
+                self.width,
+                kernel,
+                first,
+                self.dropout,
+                self.form,
+                self.joins,
+                name=f"layer_{number}",
             )
             v, h = layer(v, h, z, train)
         h = nn.Dense(self.head or self.width, name="head")(nn.relu(h))

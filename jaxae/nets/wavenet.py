@@ -7,7 +7,7 @@ condition c [B,T,C], a description of each moment; global condition g [B,S], of 
     z = tanh(a_1) * sigmoid(a_2)     h' = h + R z     logits = 1x1(relu(1x1(relu(sum of S z))))
 
 Layers double their dilation d. They are matrix products of shifted inputs, not convolutions.
-V and U begin at zero: what it is told changes nothing at first (see `pixelcnn`).
+Where c joins a network that has learned without it, V begins at zero.
 """
 
 import math
@@ -36,6 +36,8 @@ class WaveNet(nn.Module):
     """features between the last two layers; 0: as `skip`"""
     scale: bool = False
     """levels lie on a scale: their embeddings begin as cosines along it, not at random"""
+    joins: bool = False
+    """the local condition joins later: it changes nothing at first, see `mlp.condition`"""
 
     @nn.nowrap
     def dilations(self) -> list[int]:
@@ -48,7 +50,8 @@ class WaveNet(nn.Module):
         start = _cosines if self.scale else nn.initializers.normal(1.0)
         self.embedding = self.param("embedding", start, (self.levels, self.width))
         self.now, self.before = each(gates), each(gates, use_bias=False)
-        self.local, self.whole = ([condition(gates) for _ in self.dilations()] for _ in range(2))
+        self.local = [condition(gates, self.joins) for _ in self.dilations()]
+        self.whole = [condition(gates, joins=False) for _ in self.dilations()]
         self.mix, self.past = each(self.width), each(skip)
         self.last, self.out = nn.Dense(self.head or skip), nn.Dense(self.levels)
 

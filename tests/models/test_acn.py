@@ -368,10 +368,10 @@ def test_an_image_outside_the_training_set_is_not_written(ruler):
 
 def test_refresh_writes_and_drops(ruler):
     model, state, _ = ruler
-    batch = showing([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [4, -1, 11])
+    batch = showing([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [0, -1, 11])
     after = jax.jit(model.refresh)(with_memory(state, FAR), batch, jax.random.key(0))
     expected = FAR.astype(np.float32)
-    expected[4], expected[11] = [1.0, 0.0], [1.0, 1.0]
+    expected[0], expected[11] = [1.0, 0.0], [1.0, 1.0]
     np.testing.assert_array_equal(after.extra["memory"], expected)
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
 
@@ -389,33 +389,41 @@ def test_only_written_rows_where_there_are_enough(recorded, already, distance):
     assert 2 * float(metrics["rate"]) == pytest.approx(distance)
 
 
-def test_unique_neighbours_against_a_slow_reference(recorded):
+@pytest.mark.parametrize("only_written", [False, True])
+def test_unique_neighbours_against_a_slow_reference(recorded, only_written):
     k, batch, passes = 2, 4, 3
-    config = dataclasses.replace(RULER, unique_neighbours=True, neighbours=k)
+    config = dataclasses.replace(
+        RULER, unique_neighbours=True, neighbours=k, only_written=only_written
+    )
     model = acn.make(config, SPEC)
     generator, step = np.random.default_rng(0), jax.jit(model.step)
     state = reading_codes(model.init(jax.random.key(0)))
-    memory = np.array(state.extra["memory"])
+    memory, allowed, without = np.array(state.extra["memory"]), set(range(SIZE)), 0
+    written = set()
     for t in range(2 * passes):
         if t % passes == 0:
             order, used = generator.permutation(SIZE), set()
         index = order[t % passes * batch :][:batch]
         codes = generator.normal(size=(batch, D)).astype(np.float32)
         memory[index] = codes
+        written |= set(index.tolist())
+        allowed = written if only_written else allowed  # always more than k
         turn = jax.random.randint(jax.random.split(jax.random.key(t))[0], (batch,), 0, k)
         distances = []
         for b in np.argsort(index):
             far = np.sum((memory - codes[b]) ** 2, axis=1)
-            ranked = [j for j in np.argsort(far, kind="stable") if j != index[b]]
+            ranked = [j for j in np.argsort(far, kind="stable") if j != index[b] and j in allowed]
             free = [j for j in ranked if j not in used][:k]
+            without += not free
             row = free[int(turn[b]) % len(free)] if free else ranked[0]
             used.add(row)
             distances.append(far[row])
         state, metrics = step(state, showing(codes, index), jax.random.key(t))
         assert set(np.flatnonzero(state.extra["used"])) == used
         assert 2 * float(metrics["rate"]) == pytest.approx(np.mean(distances), rel=1e-5)
-        if t % passes == 0:
+        if t % passes == 0 and not only_written:
             assert len(used) == batch  # nobody was taken twice
+    assert (without > 0) is only_written  # of four rows the last item may be left with its own
 
 
 def test_mutations_are_noticed(recorded, monkeypatch):
@@ -528,6 +536,24 @@ def test_networks_have_the_activation_asked_for(name):
             seen["enc", activation] = encoder.init_with_output(jax.random.key(0), x)[0]
     for network in {network for network, _ in seen}:
         assert (seen[network, "relu"] != seen[network, "tanh"]).any()
+
+
+@pytest.mark.parametrize("decoder", ["made", "pixelcnn"])
+def test_an_autoregressive_decoder_is_told_x_and_z(decoder):
+    """The distortion, against the network applied by hand to the z that evaluation draws."""
+    config = dataclasses.replace(SMALL, decoder=decoder)
+    network, _, params = decoder_and_params(config)
+    rng = np.random.default_rng(0)
+    told = jax.tree.map(lambda p: jnp.float32(0.5 * rng.normal(size=p.shape)), params)
+    model = acn.make(config, WIDE)
+    state = model.init(jax.random.key(0))
+    state = state.replace(params=state.params | {"dec": told})
+    x = jnp.float32(rng.integers(0, 2, (3, 8, 8, 1)))
+    found = jax.jit(model.evaluate)(state, batch_of(x, [0, 1, 2]), jax.random.key(1))
+    z = model.encode(state, x, None) + jax.random.normal(jax.random.key(1), (3, 4))
+    logits = np.float64(jax.jit(network.apply)({"params": told}, x, z))
+    wanted = np.sum(np.logaddexp(0, logits) - np.float64(x) * logits, axis=(1, 2, 3))
+    np.testing.assert_allclose(found["distortion"], wanted, rtol=1e-5)
 
 
 def test_a_dense_decoder_mirrors_the_encoder():

@@ -450,6 +450,16 @@ def test_an_autoregressive_decoder_is_a_distribution_of_images_and_draws_from_it
     assert np.abs(other - chance).max() > 0.01
 
 
+@pytest.mark.parametrize("decoder", ["made", "pixelcnn"])
+def test_codes_that_join_leave_the_distortion_as_it_was(recorded, decoder):
+    model = recorded(dataclasses.replace(TINY, decoder=decoder, decoder_first=3))
+    state, step = model.init(jax.random.key(1)), jax.jit(model.step)
+    seen = [step(state.replace(step=jnp.int32(at)), batch_of(8), jax.random.key(2))[1]
+            for at in (2, 3)]  # fmt: skip
+    assert seen[0]["distortion"] == seen[1]["distortion"]
+    assert seen[0]["autoencoder"] < seen[1]["autoencoder"]  # the codes' own terms have joined
+
+
 @pytest.mark.parametrize("kind", ["gradient", "ema"])
 def test_the_decoder_alone_at_first(recorded, kind):
     config = dataclasses.replace(TINY, codebook=kind, decoder="made", decoder_first=3)
@@ -473,11 +483,13 @@ def test_the_decoder_alone_at_first(recorded, kind):
 @tiny.x64()
 def test_what_joins_begins_anew():
     """At the step of joining: Adam's moments, and codebooks at vectors of the batch."""
-    states, batch = {}, tiny.in_float64(batch_of(8))
+    states, batch, params = {}, tiny.in_float64(batch_of(8)), None
     for first in (3, 0):
         config = dataclasses.replace(TINY, decoder="made", decoder_first=first)
         model = vqvae.make(config, SPEC)
         state = tiny.in_float64(model.init(jax.random.key(1)))
+        params = params or state.params  # the decoder begins in two ways
+        state = state.replace(params=params)
         if first:
             worn = jax.tree.map(lambda x: x + 5, (state.opt["autoencoder"], state.extra))
             opt = state.opt | {"autoencoder": worn[0]}

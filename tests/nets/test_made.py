@@ -61,8 +61,8 @@ def test_the_code_reaches_every_layer_and_every_output():
     assert np.all(np.asarray(reached) != 0)
 
 
-def test_a_code_changes_nothing_at_first_but_can():
-    net, x = MaskedMLP((2, 2, 1), 3, (8, 6), "tanh"), jnp.ones((2, 2, 2, 1))
+def test_a_code_that_joins_changes_nothing_at_first_but_can():
+    net, x = MaskedMLP((2, 2, 1), 3, (8, 6), "tanh", joins=True), jnp.ones((2, 2, 2, 1))
     z = 5 * jnp.ones((2, 5))
     params = net.init(jax.random.key(0), x, z)["params"]
     outputs = lambda p, z: net.apply({"params": p}, x, z)

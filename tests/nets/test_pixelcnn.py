@@ -102,8 +102,8 @@ def test_the_code_reaches_the_gates_of_every_layer():
 
 
 @pytest.mark.parametrize("map_channels", [0, 2])
-def test_a_code_changes_nothing_at_first_but_can(map_channels):
-    net = GatedPixelCNN(2, 4, 3, 3, map_channels=map_channels)
+def test_a_code_that_joins_changes_nothing_at_first_but_can(map_channels):
+    net = GatedPixelCNN(2, 4, 3, 3, map_channels=map_channels, joins=True)
     x, z = jax.random.normal(jax.random.key(1), (2, 4, 3, 1)), 5 * jnp.ones((2, 3))
     params = jax.jit(net.init)(jax.random.key(0), x, z)["params"]
     outputs = jax.jit(lambda p, z: net.apply({"params": p}, x, z))

@@ -381,7 +381,8 @@ def conclude(
     try:
         with diverged_where_not_finite(run, states):
             result["results"] = assess(run, states)
-            if not np.all(np.isfinite(result["results"]["test"]["loss"]["values"])):
+            loss = result["results"]["test"][run.model.result_names.get("loss", "loss")]
+            if not np.all(np.isfinite(loss["values"])):
                 raise Diverged("the loss on the test images is NaN or infinite")
             figures = evaluation.draw_all(
                 run.model,

@@ -23,9 +23,9 @@ def command(monkeypatch):
     import run
     import wiring
 
-    def conclude(of_run, workdir, states, step, about):
+    def conclude(of_run, workdir, states, step, about, first_loss):
         call.states = states
-        return None
+        return {"diverged": None}
 
     def call(workdir):
         return run.main([*FLAGS, "--workdir", str(workdir)])

@@ -100,7 +100,7 @@ def check(variant: str, play=TRUE_PLAY) -> None:
 
 
 # One variant of each model shows that a broken copy is noticed.
-ONE_EACH = ("aae", "acai aae", "alae", "ali", "gan", "iae", "vaegan")
+ONE_EACH = ("aae", "acai aae", "alae ablated", "ali", "gan", "iae", "vaegan")
 
 
 def test_every_adversarial_model_has_an_oracle():

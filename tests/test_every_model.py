@@ -122,10 +122,10 @@ def test_a_player_moves_the_networks_that_it_owns_and_no_others(case):
     batch, owned_by = DATA.train.batch(0, 0, tiny.BATCH), []
     with only(0, case, owned_by):
         jax.eval_shape(case.model.step, before, batch, jax.random.key(0))
-    assert len(owned_by) == len(before.opt)
     assert set().union(*owned_by) == set(before.params)
     if len(owned_by) == 1 or hasattr(case.module, "play"):
         return  # test_players asks more of players against each other
+    assert len(owned_by) == len(before.opt)
     for moving in range(len(owned_by)):
         with only(moving, case, owned_by):
             step = jax.jit(lambda *args: case.model.step(*args))

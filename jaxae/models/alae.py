@@ -21,15 +21,20 @@ Ablations: reciprocity=z has E find z instead of w; separate gives the discrimin
 its own ("eye"), so that E learns from reciprocity alone (the official one is StyleGAN's, with
 statistics over the batch).
 
+The official code has two optimisers, of {E, D} and of {F, G}; reciprocity steps both. So Adam's
+second moments are those of a network, whichever turn moves it, and D, which reciprocity gives no
+gradient, rests there while its second moment fades (moments=shared). That is safe because beta1 is
+0: a momentum would move D. In moments=apart each turn has moments of its own and D is left alone.
+
 Evaluation reads moving averages of F, G and E. Where networks are convolutional see `alae_style`.
 
-Departures: each player has an optimiser state of its own, where the code lets reciprocity step
-those of the other two, and so share their second moments; style mixing is drawn for each image;
-the average of w moves in the turns of critic and generator, twice a step, where the code moves it
-whenever it generates images, in reciprocity too.
+Departures: style mixing is drawn for each image, not for a batch; the average of w moves in the
+turns of critic and generator, twice a step, where the code moves it whenever it generates images,
+in reciprocity too.
 """
 
 import dataclasses
+from collections import Counter
 from typing import Literal, NamedTuple
 
 import jax
@@ -47,6 +52,7 @@ from jaxae.training.state import (
     Spec,
     State,
     adam,
+    each_network,
     enter,
     gathered,
     learnt,
@@ -110,8 +116,10 @@ class Config(Checked):
     """Adam's rate for E and D"""
     reciprocity_rate: Rate = 2e-3
     """Adam's rate for reciprocity"""
+    moments: Literal["shared", "apart"] = "shared"
+    """Adam's moments are each network's, whichever turn moves it (official code), or each turn's"""
     beta1: Decay = 0.0
-    """decay of Adam's first moment, for all"""
+    """decay of Adam's first moment, for all (moments=shared: 0)"""
     beta2: Decay = 0.99
     """decay of Adam's second moment, for all"""
     decay_steps: StepsOrZero = 0
@@ -121,6 +129,11 @@ class Config(Checked):
         super().__post_init__()
         if not self.widths:
             raise ValueError("widths must name at least one hidden layer")
+        if self.beta1 and self.moments == "shared":
+            raise ValueError(
+                f"beta1={self.beta1}: with moments=shared the momentum of D would move it in "
+                "reciprocity, which has no gradient for it: take beta1=0 or moments=apart"
+            )
         if self.truncation != 1 and self.reciprocity == "z":
             raise ValueError(
                 "truncation pulls w to its mean, but reciprocity=z decodes z: leave truncation=1"
@@ -170,7 +183,7 @@ def make(config: Config, spec: Spec) -> Model:
         z, noise = prior(of_z, n), noise_of(of_noise, n)
         if not (mixed and styled):
             return Draw(z, None, None, noise)
-        cut = jax.random.randint(of_cut, (n,), 1, inputs)
+        cut = jax.random.randint(of_cut, (n,), 1, inputs + 1)  # at `inputs` nothing is mixed
         mixing = jax.random.uniform(of_coin, (n,)) < config.style_mixing
         return Draw(z, prior(of_other, n), jnp.where(mixing, cut, inputs), noise)
 
@@ -365,10 +378,27 @@ def _mean_colour(config: Config, spec: Spec) -> np.ndarray:
 
 def _players(config: Config) -> dict[str, Player]:
     """Who moves what."""
-    descent = lambda rate: adam(rate, config.decay_steps, config.beta1, config.beta2)
+    shared = config.moments == "shared"
     recipients = ("enc", "gen", "map") if config.update_f_in_reciprocity else ("enc", "gen")
+    rests = ("dis",) if shared and not config.separate else ()
+    owns = {
+        "critic": ("eye" if config.separate else "enc", "dis"),
+        "generator": ("map", "gen"),
+        "reciprocity": (*recipients, *rests),
+    }
+    rates = {
+        "critic": config.critic_rate,
+        "generator": config.learning_rate,
+        "reciprocity": config.reciprocity_rate,
+    }
+    # A shared state counts the moves of all turns, of which a rate falls by one share each.
+    moves = Counter(name for names in owns.values() for name in names) if shared else {}
+
+    def descent(rate, name):
+        steps = config.decay_steps * moves.get(name, 1)
+        return adam(rate, steps, config.beta1, config.beta2)
+
     return {
-        "critic": Player(("eye" if config.separate else "enc", "dis"), descent(config.critic_rate)),
-        "generator": Player(("map", "gen"), descent(config.learning_rate)),
-        "reciprocity": Player(recipients, descent(config.reciprocity_rate)),
+        turn: Player(names, each_network({n: descent(rates[turn], n) for n in names}), shared)
+        for turn, names in owns.items()
     }

@@ -21,7 +21,7 @@ class State:
 
     step: jax.Array  # int32 scalar
     params: dict[str, Any]  # by network, e.g. enc, dec, critic
-    opt: dict[str, Any]  # by player, e.g. autoencoder, critic
+    opt: dict[str, Any]  # by player, e.g. autoencoder, critic; by network where players share it
     extra: dict[str, Any]  # what no gradient moves: batch statistics, codebooks, code memory
 
 
@@ -152,13 +152,37 @@ class Player(NamedTuple):
 
     owns: tuple[str, ...]  # networks
     tx: optax.GradientTransformation
+    shared: bool = False
+    """the state of `tx`, then made by `each_network`, belongs to the networks: whoever moves a
+    network next goes on from it; else it is the player's own"""
+
+
+def each_network(
+    txs: Mapping[str, optax.GradientTransformation],
+) -> optax.GradientTransformation:
+    """A transformation for each network, and a state for each, by name."""
+
+    def init(params):
+        return {name: txs[name].init(params[name]) for name in params}
+
+    def update(grads, state, params=None):
+        found = {
+            name: txs[name].update(grads[name], state[name], params and params[name])
+            for name in grads
+        }
+        return ({name: updates for name, (updates, _) in found.items()},
+                {name: state for name, (_, state) in found.items()})  # fmt: skip
+
+    return optax.GradientTransformation(init, update)
 
 
 def enter(players: dict[str, Player], params: dict[str, Any]) -> dict[str, Any]:
-    """Every player's optimiser state before its first move, by name."""
-    return {
-        name: player.tx.init(split_names(params, player.owns)) for name, player in players.items()
-    }
+    """Every player's optimiser state before its first move, by name; shared ones by network."""
+    opt = {}
+    for name, player in players.items():
+        state = player.tx.init(split_names(params, player.owns))
+        opt |= state if player.shared else {name: state}
+    return opt
 
 
 def play(
@@ -173,7 +197,7 @@ def play(
     """Every player descends its own loss over what it owns, in the order of `losses`.
 
     Two players may own the same network if they move in turn (an encoder that reconstructs, then
-    fools); each has its own optimiser state.
+    fools); each has its own optimiser state, unless both say that it is shared.
 
     Args:
         players: by name.
@@ -181,7 +205,7 @@ def play(
             which only the player's own have a gradient. `stats` is what a forward pass leaves
             behind (batch statistics); the losses pass it on to one another.
         params: by network.
-        opt: by player.
+        opt: by player, or by network where it is shared.
         simultaneous: all move from `params`; else each from where the ones before it have moved.
     Returns:
         params, opt, stats, all metrics.
@@ -189,10 +213,13 @@ def play(
     start, opt, metrics = params, dict(opt), {}
     for name, loss in losses.items():
         seen_by = start if simultaneous else params
-        own = split_names(seen_by, players[name].owns)
-        moved, opt[name], (seen, stats) = descend(
-            lambda own: loss(seen_by | own, stats), players[name].tx, own, opt[name], axis_name
+        player = players[name]
+        own = split_names(seen_by, player.owns)
+        state = split_names(opt, player.owns) if player.shared else opt[name]
+        moved, state, (seen, stats) = descend(
+            lambda own: loss(seen_by | own, stats), player.tx, own, state, axis_name
         )
+        opt |= state if player.shared else {name: state}
         params, metrics = params | moved, metrics | seen
     return params, opt, stats, metrics
 

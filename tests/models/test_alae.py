@@ -20,7 +20,7 @@ from jaxae.training import state as contract
 
 DATA = tiny.images()
 BATCH = DATA.train.batch(1, 0, tiny.BATCH)
-SMALL = {"latent": 3, "widths": (8,), "map_layers": 2, "beta1": 0.5, "half_life": 100}
+SMALL = {"latent": 3, "widths": (8,), "map_layers": 2, "half_life": 100}
 key = lambda: jax.random.key(5)  # a fresh one each time: none may be used twice
 
 
@@ -132,6 +132,9 @@ def test_the_penalty_is_the_slope_by_finite_differences(centred):
     [
         ({}, {"critic": {"enc", "dis"}, "generator": {"map", "gen"},
               "reciprocity": {"enc", "gen", "map"}}),
+        ({"moments": "apart", "beta1": 0.5},
+         {"critic": {"enc", "dis"}, "generator": {"map", "gen"},
+          "reciprocity": {"enc", "gen", "map"}}),
         ({"update_f_in_reciprocity": False}, {"reciprocity": {"enc", "gen"}}),
         ({"separate": True}, {"critic": {"eye", "dis"}, "reciprocity": {"enc", "gen", "map"}}),
     ],
@@ -139,12 +142,125 @@ def test_the_penalty_is_the_slope_by_finite_differences(centred):
 def test_each_turn_moves_what_it_owns_though_momentum_is_left(fields, moved):
     model = made(**fields)
     state = compiled(model.init)(key())
-    if not fields:
+    apart = fields.get("moments") == "apart"
+    if not fields or apart:
         state = compiled(model.step)(state, BATCH, key())[0]
+    rests = set() if apart or "separate" in fields else {"dis"}
     for name, owned in moved.items():
         after = turn(name, model, state)[0]
         assert differing(state.params, after.params) == owned
-        assert differing(state.opt, after.opt) == {name}
+        # In reciprocity the second moment of D fades, where it is that of a shared optimiser.
+        steps = owned | (rests if name == "reciprocity" else set())
+        assert differing(state.opt, after.opt) == ({name} if apart else steps)
+
+
+def recorded(model, steps, monkeypatch):
+    """States before and after so many steps, and the gradients of each turn, in order."""
+    grads = []
+
+    def descend(loss_fn, tx, owned, opt_state, axis_name=None):
+        found, aux = jax.grad(loss_fn, has_aux=True)(owned)
+        grads.append(found)
+        updates, opt_state = tx.update(found, opt_state, owned)
+        return optax.apply_updates(owned, updates), opt_state, aux
+
+    monkeypatch.setattr(contract, "descend", descend)
+
+    @jax.jit
+    def step(state, rng):
+        grads.clear()
+        return model.step(state, BATCH, rng)[0], list(grads)
+
+    states, seen = [compiled(model.init)(key())], []
+    for i in range(steps):
+        state, found = step(states[-1], jax.random.key(i))
+        states, seen = [*states, state], [*seen, *found]
+    return states, seen
+
+
+RATES = {"critic_rate": 1e-3, "learning_rate": 2e-3, "reciprocity_rate": 4e-3, "beta2": 0.9}
+
+
+@pytest.mark.parametrize("moments", ["shared", "apart"])
+def test_two_optimisers_serve_three_turns(moments, monkeypatch):
+    """Adam by hand over the six moves of two steps: podgorskiy/ALAE: train_alae.py steps that of
+    {E, D} in turns I and III and that of {F, G} in II and III, D in III by a gradient of zero."""
+    model = made(moments=moments, **RATES)
+    states, grads = recorded(model, 2, monkeypatch)
+    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), states[0].params)
+    square, count = {}, {}
+    turns = [("enc", "dis"), ("map", "gen"), ("enc", "dis", "map", "gen")] * 2
+    for i, (networks, found) in enumerate(zip(turns, grads, strict=True)):
+        rate = (1e-3, 2e-3, 4e-3)[i % 3]
+        for name in networks:
+            if name == "dis" and i % 3 == 2:
+                assert (name in found) == (moments == "shared")
+                if moments == "apart":
+                    continue
+                assert not any(np.any(leaf) for leaf in jax.tree.leaves(found[name]))
+            of = name if moments == "shared" else (name, i % 3)
+            g = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found[name])
+            old = square.get(of, jax.tree.map(np.zeros_like, g))
+            square[of] = jax.tree.map(lambda v, g: 0.9 * v + 0.1 * g**2, old, g)
+            count[of] = count.get(of, 0) + 1
+            p[name] = jax.tree.map(
+                lambda p, g, v, n=count[of], rate=rate: (
+                    p - rate * g / (np.sqrt(v / (1 - 0.9**n)) + 1e-8)
+                ),
+                p[name], g, square[of],
+            )  # fmt: skip
+    assert count[("dis" if moments == "shared" else ("dis", 0))] == (
+        4 if moments == "shared" else 2
+    )
+    tiny.assert_close(states[2].params, p, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("moments", ["shared", "apart"])
+def test_all_rates_have_fallen_to_zero_after_decay_steps(moments):
+    """And not before: shared moments count the moves of two turns."""
+    model, state = made(moments=moments, decay_steps=3), None
+    state = compiled(model.init)(key())
+    for left in (3, 2, 1, 0):
+        after = compiled(model.step)(state, BATCH, key())[0]
+        assert differing(state.params, after.params) == (set(state.params) if left else set())
+        state = after
+
+
+def test_a_momentum_that_would_move_the_discriminator_is_refused():
+    with pytest.raises(ValueError, match=r"beta1=0\.5: .*take beta1=0 or moments=apart"):
+        alae.Config(beta1=0.5)
+    alae.Config(beta1=0.5, moments="apart")
+
+
+@pytest.mark.parametrize("probability", [1.0, 0.5])
+def test_styles_are_cut_at_each_input_alike_and_past_the_last(probability, monkeypatch):
+    """podgorskiy/ALAE: model.py draws from 1 to L, of which L is no cut; here L is 4."""
+    fields = {"network": "style", "conv_width": 1, "conv_most": 1, "style_mixing": probability}
+    model, cuts, n = alae.make(alae.Config(**SMALL | fields), DATA.spec), [], 8000
+    true = jnp.where
+
+    def noted(condition, *branches):
+        found = true(condition, *branches)
+        if found.shape == (n,):
+            cuts.append(np.asarray(found))
+        return found
+
+    def nothing(players, losses, params, opt, stats, *args):
+        for name in losses:  # whose draws are made beforehand
+            assert name in players
+        return params, opt, stats, {}
+
+    monkeypatch.setattr(alae, "play", nothing)
+    state = jax.jit(model.init)(key())
+    monkeypatch.setattr(alae.jnp, "where", noted)
+    model.step(state, {"image": jnp.zeros((n, 8, 8, 1))}, key())
+    assert len(cuts) == 2  # in reciprocity nothing is mixed
+    for cut in cuts:
+        values, counts = np.unique(cut, return_counts=True)
+        assert values.tolist() == [1, 2, 3, 4]
+        share = np.full(4, probability / 4) + [0, 0, 0, 1 - probability]
+        error = np.sqrt(share * (1 - share) / n)
+        np.testing.assert_array_less(np.abs(counts / n - share), 5 * error)
 
 
 def test_only_the_critic_sees_the_images():

@@ -72,6 +72,8 @@ def alae(variant):
             "generator": ("map", "gen"),
             "reciprocity": ("enc", "gen", *(["map"] if config.update_f_in_reciprocity else [])),
         }
+        if config.moments == "shared" and not config.separate:
+            owns["reciprocity"] += ("dis",)  # whose gradient is zero
         turns_of = {"critic": critic, "generator": generator, "reciprocity": reciprocity}
         return Oracle(owns, turns_of, simultaneous=False)
 

@@ -46,12 +46,13 @@ def same(one, other) -> bool:
 
 
 @pytest.mark.parametrize("network", ["bigan", "plane"])
+@tiny.x64()
 def test_a_discriminator_that_starts_at_zero_costs_two_log_two(network):
     for halved, cost in ((False, 2 * np.log(2)), (True, np.log(2))):
         model = made(network=network, zero_start=True, halved=halved)
-        metrics = stepped(model, model.init(key()))[1]
+        metrics = stepped(model, *tiny.in_float64((model.init(key()), BATCH)))[1]
         for name in ("critic", "generator", "loss"):
-            np.testing.assert_allclose(metrics[name], cost, rtol=1e-6)
+            np.testing.assert_allclose(metrics[name], cost, rtol=1e-12)
 
 
 @tiny.x64()
@@ -71,10 +72,11 @@ def test_the_costs_as_functions_of_the_logits():
             np.testing.assert_allclose(apart, jnp.mean(on_q) - jnp.mean(on_p), rtol=0, atol=1e-12)
 
 
+@tiny.x64()
 def test_saturating_players_have_opposite_costs():
     model = made(game="saturating")
-    metrics = stepped(model, model.init(key()))[1]
-    np.testing.assert_allclose(metrics["generator"], -metrics["critic"], rtol=1e-6)
+    metrics = stepped(model, *tiny.in_float64((model.init(key()), BATCH)))[1]
+    np.testing.assert_allclose(metrics["generator"], -metrics["critic"], rtol=1e-12)
 
 
 def test_the_generator_learns_from_its_own_pairs_and_the_encoder_from_its_own():

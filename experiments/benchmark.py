@@ -68,7 +68,8 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "alae": (SAME | {"r1": 1.0}, NOISE, ""),
 }  # fmt: skip
 SHORTER = {"nvae": 4, "acai": 2}
-# column -> where in the result it stands, digits; {F} is the name of the feature network.
+# column -> where in the result it stands, digits; {F} is the name of the feature network for grey
+# images, with which means are compared, and {B} of the one for bits, with which draws are.
 COLUMNS = {
     "MSE": ("reconstruction/mse", 4),
     "-ELBO": ("likelihood/elbo_nats", 1),
@@ -80,6 +81,9 @@ COLUMNS = {
     "Fréchet": ("fidelity/samples/Frechet distance ({F})", 1),
     "precision": ("fidelity/samples/precision ({F})", 3),
     "recall": ("fidelity/samples/recall ({F})", 3),
+    "Fréchet, bits": ("fidelity/samples/Frechet distance ({B})", 1),
+    "precision, bits": ("fidelity/samples/precision ({B})", 3),
+    "recall, bits": ("fidelity/samples/recall ({B})", 3),
 }
 NEGATED = ("-ELBO", "-IWAE")
 
@@ -159,11 +163,11 @@ def value(result: dict, path: str) -> float | None:
     return result
 
 
-def numbers(name: str, found: dict, features: str) -> dict[str, list[float] | None]:
+def numbers(name: str, found: dict, data: str) -> dict[str, list[float] | None]:
     """A row's columns, a number for each seed."""
-    row = {}
+    row, features = {}, {"F": evaluation.FEATURES[data], "B": evaluation.BIT_FEATURES[data]}
     for column, (path, _) in COLUMNS.items():
-        values = [value(result, path.replace("{F}", features)) for result in found["results"]]
+        values = [value(result, path.format(**features)) for result in found["results"]]
         sign = -1 if column in NEGATED else 1
         row[column] = None if None in values else [sign * v for v in values]
     return row
@@ -215,11 +219,10 @@ def main(argv: list[str]) -> int:
 
 def table(found: dict, data: str) -> str:
     """The Markdown table."""
-    features = evaluation.FEATURES[data]
     head = ["model", *COLUMNS, "parameters", "steps", "s per seed", "seeds", "differs in"]
     lines = [head]
     for name, kept in found.items():
-        row = numbers(name, kept.result, features)
+        row = numbers(name, kept.result, data)
         seeds = len(kept.result["results"])
         lines.append([
             name, *(text(row[column], digits) for column, (_, digits) in COLUMNS.items()),
@@ -233,12 +236,12 @@ def table(found: dict, data: str) -> str:
 def write(asked, found: dict) -> None:
     """The table as Markdown, CSV and picture."""
     RESULTS.mkdir(exist_ok=True)
-    base, features = RESULTS / f"benchmark_{asked.data}", evaluation.FEATURES[asked.data]
+    base = RESULTS / f"benchmark_{asked.data}"
     with base.with_suffix(".csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["model", "seed", *COLUMNS])
         for name, kept in found.items():
-            row = numbers(name, kept.result, features)
+            row = numbers(name, kept.result, asked.data)
             for seed in range(asked.seeds):
                 rows.writerow([name, seed, *("" if row[c] is None else f"{row[c][seed]:.6g}"
                                              for c in COLUMNS)])  # fmt: skip
@@ -258,10 +261,12 @@ def write(asked, found: dict) -> None:
 numbers on 2,000 test images. {sum(c.seconds for c in found.values()) / 60:.0f} min in all.
 
 {table(found, asked.data)}
-MSE: of a pixel of grey images through encode and decode. Bounds in nats, k = 50; they compare only
-among models of binarised images. Probes: logistic regression and 5 nearest neighbours on codes of
-10,000 training images. k-means: accuracy after matching. Codes vs prior: energy distance. Fréchet,
-precision, recall: samples against test images in {features}, never to be compared with an FID.
+MSE: of a pixel through encode and decode, of mean images against grey ones, and of draws against
+images as training sees them. Bounds in nats, k = 50; they compare only among models of binarised
+images. Probes: logistic regression and 5 nearest neighbours on codes of 10,000 training images.
+k-means: accuracy after matching. Codes vs prior: energy distance. Fréchet, precision, recall:
+samples against test images, of means and of bits apart, in {evaluation.FEATURES[asked.data]} and in
+{evaluation.BIT_FEATURES[asked.data]}; the two do not compare, nor does either with an FID.
 "–": the model has no such thing. This is one small budget, and no ranking of papers.
 
 ![samples]({base.name}.png)

@@ -1,7 +1,7 @@
 """Train a model and look at it: `python experiments/run.py --model acn`.
 
 run.py --model NAME [--preset P] [--data D] [--workdir W] [any field of the model or the plan]
-run.py --workdir W                     goes on with a run, whatever it is
+run.py --workdir W [--steps N]         goes on with a run, whatever it is, or lengthens it
 run.py evaluate --workdir W            evaluates and draws again, without training
 run.py sample   --workdir W --out DIR  [--n 64]      writes samples of the first seed as PNGs
 run.py encode   --workdir W --out F.npz              writes its codes of all images
@@ -13,12 +13,14 @@ run.py --model NAME --help             every flag of that model
 """
 
 import argparse
+import contextlib
 import inspect
 import json
 import pathlib
 import sys
+import warnings
 
-from ending import INTERRUPTED, STOPPED, leave
+from ending import INTERRUPTED, STOPPED, leave, open_streams
 
 ALWAYS = "Besides these: --preset, --workdir, --data-dir, --print-config (see run.py --help)."
 # What to do, and the words that it uses beside --model, --preset, --workdir and --data-dir.
@@ -30,21 +32,33 @@ VERBS = {
 }
 
 
-def parse(argv: list[str]):
-    """The words that choose what to do; the rest are flags of the model."""
-    what = argv[0] if argv and argv[0] in VERBS else "train"
+def words_parser() -> argparse.ArgumentParser:
+    """Reads the words that choose what to do; `settings.WORDS` keeps them from being fields."""
     parser = argparse.ArgumentParser("run.py", add_help=False, allow_abbrev=False)
     parser.add_argument("--model")
     parser.add_argument("--preset", help="default: the model's first, mostly digits")
-    parser.add_argument("--workdir", type=pathlib.Path)
+    parser.add_argument("--workdir", type=named)
     parser.add_argument("--data-dir")
     parser.add_argument("--checkpoint", choices=["last", "best"])
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--n", type=int, help="default: 64")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--print-config", action="store_true")
-    words, flags = parser.parse_known_args(argv[argv[:1] == [what] :])
+    return parser
+
+
+def parse(argv: list[str]):
+    """What to do, its words, and the rest, which are flags of the model."""
+    what = argv[0] if argv and argv[0] in VERBS else "train"
+    words, flags = words_parser().parse_known_args(argv[argv[:1] == [what] :])
     return what, words, flags
+
+
+def named(text: str) -> pathlib.Path:
+    """A path; none is named by nothing, which pathlib would take for the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; name a folder ('.' for this one)")
+    return pathlib.Path(text)
 
 
 def main(argv: list[str]) -> int:
@@ -60,10 +74,12 @@ def main(argv: list[str]) -> int:
     from jaxae.data import DataError
     from jaxae.models import MODELS
     from jaxae.training.checkpoint import CheckpointError
+    from jaxae.training.divergence import Diverged
     from jaxae.training.loop import NonFiniteLoss, Stopped
     from jaxae.training.parallel import DeviceError
     from jaxae.training.workdir import WorkdirError
 
+    workdir = words.workdir
     try:
         refuse_unused(what, words, flags)
         there = words.workdir and (words.workdir / "config.json").exists()
@@ -88,15 +104,17 @@ def main(argv: list[str]) -> int:
         print(stopped, file=sys.stderr)
         return 128 + stopped.signum
     except (UsageError, DataError, WorkdirError, DeviceError, CheckpointError,
-            NonFiniteLoss) as error:  # fmt: skip
+            NonFiniteLoss, Diverged) as error:  # fmt: skip
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read has gone; what is printed comes after all that is done
+        return 0
     except OSError as error:  # no room, no permission, a file where a folder should be
         if error.errno is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror}; when that is mended the same command goes on from "
-              "what was kept", file=sys.stderr)  # fmt: skip
+        where = error.filename or words.out or workdir
+        print(f"error: {where}: {error.strerror}; when that is mended the same command goes on "
+              "from what was kept", file=sys.stderr)  # fmt: skip
         return 1
 
 
@@ -111,6 +129,8 @@ def refuse_unused(what: str, words, flags: list[str]) -> None:
             raise UsageError(f"{what} does not use --{word}")
     if what == "sample" and flags and not words.model:
         raise UsageError(f"sample does not use {' '.join(flags)}")
+    if what != "train" and not words.model and any(f.split("=")[0] == "--steps" for f in flags):
+        raise UsageError(f"{what} does not use --steps: it takes the run as it is")
 
 
 def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
@@ -127,15 +147,18 @@ def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
     run = wiring.build(name, settings, words.data_dir)
     with Workdir.open(path) as workdir:
         if words.model:
-            wiring.claim(run, workdir)
-        else:  # the settings are the folder's own
+            wiring.claim(run, workdir, lengthened=what == "train")
+        else:  # the settings are the folder's own, but for the steps
             wiring.check_data(run, workdir)
+            if what == "train":
+                wiring.lengthen(run, workdir)
         if what == "train":
             fitted = wiring.train(run, workdir)
-            step, states = settings.plan.steps, fitted.states
+            step, states, first_loss = settings.plan.steps, fitted.states, fitted.start
             about = {"seconds_training": fitted.seconds, "mode": vars(fitted.mode)}
         else:
             step, states, meta = wiring.restore(run, workdir, best=words.checkpoint == "best")
+            first_loss = meta.get("start")
             about = {"checkpoint": words.checkpoint or "last", "mode": meta["mode"],
                      "seconds_training": meta["seconds"]}  # fmt: skip
         if what == "sample":
@@ -143,7 +166,11 @@ def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
             return wiring.write_samples(run, states[0], words.out, count)
         if what == "encode":
             return wiring.write_codes(run, states[0], words.out)
-        result = wiring.conclude(run, workdir, states, step, about)
+        result = wiring.conclude(run, workdir, states, step, about, first_loss)
+    for line in result["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+    if result["diverged"]:
+        print(f"warning: {result['diverged']}", file=sys.stderr)
     show(result, path)
     return 0
 
@@ -160,10 +187,13 @@ def show(result: dict, path: pathlib.Path) -> None:
     table.add_column("value", justify="right")
     for row in flat_rows(result["results"]):
         table.add_row(*row)
-    console = Console()
-    console.print(table)
-    for file in [*result["figures"], "result.json", "report.html"]:
-        console.print(str(path / file), soft_wrap=True, highlight=False)
+    # Names are shown as they are: [lr=0.1] is no markup, :x: no picture.
+    console = Console(markup=False, emoji=False)
+    with console.capture() as shown:  # rich has an exit code of its own where nobody reads
+        console.print(table)
+        for file in [*result["figures"], "result.json", "report.html"]:
+            console.print(str(path / file), soft_wrap=True, highlight=False)
+    print(shown.get(), end="", flush=True)
 
 
 def show_list() -> int:
@@ -183,7 +213,15 @@ def show_list() -> int:
     return 0
 
 
+def show_warning(message, category, *_) -> None:
+    """A warning as a line that a person reads, without the place in the source."""
+    with contextlib.suppress(OSError):
+        print(f"warning: {message}", file=sys.stderr)
+
+
 if __name__ == "__main__":
+    open_streams()
+    warnings.showwarning = show_warning
     try:
         status = main(sys.argv[1:])
     except KeyboardInterrupt:  # outside of training, which saves and raises Stopped

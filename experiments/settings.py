@@ -1,9 +1,9 @@
 """The settings of a run: what the command line can say, and what config.json holds."""
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
-import json
 import pathlib
 import sys
 from typing import Annotated, Any
@@ -11,35 +11,35 @@ from typing import Annotated, Any
 import tyro
 
 from jaxae.data import Options
+from jaxae.fields import Batch, Checked, Count, CountOrZero, Range
 from jaxae.models import MODELS
 from jaxae.training import Plan
-from jaxae.training.workdir import FORMAT
+from jaxae.training.workdir import read_config
+
+WORDS = ("model", "preset", "workdir", "data_dir", "checkpoint", "out", "n", "list",
+         "print_config", "help")  # fmt: skip
+"""what run.py reads before the flags of a model, so that no field may be called so"""
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(Checked):
     """How much the final evaluation looks at. Not part of a run's identity; beside --workdir alone
     these flags replace what the folder holds."""
 
-    test_examples: int = 0
+    test_examples: CountOrZero = 0
     """test images that the final numbers are read from, evenly spread (0: all)"""
-    iwae_samples: int = 100
+    iwae_samples: Annotated[int, Range(1, 10**6)] = 100
     """k of the importance-weighted bound, where a model has one"""
-    probe_examples: int = 20_000
+    probe_examples: Count = 20_000
     """training codes that the linear and the nearest-neighbour probe are fitted on"""
-    report_batch: int = 250
+    report_batch: Batch = 250
     """images at a time in the final evaluation"""
-    images: int = 2_000
+    images: CountOrZero = 2_000
     """test images reconstructed, and samples drawn and compared with as many (0: neither)"""
-
-    def __post_init__(self):
-        for field, value in vars(self).items():
-            if value < (field not in ("test_examples", "images")):
-                raise ValueError(f"{field}={value} is too small")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """One run, whole."""
 
     data: str
@@ -65,6 +65,12 @@ class UsageError(ValueError):
     """Something on the command line is not there or does not fit."""
 
 
+def say(line: str) -> None:
+    """A line for whoever is watching."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
 def choose(kind: str, name: str, there) -> Any:
     """`there[name]`, or an error that lists the choices and guesses what was meant."""
     if name in there:
@@ -74,25 +80,42 @@ def choose(kind: str, name: str, there) -> Any:
     raise UsageError(f"unknown {kind} {name!r}: choose from {', '.join(there)}{hint}")
 
 
+def owners(name: str) -> dict[str, str]:
+    """Who reads each flag of `run.py --model <name>`: a dataclass's name, or run.py itself.
+
+    Raises:
+        TypeError: a field that two of them have, whose flag would be read by one only.
+    """
+    read = dict.fromkeys(WORDS, "run.py") | {"data": "Settings"}
+    for kind in _groups(name).values():
+        owner = f"{name}.Config" if kind is MODELS[name].Config else kind.__name__
+        for field in dataclasses.fields(kind):
+            if field.name in read:
+                raise TypeError(
+                    f"{field.name} is a field of {owner} and of {read[field.name]}, but a flag has "
+                    "one meaning: rename one of them"
+                )
+            read[field.name] = owner
+    return read
+
+
+def _groups(name: str) -> dict[str, type]:
+    """The dataclasses whose fields are flags, by their names in `Settings`."""
+    return {"model": MODELS[name].Config, "plan": Plan, "options": Options, "report": Report}
+
+
 def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = "") -> Settings:
     """The preset's settings as changed by typed flags; `--help` among them prints them all.
-
-    A group of fields that shares a name with an earlier one is under its own: the options of
-    hashing are `--options.binarise` and so on.
 
     A preset's options were chosen for its data set. With `--data` of another one they are back at
     their defaults, unless given as flags; a line on stderr names them.
     """
+    owners(name)
     data = _data_of(preset, flags)
     left, preset = preset, dataclasses.replace(preset, options=_options_for(preset, data))
-    groups = {"model": MODELS[name].Config, "plan": Plan, "options": Options, "report": Report}
     fields = [("data", str, dataclasses.field(default=preset.data))]
-    prefixes, taken = {}, set()
-    for group, kind in groups.items():
-        names = {field.name for field in dataclasses.fields(kind)}
-        prefixes[group] = group if names & taken else ""  # hashing has a `binarise` of its own
-        taken |= names
-        kind = Annotated[kind, tyro.conf.arg(name=prefixes[group])]
+    for group, kind in _groups(name).items():
+        kind = Annotated[kind, tyro.conf.arg(name="")]
         fields.append((group, kind, dataclasses.field(default=getattr(preset, group))))
     kind = dataclasses.make_dataclass(f"{name}_settings", fields, frozen=True)
     try:
@@ -102,7 +125,7 @@ def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = ""
     except ValueError as error:  # what __post_init__ says of fields that contradict each other
         raise UsageError(str(error)) from error
     settings = Settings(*(getattr(chosen, field.name) for field in dataclasses.fields(Settings)))
-    _tell_reset(left, settings, prefixes["options"])
+    _tell_reset(left, settings)
     return settings
 
 
@@ -122,20 +145,19 @@ def _options_for(preset: Settings, data: str) -> Options:
     return preset.options if kind(data) == kind(preset.data) else Options()
 
 
-def _tell_reset(preset: Settings, settings: Settings, prefix: str) -> None:
+def _tell_reset(preset: Settings, settings: Settings) -> None:
     """Says on stderr which options of the preset did not go with another data set."""
     if _options_for(preset, settings.data) is preset.options:
         return
     there, now = vars(preset.options), vars(settings.options)
     gone = [f for f, default in vars(Options()).items() if now[f] == default != there[f]]
     if gone:
-        flag = lambda field: f"--{prefix}{'.' if prefix else ''}{field.replace('_', '-')}"
+        flag = lambda field: f"--{field.replace('_', '-')}"
         keep = [flag(f) if there[f] is True else f"{flag(f)} {there[f]}" for f in gone]
         fields = ", ".join(f"{f}={there[f]}" for f in gone)
-        print(
+        say(
             f"note: this preset has {fields} for {preset.data}, "
-            f"which is not used on {settings.data}; to keep it add {' '.join(keep)}",
-            file=sys.stderr,
+            f"which is not used on {settings.data}; to keep it add {' '.join(keep)}"
         )
 
 
@@ -143,34 +165,38 @@ def from_folder(folder: pathlib.Path, flags: list[str]) -> tuple[str, Settings]:
     """The model's name and the settings that `<folder>/config.json` holds.
 
     Args:
-        flags: fields of the report, which alone may differ from the folder's.
+        flags: fields of the report, and --steps, which alone may differ from the folder's.
     Raises:
+        WorkdirError: the file is damaged, was edited or has another format.
         UsageError: other flags, or a file that does not hold the settings of a run.
     """
-    file = folder / "config.json"
+    config = read_config(folder)
     try:
-        config = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise UsageError(f"{file} is not JSON: {error}") from error
-    try:
-        if config["format"] != FORMAT:
-            raise ValueError(f"format is {config['format']}, this version reads {FORMAT}")
         name, settings = config["model"], _settings(config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"{file} does not hold the settings of a run ({type(error).__name__}: {error}); "
+            f"{folder / 'config.json'} does not hold the settings of a run "
+            f"({type(error).__name__}: {error}); "
             "put the file right, or name --model and a new --workdir"
         ) from error
-    report, others = tyro.cli(
-        Report, args=flags, prog="run.py --workdir", default=settings.report,
-        return_unknown_args=True,
-    )  # fmt: skip
+    steps = Annotated[int, tyro.conf.arg(help="training steps in all: more lengthen the run")]
+    report = Annotated[Report, tyro.conf.arg(name="")]
+    fields = [("steps", steps, dataclasses.field(default=settings.plan.steps)),
+              ("report", report, dataclasses.field(default=settings.report))]  # fmt: skip
+    kind = dataclasses.make_dataclass("folder_settings", fields, frozen=True)
+    try:
+        chosen, others = tyro.cli(
+            kind, args=flags, prog="run.py --workdir", default=kind(), return_unknown_args=True
+        )
+        plan = dataclasses.replace(settings.plan, steps=chosen.steps)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if others:
         raise UsageError(
-            f"{' '.join(others)}: a run's settings are fixed; to change them name --model and a "
-            "new --workdir"
+            f"{' '.join(others)}: a run's settings are fixed, but for --steps; to change them name "
+            "--model and a new --workdir"
         )
-    return name, dataclasses.replace(settings, report=report)
+    return name, dataclasses.replace(settings, plan=plan, report=chosen.report)
 
 
 def _settings(config: dict) -> Settings:

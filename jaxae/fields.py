@@ -6,7 +6,7 @@ number into its type. Whatever reads it, a person, the command line or a test, r
     @dataclasses.dataclass(frozen=True)
     class Config(Checked):
         latent: Size = 16
-        noise: Annotated[float, Range(0, 10)] = 0.0
+        threshold: Annotated[float, Range(-1, 1)] = 0.0
         widths: tuple[Size, ...] = (256, 256)
 """
 
@@ -17,7 +17,7 @@ import types
 import typing
 from typing import Annotated, Any, Literal
 
-FOREVER = 2**31 - 1  # steps are counted in int32
+FOREVER = 10**9  # steps are counted in int32, and two of these may be added
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,22 +47,36 @@ Size = Annotated[int, Range(1, 65_536)]
 """Units of a layer, channels, entries of a code or of a table: at least 1."""
 SizeOrZero = Annotated[int, Range(0, 65_536)]
 """A size where 0 has a meaning of its own, which the field's help states."""
-Depth = Annotated[int, Range(1, 1_000)]
-"""Layers, blocks, stages, components: what is built or computed one by one. At least 1."""
-DepthOrZero = Annotated[int, Range(0, 1_000)]
-"""The same where 0 means none, or has a meaning that the field's help states."""
+Depth = Annotated[int, Range(1, 256)]
+"""Layers, blocks, cells: what is traced and compiled one by one. At least 1."""
+DepthOrZero = Annotated[int, Range(0, 256)]
+"""The same where 0 means none."""
+Halvings = Annotated[int, Range(1, 16)]
+"""How often a side is halved: at least once, and no side is larger than 2^16."""
+Side = Annotated[int, Range(0, 8_192)]
+"""Side of an image in pixels; what 0 means is stated in the field's help."""
 Steps = Annotated[int, Range(1, FOREVER)]
-"""A number of training steps, or of images seen: at least 1."""
+"""A number of training steps: at least 1."""
 StepsOrZero = Annotated[int, Range(0, FOREVER)]
 """The same where 0 means never, or has a meaning that the field's help states."""
+LayerSteps = Annotated[int, Range(0, 10**6)]
+"""Steps of each layer of many, one after the other, whose sum is counted in int32; 0: none."""
+Count = Annotated[int, Range(1, 2**31 - 1)]
+"""Examples of a data set: at least 1."""
+CountOrZero = Annotated[int, Range(0, 2**31 - 1)]
+"""The same where 0 means none, or has a meaning that the field's help states."""
+Batch = Annotated[int, Range(1, 2**20)]
+"""Examples that are in memory together: at least 1."""
 Share = Annotated[float, Range(0, 1)]
 """A probability or a part of a whole: 0 to 1."""
+InnerShare = Annotated[float, Range(0, 1, above_low=True, below_high=True)]
+"""The same without its ends."""
 Decay = Annotated[float, Range(0, 1, below_high=True)]
 """What a moving average keeps of its past: 0 to less than 1."""
 Weight = Annotated[float, Range(0, 10**9)]
-"""A factor of a loss or of a penalty, a standard deviation that may be 0: not negative."""
+"""A factor of a loss or of a penalty, a deviation of noise: not negative; 0 is none."""
 Positive = Annotated[float, Range(0, 10**9, above_low=True)]
-"""A scale, a standard deviation, a temperature: more than 0."""
+"""A scale, a standard deviation that is divided by: more than 0."""
 Rate = Annotated[float, Range(0, 1_000)]
 """An optimiser's step size. 0 leaves everything where it is."""
 
@@ -70,11 +84,14 @@ Rate = Annotated[float, Range(0, 1_000)]
 class Checked:
     """A dataclass whose fields are what their types say, or it does not come into being.
 
+    A whole number in a float's place becomes a float: the square of the int 10^9 overflows int32.
     Subclasses that check more in a `__post_init__` of their own call this one first.
     """
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name, kind in field_types(type(self)).items():
+            object.__setattr__(self, name, _as_float(getattr(self, name), kind))
 
 
 def check_fields(config: Any, error: type[ValueError] = ValueError) -> None:
@@ -109,6 +126,16 @@ def _is_bare(hint: Any) -> bool:
         return not ranges and _is_bare(hint.__origin__)
     return any(_is_bare(part) for part in typing.get_args(hint)
                if typing.get_origin(hint) is not Literal)  # fmt: skip
+
+
+def _as_float(value: Any, kind: Any) -> Any:
+    """An int where `kind` is a float's as a float, in tuples too; anything else as it is."""
+    origin = typing.get_origin(kind)
+    if origin is Annotated:
+        return _as_float(value, kind.__origin__)
+    if origin is tuple:
+        return tuple(_as_float(item, typing.get_args(kind)[0]) for item in value)
+    return float(value) if kind is float else value
 
 
 def _problem(value: Any, kind: Any) -> str | None:

@@ -64,3 +64,22 @@ def data_dir() -> pathlib.Path:
     if not folder or not (pathlib.Path(folder) / "mnist").is_dir():
         pytest.skip("JAXAE_DATA_DIR does not name a directory with mnist/ in it")
     return pathlib.Path(folder)
+
+
+@pytest.fixture(scope="session")
+def compilations():
+    """A call -> how many programs were compiled, or looked up among compiled ones, in it."""
+    counted = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: (
+            counted.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
+        )
+    )
+
+    def count(call) -> int:
+        counted.clear()
+        call()
+        return len(counted)
+
+    assert count(lambda: jax.jit(lambda x: x + 1)(1.0)) > 0
+    return count

@@ -244,7 +244,7 @@ def test_a_seed_starts_alike_alone_and_among_others(variant):
 # -- what was saved, learnt and evaluated ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", tiny.RUN)
+@pytest.mark.parametrize("variant", [*tiny.RUN, "gan spectral"])
 def test_a_checkpoint_continues_bit_for_bit(variant, tmp_path):
     engine = case_of(variant).engine
     states, _ = engine.run(engine.init(), 0, 3)

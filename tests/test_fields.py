@@ -55,6 +55,12 @@ def test_what_a_field_may_hold_is_taken(field, value):
     assert getattr(Config(**{field: value}), field) == value
 
 
+def test_a_whole_number_in_a_floats_place_becomes_a_float():
+    held = Config(scale=10**9, rates=(0, 1), latent=3)
+    assert [type(n) for n in (held.scale, *held.rates, held.latent)] == [float, float, float, int]
+    assert (held.scale, held.rates) == (1e9, (0.0, 1.0))
+
+
 def test_the_message_states_the_range():
     with pytest.raises(ValueError, match=r"decay=1\.0 must be at least 0 and less than 1"):
         Config(decay=1.0)

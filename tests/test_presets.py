@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments" / "claims"))
 
+import c04_vae_covers_gan_sharpens
 from presets import PRESETS
 
 from jaxae.models import MODELS
@@ -62,6 +64,15 @@ def test_a_preset_builds_its_model(model, name):
 
 
 # -- what the papers or their code say -------------------------------------------------------------
+
+
+def test_who_means_the_gan_without_a_penalty_says_so():
+    """The default has one: that of the claim whose other row shows what comes without."""
+    dcgan = PRESETS["gan"]["dcgan"]().model
+    assert (dcgan.r1, dcgan.generator_norm, dcgan.discriminator_norm) == (0, "batch", "batch")
+    rows = c04_vae_covers_gan_sharpens.RIVALS
+    assert rows["GAN"][1]["r1"] == 0
+    assert rows["GAN, R1"][1]["r1"] == MODELS["gan"].Config().r1 > 0
 
 
 def test_aae_presets_of_the_paper():

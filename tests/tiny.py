@@ -33,6 +33,7 @@ def plan(**changes: Any) -> Plan:
 
 # A line per variant: the model, and what makes its networks small.
 _DENSE = {"latent": 3, "widths": (16,)}
+_PLAIN = dict.fromkeys(("encoder_norm", "generator_norm", "discriminator_norm"), "none")
 _CONV = {"latent": 3, "conv_width": 4, "conv_blocks": 1}
 _VQ = {"codes": 6, "code_width": 3, "conv_width": 4, "conv_blocks": 1, "prior_width": 4,
        "prior_layers": 2}  # fmt: skip
@@ -59,12 +60,16 @@ VARIANTS = {
     "aae": ("aae", _DENSE | {"posterior": "gaussian", "image_noise": 0.1, "critic_noise": 0.1}),
     "aae conditioned": (
         "aae", _DENSE | {"latent": 2, "task": "conditioned", "prior": "mixture",
-                         "batch_norm": True},
+                         "encoder_norm": "batch"},
     ),
     "aae supervised": ("aae", _DENSE | {"task": "supervised"}),
     "aae semisupervised": ("aae", _DENSE | {"task": "semisupervised", "posterior": "universal"}),
     "aae reduction": (
         "aae", _DENSE | {"latent": 2, "task": "reduction", "clusters": 5, "image_dropout": 0.2},
+    ),
+    "aae r1": (
+        "aae", _DENSE | {"encoder_norm": "layer", "generator_norm": "batch",
+                         "discriminator_norm": "layer", "r1": 0.3, "average": 0.9},
     ),
     "ae": ("ae", _DENSE | {"tied": True}),
     "ae pretrained": (
@@ -100,6 +105,11 @@ VARIANTS = {
         {"latent": 3, "widths": (16, 8), "method": "joint_regressor", "deviation": 0.2,
          "halved": True},
     ),
+    "ali r1": (
+        "ali",
+        {"latent": 3, "widths": (16, 8), "discriminator_norm": "none", "r1": 0.3, "average": 0.9,
+         "deviation": 0.2},
+    ),
     "dae": ("dae", _DENSE | {"changed_weight": 2.0}),
     "dae inpainting": ("dae", _DENSE | {"corruption": "block", "levels": (0.5,)}),
     "dae stacked": (
@@ -109,9 +119,16 @@ VARIANTS = {
     "gan": ("gan", _DENSE | {"r1": 0.1}),
     "gan conv": (
         "gan",
-        {"latent": 3, "conv_width": 4, "network": "conv", "batch_norm": True, "simultaneous": True},
+        {"latent": 3, "conv_width": 4, "network": "conv", "generator_norm": "batch",
+         "discriminator_norm": "batch", "r1": 0.0, "simultaneous": True},
     ),
-    "gan wasserstein": ("gan", _DENSE | {"game": "wasserstein", "gradient_penalty": 10.0}),
+    "gan spectral": (
+        "gan", _DENSE | {"generator_norm": "batch", "discriminator_norm": "spectral", "r1": 0.1,
+                         "average": 0.9},
+    ),
+    "gan wasserstein": (
+        "gan", _DENSE | {"game": "wasserstein", "gradient_penalty": 10.0, "r1": 0.0},
+    ),
     "iae": ("iae", _DENSE | {"local": 2, "noise": 2, "prior": "uniform", "code_scale": 0.5}),
     "iae semisupervised": (
         "iae",
@@ -133,22 +150,26 @@ VARIANTS = {
     "hashing words": (
         "hashing",
         {"bits": 5, "widths": (16,), "likelihood": "counts", "count_input": "counts",
-         "activation": "sigmoid", "init": "rbm", "pretrain_steps": 1, "binarise": "bernoulli"},
+         "activation": "sigmoid", "init": "rbm", "pretrain_steps": 1, "discretise": "bernoulli"},
     ),
     "nvae": (
         "nvae",
         {"groups": (1, 1), "latent": 2, "width": 4, "blocks": 0, "block_cells": 1, "readjust": 8,
          "optimiser": "adam", "learning_rate": 1e-3},
     ),
-    "vaegan": ("vaegan", _DENSE | {"batch_norm": False, "gamma": 0.1, "scale": 0.5}),
+    "vaegan": ("vaegan", _DENSE | _PLAIN | {"gamma": 0.1, "scale": 0.5}),
     "vaegan conv": (
         "vaegan",
         {"latent": 3, "network": "conv", "enc_channels": (4, 8), "dec_channels": (8, 4),
          "dis_channels": (4, 4, 8), "enc_dense": 8, "dis_dense": 8, "fakes": "prior",
          "game": "non_saturating", "real_weight": 0.33, "simultaneous": False},
     ),
+    "vaegan r1": (
+        "vaegan", _DENSE | {"generator_norm": "layer", "discriminator_norm": "none", "r1": 0.3,
+                            "average": 0.9, "gamma": 0.1, "fakes": "prior"},
+    ),
     "vaegan separate": (
-        "vaegan", _DENSE | {"variant": "vae_dis_l", "conditional": True, "batch_norm": False},
+        "vaegan", _DENSE | _PLAIN | {"variant": "vae_dis_l", "conditional": True},
     ),
     "vqvae": ("vqvae", _VQ | {"restart": 0.5}),
     "vqvae gradient": (
@@ -173,7 +194,8 @@ ALIKE = ("vae free bits", "vae capacity", "acn unique", "ali feature matching",
          "vaegan separate", "alae ablated")  # fmt: skip
 """differ from another variant in a loss alone, which other tests look at"""
 COUPLED = ("aae conditioned", "acai vqvae", "acn gaussian", "ali semisupervised",
-           "ali feature matching", "gan conv", "iae flipped", "vqvae gradient")  # fmt: skip
+           "ali feature matching", "gan conv", "iae flipped", "vaegan r1",
+           "vqvae gradient")  # fmt: skip
 """beside `RUN`: a batch's examples meet in them otherwise than in the mean of a loss, or players
 take turns otherwise"""
 

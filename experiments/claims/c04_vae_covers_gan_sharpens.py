@@ -15,7 +15,7 @@ RIVALS = {
     "VAE": (vae, {"warmup_steps": STEPS // 4}, {"binarise": "dynamic"}),
     "GAN, R1": (gan, {"r1": 0.3, "critic_rate": 1e-3, "learning_rate": 5e-4},
                 {"dequantise": True}),
-    "GAN": (gan, {}, {"dequantise": True}),
+    "GAN": (gan, {"r1": 0.0}, {"dequantise": True}),
 }  # fmt: skip
 
 

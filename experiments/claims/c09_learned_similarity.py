@@ -25,7 +25,7 @@ def test(data, seeds, picture, data_dir):
                                 **GAME | fields)  # fmt: skip
 
         def measure(state, model=model):
-            tables = [evaluation.fidelity_table(model, state, source, reference, batch_size=500,
+            tables = [evaluation.fidelity_table(model, state, reference, batch_size=500,
                                                 rng=jax.random.key(KEY), count=COUNT)["samples"]
                       for reference in (source, known)]  # fmt: skip
             return {number: tables[0][f"{number} ({name})"] for number in NUMBERS} | {

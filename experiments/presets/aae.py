@@ -114,7 +114,7 @@ def paper_clustering() -> Settings:
     too, are not.
     """
     config = Config(
-        task="clustering", latent=5, clusters=16, widths=(3000, 3000), batch_norm=True,
+        task="clustering", latent=5, clusters=16, widths=(3000, 3000), encoder_norm="batch",
         image_dropout=0.2,
     )  # fmt: skip
     return _published(config, 1500, (50,), Options())

@@ -35,7 +35,10 @@ def dcgan() -> Settings:
     python experiments/run.py --model gan --preset dcgan. Rates and momentum are those of Radford,
     Metz & Chintala 2016 (recalled); sizes and data are ours.
     """
-    config = Config(latent=100, network="conv", conv_width=64, batch_norm=True)
+    config = Config(
+        latent=100, network="conv", conv_width=64, generator_norm="batch",
+        discriminator_norm="batch", r1=0.0,
+    )  # fmt: skip
     plan = Plan(steps=50_000, batch_size=128, log_every=100, eval_every=5000, save_every=5000)
     return Settings("mnist", config, plan, Options(dequantise=True))
 

@@ -82,7 +82,7 @@ def clusters(load_as, seeds: int, steps: int) -> str:
     data, rows, musts = load_as(), [], []
     for k in (16, 30):
         model, states, _ = learned(data, seeds, steps, task="clustering", latent=5, clusters=k,
-                                   image_dropout=0.2, batch_norm=True, **BLUR)  # fmt: skip
+                                   image_dropout=0.2, encoder_norm="batch", **BLUR)  # fmt: skip
         found = gather(states, functools.partial(_named, model, data))
         entropy = found["usage_entropy"] / math.log(k)
         rows.append((k, shown(100 * found["max_confidence_error"]),

@@ -178,9 +178,9 @@ def documents(seeds: int, steps: int, data_dir) -> str:
     for name, fields, more in (
         ("noise 4, machines first", pretrained, 1600),
         ("noise 4", {}, 0),
-        ("noise growing to 4", {"binarise": "noise_ramp", "ramp_steps": 2 * steps // 3}, 0),
-        ("straight through", {"binarise": "straight_through"}, 0),
-        ("coins", {"binarise": "bernoulli"}, 0),
+        ("noise growing to 4", {"discretise": "noise_ramp", "ramp_steps": 2 * steps // 3}, 0),
+        ("straight through", {"discretise": "straight_through"}, 0),
+        ("coins", {"discretise": "bernoulli"}, 0),
     ):
         model = make(hashing, data, **words, **fields)
         states, _ = train(model, data, 1, more + steps, eval_every=0)

@@ -37,7 +37,8 @@ def row(name: str, result: dict) -> list[str]:
         value = value["mean"] if isinstance(value, dict) else value
         return "–" if value is None else f"{value:.{digits}f}"
 
-    test, bound, whole = seen["test"], seen.get("likelihood", {}), seen.get("whole_set", {})
+    test = {key.removesuffix("_given_neighbours"): value for key, value in seen["test"].items()}
+    bound, whole = seen.get("likelihood", {}), seen.get("whole_set", {})
     codes, untrained = (seen["probes"][key] or {} for key in ("codes", "untrained_encoder"))
     minutes = (result["seconds_training"] + result["seconds_evaluating"]) / 60
     return [

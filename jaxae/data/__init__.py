@@ -17,7 +17,7 @@ from jaxae.data.idx import idx_set, padded_idx_set
 from jaxae.data.lines import line_angles, line_labels, lines, render_lines
 from jaxae.data.newsgroups import newsgroups
 from jaxae.data.ones_twos import ones_twos
-from jaxae.data.source import DataError, Options, refuse_resizing
+from jaxae.data.source import DataError, DataWarning, Options, refuse_resizing
 from jaxae.data.speech import mu_law_decode, mu_law_encode, render_speech, speech, speech_content
 from jaxae.data.split import Split
 from jaxae.data.tfds_source import tfds_set
@@ -26,6 +26,7 @@ from jaxae.data.topics import topics
 __all__ = [
     "Data",
     "DataError",
+    "DataWarning",
     "Options",
     "Split",
     "describe",

@@ -17,9 +17,10 @@ from jaxae.data.source import (
     hold_out,
     permuted,
     refuse_resizing,
+    refuse_without_memory,
     with_validation,
 )
-from jaxae.data.split import Pipeline, Split
+from jaxae.data.split import Pipeline, Split, frozen
 from jaxae.training.state import Spec
 
 # Key of the choice of labelled examples, the same in every run and apart from training orders: by
@@ -63,6 +64,17 @@ class Data(NamedTuple):
         )
 
     @property
+    def binarised(self) -> "Data":
+        """The same images as bits drawn from their levels, once (`Options.binarise`: fixed)."""
+        return self._replace(
+            train=self.train.binarised,
+            test=self.test.binarised,
+            validation=None if self.validation is None else self.validation.binarised,
+            spec=self.spec._replace(levels=2),
+            options=dataclasses.replace(self.options, binarise="fixed", dequantise=False),
+        )
+
+    @property
     def digest(self) -> str:
         """Changes with the number of images, any label, or the mean of the training images."""
         splits = [self.train, self.test]
@@ -84,25 +96,35 @@ def from_arrays(
     levels: int | None = None,
     validation_images: np.ndarray | None = None,
     validation_labels: Sequence[int] | np.ndarray | None = None,
+    channels: int | None = None,
+    peak: float | None = None,
 ) -> Data:
     """A data set from arrays in memory.
 
+    Images are copied, which takes their size in memory once, so that what becomes of the arrays
+    afterwards changes nothing. An `np.memmap` opened for reading is not: it stays in its file.
+
     Args:
-        train_images: `[N,H,W]` or `[N,H,W,C]`, uint8, or float in [0, 1].
+        train_images: `[N,H,W]` or `[N,H,W,C]`; bool, uint8, float in [0, 1], or with `levels` or
+            `peak` any integers. Channels come last.
         train_labels: `[N]` integers that are not negative, or None; see `Data` for what becomes of
             them.
         test_images: as the training images; None: a tenth of the training images, chosen by a
             fixed seed, is held out.
         test_labels: as the training labels.
-        levels: the number L of values a pixel takes. uint8: values 0..L-1, by default 256. Float:
-            by default continuous; otherwise the multiples of 1/(L-1).
+        levels: the number L <= 256 of values a pixel takes. Integers: values 0..L-1, for uint8 by
+            default 256. bool: 2. Float: by default continuous; otherwise the multiples of 1/(L-1).
         validation_images: as the training images; None: there are none (see `Data`).
         validation_labels: as the training labels.
+        channels: the number C of channels; to be told where it is more than 4, and where the shape
+            could be read as channels first just as well.
+        peak: the number that is white, such as 65535 of 16-bit integers, or 255 of floats in
+            [0, 255]: pixels are then continuous, v / peak.
     Raises:
         DataError: shapes, types, values or lengths do not fit.
     """
     refuse_resizing(name, options)
-    train, found = _checked_images(train_images, "train_images", levels)
+    train, found = _checked_images(train_images, "train_images", levels, channels, peak)
     labels = _checked_labels(train_labels, "train_labels", len(train))
     if test_images is None:
         if test_labels is not None:
@@ -111,16 +133,18 @@ def from_arrays(
         parts = (None, None) if labels is None else (labels[kept], labels[held_out])
         raw = Raw(train[kept], parts[0], train[held_out], parts[1], found)
     else:
-        test, found_test = _checked_images(test_images, "test_images", levels)
-        if found_test != found:
-            raise DataError("train_images and test_images must both be uint8 or both be float")
+        test, found_test = _checked_images(test_images, "test_images", levels, channels, peak)
+        _check_alike(found, found_test, "test_images")
+        train, test = _owned(train, train_images), _owned(test, test_images)
         raw = Raw(
             train, labels, test, _checked_labels(test_labels, "test_labels", len(test)), found
         )
     if validation_images is not None:
-        validation, found_there = _checked_images(validation_images, "validation_images", levels)
-        if found_there != found:
-            raise DataError("train_images and validation_images must both be uint8 or both float")
+        validation, found_there = _checked_images(
+            validation_images, "validation_images", levels, channels, peak
+        )
+        _check_alike(found, found_there, "validation_images")
+        validation = _owned(validation, validation_images)
         known = _checked_labels(validation_labels, "validation_labels", len(validation))
         raw = raw._replace(validation=validation, validation_labels=known)
     elif validation_labels is not None:
@@ -170,7 +194,7 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
         size=train.shape[0],
         classes=len(names),
         levels=_seen_levels(raw.levels, options),
-        mean=mean_image.astype(np.float32),
+        mean=frozen(mean_image.astype(np.float32)),
     )
     splits = {}
     for which, images, known in others:
@@ -188,27 +212,46 @@ def assemble(name: str, raw: Raw, options: Options) -> Data:
     )
 
 
-def _checked_images(images: Any, field: str, levels: int | None) -> tuple[np.ndarray, int]:
+def _checked_images(
+    images: Any, field: str, levels: int | None, channels: int | None, peak: float | None
+) -> tuple[np.ndarray, int]:
     """Images as `[N,H,W,C]` uint8 or float32, and their levels (0: continuous)."""
-    images = np.asarray(images)
+    images = _array(images, field)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4:
         raise DataError(f"{field} must be [N,H,W] or [N,H,W,C], has shape {images.shape}")
+    _check_channels(images.shape, field, channels)
     if levels is not None and levels != 0 and not 2 <= levels <= 256:
         raise DataError(f"levels must be in 2..256, or 0 for continuous pixels, is {levels}")
-    if images.dtype == np.uint8:
-        levels = 256 if levels is None else levels
+    if peak is not None:
+        return _divided(images, field, levels, peak), 0
+    if images.dtype == bool:
+        if levels not in (None, 2):
+            raise DataError(f"{field} are bool and take 2 levels, not levels={levels}")
+        return images.astype(np.uint8), 2
+    if np.issubdtype(images.dtype, np.integer):
+        if images.dtype == np.uint8:
+            levels = 256 if levels is None else levels
         if not levels:
-            raise DataError(f"{field} are uint8, so levels cannot be 0")
-        if images.size and images.max() >= levels:
-            raise DataError(f"{field} hold {images.max()}; {levels} levels are 0..{levels - 1}")
-        return images, levels
+            raise DataError(
+                f"{field} are {images.dtype}: say levels=L for pixels 0..L-1, where L is at most "
+                "256, or peak=, the number that is white, for continuous pixels"
+            )
+        if images.size and not (images.min() >= 0 and images.max() < levels):
+            raise DataError(
+                f"{field} hold {images.min()} and {images.max()}; {levels} levels are "
+                f"0..{levels - 1}"
+            )
+        return images.astype(np.uint8, copy=False), levels
     if not np.issubdtype(images.dtype, np.floating):
-        raise DataError(f"{field} must be uint8, or float in [0,1]; they are {images.dtype}")
+        raise DataError(f"{field} must be bool, integers or float; they are {images.dtype}")
     # Written so that NaN fails too.
     if images.size and not (images.min() >= 0 and images.max() <= 1):
-        raise DataError(f"{field} are float and must lie in [0,1] without NaN")
+        raise DataError(
+            f"{field} are float and must lie in [0,1] without NaN; of other pixels from 0 on say "
+            "with peak= which is white"
+        )
     if not levels:
         return images.astype(np.float32), 0
     steps = np.rint(images * (levels - 1))
@@ -217,10 +260,71 @@ def _checked_images(images: Any, field: str, levels: int | None) -> tuple[np.nda
     return steps.astype(np.uint8), levels
 
 
+def _check_alike(levels: int, others: int, field: str) -> None:
+    if levels != others:
+        raise DataError(
+            f"train_images and {field} must both be uint8 or both be float: they have {levels} and "
+            f"{others} levels (0: continuous)"
+        )
+
+
+def _array(given: Any, field: str) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise DataError(f"{field} cannot be one array: its entries differ in shape") from error
+
+
+def _check_channels(shape: tuple[int, ...], field: str, channels: int | None) -> None:
+    """Refuses channels that come first, and more of them than an image has, unless told."""
+    _, first, middle, last = shape
+    if last == channels:
+        return
+    transpose = "channels come last, take images.transpose(0, 2, 3, 1)"
+    if channels is not None:
+        hint = f": {transpose}" if first == channels else ""
+        raise DataError(f"{field} of shape {shape} do not have channels={channels} last{hint}")
+    if 0 < first <= 4 < last:
+        raise DataError(f"{field} of shape {shape} have their channels first: {transpose}")
+    if last > 4:
+        raise DataError(
+            f"{field} of shape {shape} have {last} channels, which come last; if that is meant, "
+            f"say channels={last}"
+        )
+    if first in (1, 3) and first < last and middle == last:
+        raise DataError(
+            f"{field} of shape {shape} have {last} channels or {first}: if {last}, say "
+            f"channels={last}; if {first}, {transpose}"
+        )
+
+
+def _divided(images: np.ndarray, field: str, levels: int | None, peak: float) -> np.ndarray:
+    """Pixels 0..peak as float32 in [0, 1]."""
+    if levels:
+        raise DataError(f"levels={levels} and peak={peak} contradict each other: choose one")
+    if not (0 < peak < np.inf):
+        raise DataError(f"peak must be a positive number, is {peak}")
+    if not np.issubdtype(images.dtype, np.integer) and not np.issubdtype(images.dtype, np.floating):
+        raise DataError(f"{field} must be integers or float for peak=; they are {images.dtype}")
+    if images.size and not (images.min() >= 0 and images.max() <= peak):
+        raise DataError(f"{field} hold {images.min()} and {images.max()}, not 0..{peak} (peak)")
+    divided = np.empty(images.shape, np.float32)
+    return np.divide(images, peak, out=divided, casting="same_kind")
+
+
+def _owned(images: np.ndarray, given: Any) -> np.ndarray:
+    """The images in memory that nobody else has, or in a file that nobody writes through them."""
+    if isinstance(given, np.memmap) and not given.flags.writeable:
+        return images
+    return images.copy() if images is given or images.base is not None else images
+
+
 def _checked_labels(labels: Any, field: str, size: int) -> np.ndarray | None:
     if labels is None:
         return None
-    labels = np.asarray(labels)
+    labels = _array(labels, field)
+    if labels.size and labels.dtype.kind == "u" and labels.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{field} hold {labels.max()}, which is too large for a label")
     if labels.shape != (size,) or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
             f"{field} must be {size} integers, one per image; "
@@ -234,6 +338,7 @@ def _checked_labels(labels: Any, field: str, size: int) -> np.ndarray | None:
 
 def _held(images: Images, options: Options) -> Images:
     """In memory as an array where it fits, else as it is."""
+    refuse_without_memory(images, options)
     wanted = images.shape[0] * bytes_each(images)
     if isinstance(images, np.ndarray) or wanted > options.resident_mib * 2**20:
         return images

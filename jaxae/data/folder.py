@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxae.data.pictures import SUFFIXES, Header, decode, in_threads, read_header
-from jaxae.data.source import DataError, Options, Raw, parted
+from jaxae.data.source import DataError, DataWarning, Options, Raw, parted
 
 _VALIDATION = ("val", "valid", "validation")  # folders beside train/, the first there is
 
@@ -48,14 +48,19 @@ def folder(path: str, options: Options) -> Raw:
     """PNG, JPEG, BMP, GIF, WebP, TIFF and PPM images below a folder, as uint8.
 
     Folders `train/`, `test/` and `val/` (or `valid/`, or `validation/`; capitals do not matter) are
-    the splits, and nothing else is read; without `test/` the test images are those of `val/`, and
-    there are no validation images. Otherwise a tenth (at least one) of the images is for testing:
-    those whose relative paths have the smallest SHA-256, but for the last image of a class. A
-    folder that holds nothing but `train/` is read as if it were `train/`.
+    the splits, and images elsewhere are not read; without `test/` the test images are those of
+    `val/`, and there are no validation images. Otherwise a tenth (at least one) of the images is
+    for testing: those whose relative paths have the smallest SHA-256, but for the last image of a
+    class. A folder that holds nothing but `train/` is read as if it were `train/`.
 
     The class of an image is the first folder below the split, whatever the depth; with fewer than
-    two such folders there are no labels. Hidden files and files with other endings are ignored.
-    Links to folders, and links to files outside, are skipped with a warning.
+    two such folders there are no labels. Hidden files are ignored.
+
+    Images are read as a viewer shows them on a white page: turned as their EXIF says, and white
+    shows through what is transparent. Pixels of 16 bits are reduced to their upper eight. What is
+    not read is told in one warning of each kind (`DataWarning`), with a count and the first file:
+    images outside the splits, files with other endings, links to folders and to files outside,
+    frames and pages after the first, damaged EXIF, colour profiles other than sRGB.
 
     Raises:
         DataError: no folder, no images, files of a kind or size that does not fit, a corrupt one.
@@ -63,9 +68,16 @@ def folder(path: str, options: Options) -> Raw:
     root = Path(path).expanduser()
     if not root.is_dir():
         raise DataError(f"folder:{path}: there is no such folder")
-    parts, names = _parted(root, _image_paths(root.resolve()))
+    paths = _image_paths(root.resolve())
+    parts, names = _parted(root, paths)
     every = [file.path for part in parts for file in part]
     headers = in_threads(read_header, every)
+    _tell(root, every, headers, names)
+    if outside := set(paths).difference(every):
+        _warn(
+            f"{root}: {len(outside)} images lie in no folder of the splits (train, test, "
+            f"{' or '.join(_VALIDATION)}) and are not read; the first is {min(outside)}"
+        )
     shape = _common_shape(every, headers, options)
     images = [Files([file.path for file in part], shape, options.image_size) for part in parts]
     labels = [_numbers(part, names) for part in parts]
@@ -77,26 +89,51 @@ def folder(path: str, options: Options) -> Raw:
 
 def _image_paths(root: Path) -> list[Path]:
     """Image files below a folder, sorted by relative path, leaving out what links lead to."""
-    found, skipped = [], []
+    found, skipped, others = [], [], []
     for folder, subfolders, files in os.walk(root, onerror=_unlistable):
         here = Path(folder)
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         skipped += [here / name for name in subfolders if (here / name).is_symlink()]
         for name in files:
             path = here / name
-            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+            if name.startswith("."):
                 continue
-            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+            if path.suffix.lower() not in SUFFIXES:
+                others.append(path)
+            elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
                 skipped.append(path)
             elif path.is_file():
                 found.append(path)
     if skipped:
-        warnings.warn(
+        _warn(
             f"{root}: {len(skipped)} symbolic links to folders, or out of the folder, are not "
-            f"followed; the first is {min(skipped)}",
-            stacklevel=2,
+            f"followed; the first is {min(skipped)}"
+        )
+    if others:
+        _warn(
+            f"{root}: {len(others)} files without the ending of an image that is read "
+            f"({', '.join(SUFFIXES)}) are skipped; the first is {min(others)}"
         )
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _tell(root: Path, paths: list[Path], headers: list[Header], names: list[str]) -> None:
+    """Warns, once for each kind, of what is in the files and not in the data."""
+    concerned = {}
+    for path, header in zip(paths, headers, strict=True):
+        for note in header.notes:
+            concerned.setdefault(note, []).append(path)
+    for note, files in concerned.items():
+        _warn(f"{root}: {len(files)} of {len(paths)} images {note}; the first is {min(files)}")
+    if len(names) == 1:
+        _warn(
+            f"{root}: every image lies in the one class folder {names[0]!r}, so there are no "
+            "labels; a class needs a folder of its own beside others"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, DataWarning, stacklevel=3)
 
 
 def _unlistable(error: OSError) -> None:
@@ -146,7 +183,7 @@ def _common_shape(
         channels = 1 if options.colour == "grey" else 3
     if options.image_size:
         return options.image_size, options.image_size, channels
-    height, width, _ = headers[0]
+    height, width = headers[0].height, headers[0].width
     for path, header in zip(paths, headers, strict=True):
         if (header.height, header.width) != (height, width):
             raise DataError(

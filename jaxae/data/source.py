@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxae.fields import Range
+from jaxae.fields import CountOrZero, Range, Side, check_fields
 
 # Seeds of the choices that must not change from run to run, so that numbers can be compared.
 _HELD_OUT = 2
@@ -17,6 +18,10 @@ _BLOCK_BYTES = 2**24  # of images in memory at once when a whole set is read
 
 class DataError(ValueError):
     """Data that is missing, unreadable or unfit for what was asked; the message says what to do."""
+
+
+class DataWarning(UserWarning):
+    """Data is read, but not all of it, or not as one may have meant."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,36 +34,29 @@ class Options:
     """Spread each of L levels evenly over its share of [0, 1): (v + u) / L with u in (0, 1)."""
     standardise: bool = False
     """Subtract the training pixels' mean and divide by their standard deviation (two scalars)."""
-    labels: int = 0
+    labels: CountOrZero = 0
     """Labelled training examples a semi-supervised method may see, class-balanced; 0: all."""
-    label_draw: int = 0
+    label_draw: CountOrZero = 0
     """Which of the balanced choices of `labels` examples: 0, 1, 2, ..."""
-    labels_batch: int = 0
+    labels_batch: Annotated[int, Range(0, 2**20)] = 0
     """Labelled examples drawn beside each batch, for models that learn from few labels; 0: none."""
-    validation: Annotated[int, Range(0, 2**31 - 1)] = 0
+    validation: CountOrZero = 0
     """Training images held out, the same in every run, for the looks on the way, so that a best
     checkpoint can be told without the test images; 0: none but those that the set itself has."""
-    image_size: int = 0
+    image_size: Side = 0
     """folder: and tfds: only. Side of the resized and centre-cropped images; 0: as they are."""
     colour: Literal["auto", "grey", "rgb"] = "auto"
     """folder: and tfds: only. Convert to one or three channels; auto: grey if every image is."""
-    resident_mib: int = 2048
+    resident_mib: CountOrZero = 2048
     """Images larger than this in total, in MiB, are streamed from the host batch by batch."""
 
     def __post_init__(self) -> None:
-        if self.binarise not in ("none", "dynamic", "fixed"):
-            raise DataError(f"binarise is none, dynamic or fixed, not {self.binarise!r}")
-        if self.colour not in ("auto", "grey", "rgb"):
-            raise DataError(f"colour is auto, grey or rgb, not {self.colour!r}")
+        check_fields(self, DataError)
         for other in ("dequantise", "standardise"):
             if self.binarise != "none" and getattr(self, other):
                 raise DataError(
                     f"binarise={self.binarise!r} and {other} contradict each other: choose one"
                 )
-        for field in ("labels", "label_draw", "labels_batch", "validation", "image_size",
-                      "resident_mib"):  # fmt: skip
-            if getattr(self, field) < 0:
-                raise DataError(f"{field} must not be negative, is {getattr(self, field)}")
 
 
 class Images(Protocol):
@@ -215,3 +213,32 @@ def blocks(images: Images) -> Iterator[np.ndarray]:
 def bytes_each(images: Images) -> int:
     """Size of one image in memory."""
     return math.prod(images.shape[1:]) * np.dtype(images.dtype).itemsize
+
+
+def refuse_without_memory(images: Images, options: Options) -> None:
+    """Raises DataError where reading a set once needs more memory than the machine has.
+
+    Needed are the images themselves where they are to be resident, and beside one block of them
+    its sums and the mean image, some 32 bytes a value.
+    """
+    values = math.prod(images.shape[1:])
+    every = images.shape[0] * bytes_each(images)
+    held = 0 if isinstance(images, np.ndarray) or every > options.resident_mib * 2**20 else every
+    needed, there = held + max(_BLOCK_BYTES, bytes_each(images)) + 32 * values, memory_bytes()
+    if needed > there:
+        remedy = f"lower resident_mib={options.resident_mib}"
+        if held <= 32 * values:
+            remedy = f"choose a smaller image_size than {max(images.shape[1:3])}"
+        raise DataError(
+            f"{images.shape[0]} images of {tuple(images.shape[1:])} need "
+            f"{needed / 2**30:,.1f} GiB of memory, of which there are {there / 2**30:,.1f}: "
+            f"{remedy}"
+        )
+
+
+def memory_bytes() -> float:
+    """The machine's memory; infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # no POSIX
+        return math.inf

@@ -57,13 +57,19 @@ class Split:
         labels_batch: int = 0,
     ) -> None:
         self.size = images.shape[0]
-        self.labels = labels
-        self.labelled = labelled
+        self.labels = frozen(labels)
+        self.labelled = frozen(labelled)
         self.resident = isinstance(images, np.ndarray) and images.nbytes <= resident_mib * 2**20
-        self._images = images
+        self._images = frozen(images)
         self._pipeline = pipeline
         self._labels_batch = labels_batch
         self._permutation = functools.lru_cache(maxsize=16)(self._shuffled)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self._images.shape[1:]))
+        held = "in memory" if self.resident else "streamed"
+        known = "no labels" if self.labels is None else f"{int(self.labelled.sum())} labelled"
+        return f"<Split of {self.size} images {shape}, {held}, {self.levels} levels, {known}>"
 
     @property
     def levels(self) -> int:
@@ -75,6 +81,13 @@ class Split:
         """The same images with their grey levels in place of bits drawn from them."""
         other = copy.copy(self)
         other._pipeline = self._pipeline._replace(binarise="none")
+        return other
+
+    @property
+    def binarised(self) -> "Split":
+        """The same images as bits, drawn from their levels once, as binarise="fixed" draws them."""
+        other = copy.copy(self)
+        other._pipeline = self._pipeline._replace(binarise="fixed", dequantise=False)
         return other
 
     def order(self, seed: int, step: int, batch_size: int) -> Any:
@@ -169,6 +182,15 @@ class Split:
             rows = self.gather(np.where(mask, positions, 0))
             rng = jax.random.key(_EVALUATED[self._pipeline.is_train])
             yield _compiled_finish(self._pipeline, rows, rng), mask
+
+
+def frozen(array: Any) -> Any:
+    """A view that cannot be written to, as pure functions close over it; not arrays as they are."""
+    if not isinstance(array, np.ndarray):
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _finished(pipeline: Pipeline, rows: dict[str, Any], rng: jax.Array) -> dict[str, Any]:

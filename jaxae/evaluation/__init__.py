@@ -12,8 +12,15 @@ from jaxae.evaluation.clusters import (
     max_confidence_label_map,
 )
 from jaxae.evaluation.codes import encode_split, images_of, pixels_of
+from jaxae.evaluation.copies import nearest_training_image
 from jaxae.evaluation.coverage import mode_coverage
-from jaxae.evaluation.features import FEATURES, Features, features_of, load_features
+from jaxae.evaluation.features import (
+    BIT_FEATURES,
+    FEATURES,
+    Features,
+    features_of,
+    load_features,
+)
 from jaxae.evaluation.fidelity import fidelity_table
 from jaxae.evaluation.figures import (
     draw_all,
@@ -34,6 +41,7 @@ from jaxae.evaluation.interpolation import (
     score_interpolations,
     summarise,
 )
+from jaxae.evaluation.kinds import bits_offset, comparable
 from jaxae.evaluation.kmeans import (
     kmeans_accuracy,
     kmeans_scores,
@@ -64,6 +72,7 @@ from jaxae.evaluation.retrieval import (
 from jaxae.evaluation.two_sample import classifier_test, mmd_test, two_sample_test
 
 __all__ = [
+    "BIT_FEATURES",
     "FEATURES",
     "Classifier",
     "Features",
@@ -71,10 +80,12 @@ __all__ = [
     "active_units",
     "assess_run",
     "ball_size",
+    "bits_offset",
     "bounds",
     "classifier_test",
     "cluster_errors",
     "combine_seeds",
+    "comparable",
     "counts_by_distance",
     "draw_all",
     "draw_daydream",
@@ -109,6 +120,7 @@ __all__ = [
     "mean_over",
     "mmd_test",
     "mode_coverage",
+    "nearest_training_image",
     "normalised_mutual_information",
     "over_split",
     "pack",

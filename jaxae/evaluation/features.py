@@ -19,6 +19,8 @@ from jaxae.evaluation.classifier import Network, reader
 
 FEATURES = {"mnist": "mnist-features-v1", "digits": "digits-features-v1"}
 """the network of each data set, by the names of both"""
+BIT_FEATURES = {"mnist": "mnist-bits-features-v1", "digits": "digits-bits-features-v1"}
+"""the same for pixels that are drawn as 0 or 1"""
 WIDTH = 64
 """features F, few because the bias of a Fréchet distance grows with them"""
 
@@ -37,17 +39,18 @@ class Features(NamedTuple):
     """command, data, versions, sizes and the accuracy on the test set"""
 
 
-@functools.lru_cache(maxsize=4)
+@functools.cache
 def load_features(name: str) -> Features:
     """The frozen network of this name, from the package's own files.
 
     Args:
-        name: "mnist-features-v1" or "digits-features-v1".
+        name: one of the values of `FEATURES` and `BIT_FEATURES`.
     Raises:
         ValueError: there is none of this name.
     """
-    if name not in FEATURES.values():
-        raise ValueError(f"unknown features {name!r}: choose from {', '.join(FEATURES.values())}")
+    known = (*FEATURES.values(), *BIT_FEATURES.values())
+    if name not in known:
+        raise ValueError(f"unknown features {name!r}: choose from {', '.join(known)}")
     file = importlib.resources.files("jaxae.evaluation") / "weights" / f"{name}.npz"
     with file.open("rb") as opened, np.load(opened) as arrays:
         held = dict(arrays)
@@ -63,9 +66,11 @@ def features_of(data: Any) -> str | None:
     """The name of the network for a data set, or None where there is none for its images.
 
     Args:
-        data: a data set. Standardised images are left out: they are not in [0, 1].
+        data: a data set. Where it is binarised the network is one that has learnt from bits, which
+            look like nothing that one for grey levels has seen. Standardised images are left out:
+            they are not in [0, 1].
     """
-    name = FEATURES.get(data.name)
+    name = (FEATURES if data.options.binarise == "none" else BIT_FEATURES).get(data.name)
     if name is None or data.options.standardise:
         return None
     return name if load_features(name).image_shape == tuple(data.spec.image_shape) else None

@@ -1,4 +1,4 @@
-"""Samples beside test images, in the features of a frozen network that goes by a name."""
+"""Samples beside test images of their kind: in the features of a frozen network, and in pixels."""
 
 from typing import Any
 
@@ -6,12 +6,16 @@ import jax
 import numpy as np
 
 from jaxae.evaluation.codes import images_of
+from jaxae.evaluation.copies import nearest_training_image
 from jaxae.evaluation.features import features_of, load_features
 from jaxae.evaluation.frechet import frechet_distance
+from jaxae.evaluation.kinds import comparable, described
 from jaxae.evaluation.manifolds import NEIGHBOURS, precision_and_recall
+from jaxae.evaluation.passes import spread
 from jaxae.training.state import Model, State
 
 SAMPLES = 2000
+SEARCHED = 1000  # samples, and test images, whose nearest training image is looked for
 DRAWN = 60  # at a time: one compilation serves figures and numbers
 
 
@@ -19,58 +23,69 @@ def fidelity_table(
     model: Model,
     state: State,
     data: Any,
-    reference: Any = None,
     *,
     batch_size: int,
     rng: jax.Array,
     count: int = SAMPLES,
 ) -> dict[str, Any] | None:
-    """Fréchet distance, precision and recall of samples, and of training images for comparison.
+    """Fréchet distance, precision and recall of samples, and how near they are to training images.
 
-    As many samples as test images, evenly spread. Samples are clipped to [0, 1]. With so few the
-    Fréchet distance is biased upwards, and no model reaches 0: `training_images` has what the
-    images that the model was trained on (as many, as it saw them) come to by the same measure.
-    Comparable only at one network and one `images`.
+    As many samples as test images, evenly spread. Like is compared with like: draws of bits with
+    test images of bits, in the features of a network for bits, and means with grey levels, in those
+    of a network for these; the name of the network is part of a number's name, and numbers of two
+    networks do not compare. With so few images a Fréchet distance is biased upwards, and no model
+    reaches 0: the floor is `training_images`, what as many training images of that kind come to.
+    Samples are clipped to [0, 1], unless the images are standardised.
 
     Args:
         model: the bundle.
         state: the trained state.
-        data: a data set with `train`, what the model was trained on.
-        reference: a data set with `test`, from which test images are taken: grey ones, say, where
-            the model was trained on bits. None: `data`.
+        data: a data set with `train` and `test`, as the model was trained on it.
         batch_size: test and training images at a time; affects speed and memory only.
         rng: one key.
         count: samples; less where there are not as many test or training images.
     Returns:
-        for `samples` and `training_images` a dict of `Frechet distance (NAME)`, and of
-        `precision (NAME)` and `recall (NAME)` as `precision_and_recall` has them, with the name of
-        the network; `images`, how many of each; `neighbours`, the k of precision and recall. None
-        for models that cannot sample, where no network is there for such data, and for a count of
-        no more than `neighbours`.
+        `of` (draw or mean) and `against` (bits or grey): what was compared; `images`, how many of
+        each; `nearest_training_image`, what that function says of at most `SEARCHED` of each; and
+        where there is a network for such data, and more than `neighbours` images, for `samples` and
+        `training_images` a dict of `Frechet distance (NAME)`, and of `precision (NAME)` and
+        `recall (NAME)` as `precision_and_recall` has them, with the name of the network;
+        `neighbours`, the k of precision and recall. None for models that cannot sample.
     Raises:
         ValueError: the samples are not finite.
     """
-    reference = reference or data
-    count = min(count, reference.test.size, data.train.size)
-    name = features_of(reference)
-    if model.sample is None or name is None or count <= NEIGHBOURS:
+    if model.sample is None:
         return None
-    network = load_features(name)
+    data = comparable(model, data)
+    count = min(count, data.test.size, data.train.size)
+    samples = _drawn(model, state, rng, count)
+    if not data.options.standardise:
+        samples = np.clip(samples, 0, 1)
     shaped = lambda split: images_of(split, batch_size, count)
-    real = network.features(shaped(reference.test))
+    test = shaped(data.test)
+    few = spread(count, SEARCHED)
+    found = {
+        **described(model, data),
+        "images": count,
+        "nearest_training_image": nearest_training_image(samples[few], test[few], data.train),
+    }
+    name = features_of(data)
+    if name is None or count <= NEIGHBOURS:
+        return found
+    network = load_features(name)
+    real = network.features(test)
 
     def compared(images: np.ndarray) -> dict[str, float]:
-        found = network.features(images)
+        seen = network.features(images)
         numbers = {
-            "Frechet distance": frechet_distance(found, real),
-            **precision_and_recall(real, found),
+            "Frechet distance": frechet_distance(seen, real),
+            **precision_and_recall(real, seen),
         }
         return {f"{measure} ({name})": number for measure, number in numbers.items()}
 
-    return {
-        "samples": compared(np.clip(_drawn(model, state, rng, count), 0, 1)),
+    return found | {
+        "samples": compared(samples),
         "training_images": compared(shaped(data.train)),
-        "images": count,
         "neighbours": NEIGHBOURS,
     }
 

@@ -420,9 +420,9 @@ def draw_all(
         drawn.append(
             draw_restorations(model, state, images, path, keys["dream"], value_range=shown)
         )
-    if model.mix is not None:
-        path = folder / "mixtures.png"
-        left, top = images[:MIXED], images[MIXED : MIXED + COLUMNS]
+    if model.mix is not None and len(images) > 1:
+        path, rows = folder / "mixtures.png", min(MIXED, len(images) // 2)
+        left, top = images[:rows], images[rows : rows + COLUMNS]
         drawn.append(draw_mixtures(model, state, left, top, path, keys["dream"], value_range=shown))
     if model.daydream is not None:
         path = folder / "daydream.png"

@@ -94,7 +94,7 @@ def bounds(
     chunk: int = 20,
     limit: int | None = None,
     measured: dict[str, float | None] | None = None,
-    offset_bits: float = 0.0,
+    offset_bits: float | None = 0.0,
 ) -> dict[str, Any]:
     """ELBO and importance-weighted bound of log p(x), averaged over a split.
 
@@ -114,15 +114,13 @@ def bounds(
         limit: how many images, evenly spread over the split; None for all.
         measured: what `mean_over(model.evaluate, ...)` gave, where it has been computed.
         offset_bits: added to both bits/dim: log2(levels) where `levels` pixel values were
-            dequantised into [0, 1), else 0.
+            dequantised into [0, 1), and 0 where log p(x|z) is of probabilities. None where it is
+            neither (`bits_offset` says so), and then no bits are given.
     Returns:
         floats: `elbo_nats` (mean log w), `iwae_nats`, `gap_nats` (their difference: how far the
         posterior is off), each with its standard error over images `..._se`;
-        `elbo_bits_per_dim` and `iwae_bits_per_dim` (of the negative bounds, lower is better; bits
-        of a code for the pixels only where log p(x|z) is of probabilities, such as those of bits
-        under a Bernoulli or of levels under a logistic mixture, or the density of dequantised
-        pixels. A Bernoulli's "likelihood" of grey levels, and a density of pixels that are not
-        dequantised, are given in the same unit and are neither; nothing here can tell);
+        `elbo_bits_per_dim` and `iwae_bits_per_dim`, unless `offset_bits` is None (of the negative
+        bounds, lower is better: bits of a code for the pixels);
         `rate_nats` and `distortion_nats` as the model's `evaluate` defines them, None where it
         does not; ints `samples` and `images`.
     Raises:
@@ -152,12 +150,16 @@ def bounds(
         for name in ("rate", "distortion")
         for end in ("", "_se")
     }
+    bits = {
+        f"{name}_bits_per_dim": float(bits_per_dim(-bound.mean(), dims)) + offset_bits
+        for name, bound in (("elbo", elbo), ("iwae", iwae))
+        if offset_bits is not None
+    }
     return {
         **summary("elbo_nats", elbo),
         **summary("iwae_nats", iwae),
         **summary("gap_nats", iwae - elbo),
-        "elbo_bits_per_dim": float(bits_per_dim(-elbo.mean(), dims)) + offset_bits,
-        "iwae_bits_per_dim": float(bits_per_dim(-iwae.mean(), dims)) + offset_bits,
+        **bits,
         **parts,
         "samples": samples,
         "images": len(elbo),

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jaxae.evaluation.codes import decode_codes, encode_split, pixels_of
+from jaxae.evaluation.kinds import comparable, described, seen_apart
 from jaxae.evaluation.likelihood import summary
 from jaxae.training.state import Model, State
 
@@ -20,12 +21,13 @@ def reconstruction(
     rng: jax.Array,
     limit: int | None = None,
 ) -> dict[str, Any] | None:
-    """Errors of decode(encode(x)) against x on test images, both as the model sees them.
+    """Errors of decode(encode(x)) against test images of the kind that `decode` gives.
 
-    `decode` gives a mean image where a model has one, and a draw from p(x|z) elsewhere; a draw has
-    a larger error, on average twice that of the mean. On binarised data x is of bits, which a mean
-    image cannot meet. `Model.evaluate` may count errors that it calls `mse` in another way: from a
-    random code, or before the image is cut to its size.
+    A mean image is held against the grey levels of x, and a draw from p(x|z) against x as training
+    sees it, bits where these are bits: two numbers that do not compare, since a draw has a larger
+    error, on average twice that of the mean. The codes are always of x as the model sees it.
+    `Model.evaluate` may count errors that it calls `mse` in another way: from a random code, or
+    before the image is cut to its size, or against bits.
 
     Args:
         model: the bundle.
@@ -39,7 +41,8 @@ def reconstruction(
         its standard error over images `mse_se`; `psnr_db`: 10 log10(peak^2 / mse), of the mean
         error and not the mean over images (one perfect image would make that infinite), None where
         the error is 0, higher is better; `peak`: the range of pixel values, 1 unless the images are
-        dequantised or standardised; `images`. None for models that cannot encode or decode.
+        dequantised or standardised; `of` (draw or mean) and `against` (bits or grey): what was
+        compared; `images`. None for models that cannot encode or decode.
     Raises:
         ValueError: codes or images are not finite.
     """
@@ -50,11 +53,13 @@ def reconstruction(
     back = decode_codes(model, state, codes, of_images).reshape(len(codes), -1)
     if not np.isfinite(back).all():
         raise ValueError("decode gives NaN or infinity: the run has diverged before this state")
-    errors = np.square(back - pixels_of(data.test, batch_size, limit), dtype=np.float64)
+    alike = comparable(model, data)
+    errors = np.square(back - pixels_of(alike.test, batch_size, limit), dtype=np.float64)
     found = summary("mse", errors.mean(axis=1))
-    peak = pixel_range(data)
+    peak = pixel_range(alike)
     return {
         **found,
+        **described(model, alike),
         "psnr_db": 10 * math.log10(peak**2 / found["mse"]) if found["mse"] > 0 else None,
         "peak": peak,
         "images": len(codes),
@@ -64,12 +69,3 @@ def reconstruction(
 def pixel_range(data: Any) -> float:
     """What lies between the lowest and the highest pixel value, as a model sees the images."""
     return seen_apart(data, max(data.test.levels - 1, 1))
-
-
-def seen_apart(data: Any, level: int) -> float:
-    """What lies between the raw pixel values 0 and `level`, as a model sees the images."""
-    # The same position twice: both get the same noise, which cancels.
-    image = np.array([0, level]).reshape(2, 1, 1, 1)
-    rows = {"image": image, "position": np.zeros(2, np.int32)}
-    low, high = np.asarray(data.test.finish(rows, jax.random.key(0))["image"], np.float64).ravel()
-    return float(high - low)

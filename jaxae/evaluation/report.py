@@ -16,11 +16,12 @@ import numpy as np
 from jaxae.evaluation.clusters import cluster_errors
 from jaxae.evaluation.codes import encode_split, of_image
 from jaxae.evaluation.fidelity import SAMPLES, fidelity_table
+from jaxae.evaluation.kinds import bits_offset
 from jaxae.evaluation.kmeans import kmeans_table
 from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
 from jaxae.evaluation.passes import over_split, spread
 from jaxae.evaluation.probes import probe_table
-from jaxae.evaluation.reconstruction import reconstruction, seen_apart
+from jaxae.evaluation.reconstruction import reconstruction
 from jaxae.evaluation.retrieval import retrieval_table
 from jaxae.evaluation.two_sample import classifier_test, mmd_test, two_sample_test
 from jaxae.training.state import Model, State
@@ -60,7 +61,7 @@ def assess_run(
         limit: test examples used, evenly spread; None for all.
         apart: as in `mean_over`, for the model's `evaluate`.
         probe_data: what the probes read instead of `data`: the same images in grey levels, say,
-            where the model is trained on binarised ones. Samples are compared with its test images.
+            where the model is trained on binarised ones.
         images: how many test images are reconstructed, and how many samples are drawn, at most; 0
             leaves both out, for models that take minutes to draw.
     Returns:
@@ -69,9 +70,10 @@ def assess_run(
         different ones cannot be compared; how many validation images there were to choose by, which
         are not measured on; and the names of the classes in the order of their numbers);
         `test`: means and standard errors of the model's `evaluate` (nats, or squared error where
-        the model has no likelihood);
-        `likelihood`: `bounds`, for models with `log_weight`; and `active_units`, where `encode`
-        gives the means of a `posterior` under the N(0, I) of `prior`;
+        the model has no likelihood), named by its `result_names`;
+        `likelihood`: `bounds`, for models with `log_weight`, with `why_no_bits_per_dim` where the
+        bounds are no lengths of a code; and `active_units`, where `encode` gives the means of a
+        `posterior` under the N(0, I) of `prior`;
         `probes`: `probe_table`; `clusters`: `kmeans_table`, of labelled data;
         `retrieval`: `retrieval_table`, for codes of bits;
         `prediction`, for models with `predict` on labelled data: `cluster_errors`, with clusters
@@ -83,15 +85,16 @@ def assess_run(
         test codes against as many of the prior: draws by `posterior` where there are any, so that
         they are the aggregated posterior, and else what `encode` gives;
         `reconstruction`: of test images, by `encode` and `decode`;
-        `fidelity`: `fidelity_table`, on data for which there is a feature network;
+        `fidelity`: `fidelity_table`, for models that sample;
         `whole_set`: the model's own `assess`.
     """
     keys = jax.random.split(rng, 8)
     of_means, of_bounds, of_codes, of_probes, of_set, of_labels, of_prior, of_search = keys
     of_clusters, of_images, of_samples = jax.random.split(jax.random.fold_in(rng, 8), 3)
     means = mean_over(model.evaluate, state, data.test, batch_size, of_means, limit, apart)
-    result = {"data": _described(data), "test": means}
+    result = {"data": _described(data), "test": _named(means, model.result_names)}
     if model.log_weight is not None:
+        offset, why_no_bits = bits_offset(model.likelihood, data)
         result["likelihood"] = bounds(
             model,
             state,
@@ -101,8 +104,10 @@ def assess_run(
             rng=of_bounds,
             limit=limit,
             measured=means,
-            offset_bits=_offset_bits(data),
+            offset_bits=offset,
         )
+        if why_no_bits:
+            result["likelihood"]["why_no_bits_per_dim"] = why_no_bits
         if None not in (model.encode, model.posterior, model.prior):
             codes, _ = encode_split(model, state, data.test, batch_size, of_codes, limit)
             result["likelihood"]["active_units"] = active_units(codes)
@@ -142,11 +147,20 @@ def assess_run(
             model, state, data, batch_size=batch_size, rng=of_images, limit=count
         )
         result["fidelity"] = fidelity_table(
-            model, state, data, grey, batch_size=batch_size, rng=of_samples, count=count
+            model, state, data, batch_size=batch_size, rng=of_samples, count=count
         )
     if model.assess is not None:
         result["whole_set"] = model.assess(state, data, of_set)
     return jsonable({name: part for name, part in result.items() if part is not None})
+
+
+def _named(means: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """`mean_over`'s numbers and standard errors under the names that results give them."""
+    named = {}
+    for name, value in means.items():
+        number = name.removesuffix("_se")
+        named[names.get(number, number) + name.removeprefix(number)] = value
+    return named
 
 
 def _prediction(
@@ -172,15 +186,6 @@ def _described(data: Any) -> dict[str, Any]:
     held = data.validation
     about["validation"] = "none" if held is None else f"{held.size} images"
     return about | ({"class_names": list(data.class_names)} if data.class_names else {})
-
-
-def _offset_bits(data: Any) -> float:
-    """What turns the density of dequantised pixels into bits per dimension of the discrete ones.
-
-    Where the model sees the step from one level to the next as s, the probability of a level is
-    bounded by the density times s.
-    """
-    return -math.log2(seen_apart(data, 1)) if data.options.dequantise else 0.0
 
 
 def jsonable(value: Any) -> Any:
@@ -251,7 +256,7 @@ def flat_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(value, Mapping) and set(value) == {"mean", "se", "values"}:
             error = value["se"]
             if error is None:  # one seed: over images
-                error = result.get(f"{name}_se", {}).get("mean")
+                error = (result.get(f"{name}_se") or {}).get("mean")  # None: of one image
             rows.append((name, _with_error(value["mean"], error)))
         elif isinstance(value, Mapping):
             rows += [(f"{name}.{inner}", text) for inner, text in flat_rows(value)]

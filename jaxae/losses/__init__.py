@@ -1,7 +1,15 @@
 """Losses of the autoencoder family: pure functions of arrays, per example, in nats.
 
-They need jax, optax and chex, know no parameters, and never average over a batch unless their
-definition does (`free_bits`, `kl_balance`, `feature_matching`, `mean_squared_slope`).
+They need jax and optax, know no parameters, and never average over a batch unless their definition
+does (`free_bits`, `kl_balance`, `feature_matching`, `mean_squared_slope`).
+
+Arrays are whatever `jnp.asarray` makes arrays of floats from, lists too. Half precision is computed
+and returned in float32, float64 (with `jax_enable_x64`) in float64. Another type is a TypeError,
+another shape or size a ValueError, which names the function and the argument.
+
+Numbers are never looked at to raise an error, since under `jit` there are none to look at: a NaN in
+an array, and a target outside the range that its function states, make the result NaN, traced or
+not, and the gradients with it. Never a finite number.
 """
 
 from jaxae.losses.adversarial import (

@@ -10,12 +10,13 @@ Source: Goodfellow et al. 2014, arXiv:1406.2661 (logistic forms); Mao et al. 201
 Gulrajani et al. 2017, arXiv:1704.00028 (gradient penalty).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
+
+from jaxae.losses import _check
 
 GAMES = ("non_saturating", "saturating", "least_squares", "wasserstein")
 _Cost = Callable[[jax.Array], jax.Array]
@@ -55,14 +56,13 @@ def game(name: str) -> Game:
         "wasserstein": (jnp.negative, lambda t: t, jnp.negative),
     }
     if name not in games:
-        raise ValueError(f"game {name!r} is unknown; choose from {', '.join(GAMES)}")
-    return Game(*(_checked(cost) for cost in games[name]))
+        raise ValueError(f"game: name {name!r} is unknown; choose from {', '.join(GAMES)}")
+    return Game(*(_checked(f"game {name!r}", cost) for cost in games[name]))
 
 
-def _checked(cost: _Cost) -> _Cost:
+def _checked(function: str, cost: _Cost) -> _Cost:
     def checked(logits: jax.Array) -> jax.Array:
-        chex.assert_type(logits, float)
-        return cost(logits)
+        return cost(*_check.floats(function, logits=logits))
 
     return checked
 
@@ -78,14 +78,14 @@ def feature_matching(real: jax.Array, made: jax.Array, power: int = 2) -> jax.Ar
     Returns:
         scalar: it is a distance of means, not a mean of distances.
     Raises:
-        AssertionError: shapes do not match or not float.
-        ValueError: another power.
+        TypeError: not float.
+        ValueError: shapes do not match, or another power.
     """
-    chex.assert_rank([real, made], 2)
-    chex.assert_equal(real.shape[1], made.shape[1])
-    chex.assert_type([real, made], float)
+    real, made = _check.floats("feature_matching", real=real, made=made)
+    _check.shape("feature_matching", "real", real, ("B", "F"))
+    _check.shape("feature_matching", "made", made, ("B'", real.shape[1]), real=real)
     if power not in (1, 2):
-        raise ValueError(f"power must be 1 or 2, is {power}")
+        raise ValueError(f"feature_matching: power must be 1 or 2, is {power}")
     apart = jnp.mean(real, axis=0) - jnp.mean(made, axis=0)
     return jnp.sum(jnp.abs(apart)) if power == 1 else jnp.sum(jnp.square(apart))
 
@@ -99,9 +99,33 @@ def squared_slopes(critic: Callable[..., jax.Array], *inputs: jax.Array) -> jax.
         inputs: `[B, ...]` float each.
     Returns:
         `[B]` float, >= 0.
+    Raises:
+        TypeError: not float.
+        ValueError: no input, inputs of different B, or a critic that gives more than a logit.
     """
-    chex.assert_type(list(inputs), float)
-    one = lambda *each: critic(*(x[None] for x in each)).reshape(())
+    return _squared_slopes("squared_slopes", critic, "inputs", inputs)
+
+
+def _squared_slopes(
+    function: str, critic: Callable[..., jax.Array], name: str, inputs: Sequence[jax.Array]
+) -> jax.Array:
+    if not inputs:
+        raise ValueError(f"{function}: {name} must be at least one array")
+    inputs = _check.floats(function, **{f"{name}[{i}]": x for i, x in enumerate(inputs)})
+    for i, x in enumerate(inputs):
+        _check.axes(function, 1, **{f"{name}[{i}]": x})
+        first = {f"{name}[0]": inputs[0]}
+        _check.shape(function, f"{name}[{i}]", x, (len(inputs[0]), *x.shape[1:]), **first)
+
+    def one(*each):
+        logit = critic(*(x[None] for x in each))
+        if logit.size != 1:
+            raise ValueError(
+                f"{function}: the critic must give one logit for each example, gave an array of "
+                f"shape {list(logit.shape)} for one"
+            )
+        return logit.reshape(())
+
     slopes = jax.vmap(jax.grad(one, argnums=tuple(range(len(inputs)))))(*inputs)
     return sum(jnp.sum(jnp.square(s.reshape(s.shape[0], -1)), axis=-1) for s in slopes)
 
@@ -116,17 +140,29 @@ def mean_squared_slope(judge: Callable[[jax.Array], jax.Array], at: jax.Array) -
         at: `[B, ...]` float.
     Returns:
         a scalar, >= 0.
+    Raises:
+        TypeError: not float.
+        ValueError: a judge that gives another number of logits than B.
     """
-    gradient = jax.grad(lambda at: jnp.sum(judge(at)))(at)
-    return jnp.sum(jnp.square(gradient)) / at.shape[0]
+    (at,) = _check.floats("mean_squared_slope", at=at)
+    _check.axes("mean_squared_slope", 1, at=at)
+
+    def total(at):
+        logits = judge(at)
+        _check.shape(
+            "mean_squared_slope", "what judge gives", logits.reshape(-1), at.shape[:1], at=at
+        )
+        return jnp.sum(logits)
+
+    return jnp.sum(jnp.square(jax.grad(total)(at))) / at.shape[0]
 
 
 def r1_penalty(critic: Callable[..., jax.Array], *real: jax.Array) -> jax.Array:
     """|grad T|^2 / 2 at real data, `[B]`; the discriminator pays gamma times its mean.
 
-    Args: as `squared_slopes`.
+    Args, Raises: as `squared_slopes`.
     """
-    return 0.5 * squared_slopes(critic, *real)
+    return 0.5 * _squared_slopes("r1_penalty", critic, "real", real)
 
 
 def gradient_penalty(
@@ -137,14 +173,21 @@ def gradient_penalty(
     Args:
         critic: as in `squared_slopes`, of one input.
         real, made: `[B, ...]` float.
-        share: `[B]` in [0, 1], how far from `made` towards `real` each point lies.
+        share: `[B]` float in [0, 1], how far from `made` towards `real` each point lies.
+    Returns:
+        `[B]` float, >= 0; NaN where `share` is outside.
     Raises:
-        AssertionError: shapes differ or not float.
+        TypeError: not float.
+        ValueError: shapes differ.
     """
-    chex.assert_equal_shape([real, made])
-    chex.assert_shape(share, real.shape[:1])
-    share = share.reshape(-1, *[1] * (real.ndim - 1))
-    squares = squared_slopes(critic, share * real + (1 - share) * made)
+    function = "gradient_penalty"
+    (share,) = _check.floats(function, share=share)
+    real, made = _check.same_shape(function, real=real, made=made)
+    _check.axes(function, 1, real=real)
+    _check.shape(function, "share", share, real.shape[:1], real=real)
+    toward = share.reshape(-1, *[1] * (real.ndim - 1))
+    squares = _squared_slopes(function, critic, "between", [toward * real + (1 - toward) * made])
     # sqrt has no gradient at zero; a critic that is flat somewhere must not give NaN.
-    length = jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
-    return jnp.square(jnp.where(squares > 0, length, 0.0) - 1)
+    flat = squares == 0
+    length = jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, squares)))
+    return _check.nan_unless((share >= 0) & (share <= 1), jnp.square(length - 1))

@@ -3,9 +3,11 @@
 import math
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxae.losses import _check
 
 
 def importance_weighted_bound(log_weights: jax.Array, axis: int = 0) -> jax.Array:
@@ -21,11 +23,17 @@ def importance_weighted_bound(log_weights: jax.Array, axis: int = 0) -> jax.Arra
     Returns:
         nats, without `axis`; -inf (and a NaN gradient) where every weight is -inf.
     Raises:
-        AssertionError: not float.
+        TypeError: not float.
+        ValueError: no such axis, or no sample along it.
     Source: Burda et al. 2016, arXiv:1509.00519, section 3.
     """
-    chex.assert_type(log_weights, float)
-    return jax.nn.logsumexp(log_weights, axis=axis) - math.log(log_weights.shape[axis])
+    (log_weights,) = _check.floats("importance_weighted_bound", log_weights=log_weights)
+    last = log_weights.ndim - 1
+    _check.axes("importance_weighted_bound", 1, log_weights=log_weights)
+    axis = _check.whole("importance_weighted_bound", "axis", axis, -1 - last, last)
+    samples = log_weights.shape[axis]
+    _check.whole("importance_weighted_bound", "the number of samples", samples, 1)
+    return jax.nn.logsumexp(log_weights, axis=axis) - math.log(samples)
 
 
 class BoundCarry(NamedTuple):
@@ -48,10 +56,14 @@ def extend_bound(carry: BoundCarry, log_weights: jax.Array) -> BoundCarry:
         carry: from `empty_bound` or an earlier chunk.
         log_weights: `[n, ...]` float, n samples for each of the carry's examples.
     Raises:
-        AssertionError: not the carry's examples, or not float.
+        TypeError: not float.
+        ValueError: not the carry's examples, or no sample.
     """
-    chex.assert_shape(log_weights, (None, *carry.max.shape))
-    chex.assert_type(log_weights, float)
+    (log_weights,) = _check.floats("extend_bound", log_weights=log_weights)
+    _check.shape(
+        "extend_bound", "log_weights", log_weights, ("n", *carry.max.shape), carry=carry.max
+    )
+    _check.whole("extend_bound", "the number of samples", log_weights.shape[0], 1)
     # The maximum only sets the unit in which the sum is kept; no gradient runs through it.
     largest = jax.lax.stop_gradient(jnp.maximum(carry.max, jnp.max(log_weights, axis=0)))
     unit = jnp.where(jnp.isfinite(largest), largest, 0.0)
@@ -74,5 +86,12 @@ def bits_per_dim(nats: float | jax.Array, dims: int) -> float | jax.Array:
     """Nats per example as bits for each of its `dims` numbers.
 
     For data dequantised and scaled to [0, 1] add log2 of the number of levels to the result.
+
+    Raises:
+        TypeError: `nats` is an array of something else than floats, or `dims` no whole number.
+        ValueError: `dims` is below 1.
     """
+    dims = _check.whole("bits_per_dim", "dims", dims, 1)
+    if not isinstance(nats, int | float | np.number | np.ndarray):  # those stay what they are
+        (nats,) = _check.floats("bits_per_dim", nats=nats)
     return nats / (dims * math.log(2))

@@ -8,11 +8,12 @@ Source: Graves, Menick & van den Oord 2018, arXiv:1804.02476.
 
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxae.losses import _check
+from jaxae.losses._numerics import in_scales
 from jaxae.losses.divergence import (
     gaussian_log_prob,
     kl_diagonal_gaussians,
@@ -31,9 +32,11 @@ def mixture_log_prob(
     Returns:
         `[...]` nats, summed over d.
     Raises:
-        AssertionError: shapes do not belong together (no silent broadcasting) or not float.
+        TypeError: not float.
+        ValueError: shapes do not belong together (no silent broadcasting).
     """
-    return jnp.sum(_log_density(z, logits, means, log_scales), axis=-1)
+    z, *mixture = _checked("mixture_log_prob", "z", z, logits, means, log_scales)
+    return jnp.sum(_log_density(z, *mixture), axis=-1)
 
 
 def kl_unit_gaussian_to_mixture(
@@ -53,17 +56,19 @@ def kl_unit_gaussian_to_mixture(
     Returns:
         `[...]` nats, summed over d.
     Raises:
-        AssertionError: shapes do not belong together (no silent broadcasting) or not float.
+        TypeError: not float.
+        ValueError: shapes do not belong together (no silent broadcasting).
     """
-    chex.assert_scalar_in(nodes, 2, math.inf)
-    chex.assert_type(code, float)
+    function = "kl_unit_gaussian_to_mixture"
+    nodes = _check.whole(function, "nodes", nodes, 2)
+    code, *mixture = _checked(function, "code", code, logits, means, log_scales)
     points, weights = np.polynomial.hermite_e.hermegauss(nodes)
     points = jnp.asarray(points, code.dtype)
     weights = jnp.asarray(weights / weights.sum(), code.dtype)
 
     def weighted(point, weight):
         log_q = -0.5 * (jnp.square(point) + math.log(2 * math.pi))
-        return weight * (log_q - _log_density(code + point, logits, means, log_scales))
+        return weight * (log_q - _log_density(code + point, *mixture))
 
     return jnp.sum(jax.vmap(weighted)(points, weights), axis=(0, -1))
 
@@ -79,10 +84,14 @@ def kl_unit_gaussian_to_mixture_sampled(
     Returns:
         `[...]` nats, summed over d; negative at times.
     Raises:
-        AssertionError: shapes do not belong together (no silent broadcasting) or not float.
+        TypeError: not float.
+        ValueError: shapes do not belong together (no silent broadcasting).
     """
-    log_q = gaussian_log_prob(z, code, jnp.zeros_like(code))
-    return log_q - mixture_log_prob(z, logits, means, log_scales)
+    function = "kl_unit_gaussian_to_mixture_sampled"
+    code, z = _check.same_shape(function, code=code, z=z)
+    z, *mixture = _checked(function, "z", z, logits, means, log_scales)
+    log_p = jnp.sum(_log_density(z, *mixture), axis=-1)
+    return gaussian_log_prob(z, code, jnp.zeros_like(code)) - log_p
 
 
 def kl_unit_gaussian_to_gaussian(
@@ -95,8 +104,12 @@ def kl_unit_gaussian_to_gaussian(
     Returns:
         `[...]` nats, summed over d; >= 0.
     Raises:
-        AssertionError: shapes differ (no silent broadcasting) or not float.
+        TypeError: not float.
+        ValueError: shapes differ (no silent broadcasting).
     """
+    code, mean, log_scale = _check.same_shape(
+        "kl_unit_gaussian_to_gaussian", code=code, mean=mean, log_scale=log_scale
+    )
     return kl_diagonal_gaussians(code, jnp.zeros_like(code), mean, 2 * log_scale)
 
 
@@ -113,15 +126,20 @@ def kl_mixture_upper_bound(
     Returns:
         `[...]` nats, summed over d; >= 0.
     Raises:
-        AssertionError: shapes do not belong together (no silent broadcasting) or not float.
+        TypeError: not float.
+        ValueError: shapes do not belong together (no silent broadcasting).
     Source: Jensen's inequality, with the weights of the components that make it tightest.
     """
-    _check(code, logits, means, log_scales)
+    code, logits, means, log_scales = _checked(
+        "kl_mixture_upper_bound", "code", code, logits, means, log_scales
+    )
     repeated = jnp.broadcast_to(code[..., None], means.shape)
+    distance = jnp.logaddexp(0.0, 2 * _log_abs(repeated - means))
+    repeated, means, log_scales, far = _without_far(repeated, means, log_scales, distance)
     to_component = kl_diagonal_gaussians_per_dimension(
         repeated, jnp.zeros_like(repeated), means, 2 * log_scales
     )
-    log_terms = jax.nn.log_softmax(logits) - to_component
+    log_terms = jnp.where(far, -jnp.inf, jax.nn.log_softmax(logits) - to_component)
     return -jnp.sum(jax.nn.logsumexp(log_terms, axis=-1), axis=-1)
 
 
@@ -134,7 +152,7 @@ def order_credit(n: int) -> float:
         ValueError: no item.
     """
     if n < 1:
-        raise ValueError(f"order credit: needs at least one item, got {n}")
+        raise ValueError(f"order_credit: n must be at least one item, is {n}")
     return math.lgamma(n + 1) / n
 
 
@@ -142,13 +160,47 @@ def _log_density(
     z: jax.Array, logits: jax.Array, means: jax.Array, log_scales: jax.Array
 ) -> jax.Array:
     """`mixture_log_prob` before the sum: `[..., d]` nats."""
-    _check(z, logits, means, log_scales)
-    squares = jnp.square((z[..., None] - means) * jnp.exp(-log_scales))
+    z = jnp.broadcast_to(z[..., None], means.shape)
+    z, means, log_scales, far = _without_far(z, means, log_scales, 2 * _log_abs(z - means))
+    squares = jnp.square(in_scales(z - means, log_scales))
     log_terms = jax.nn.log_softmax(logits) - log_scales - 0.5 * squares
+    log_terms = jnp.where(far, -jnp.inf, log_terms)
     return jax.nn.logsumexp(log_terms, axis=-1) - 0.5 * math.log(2 * math.pi)
 
 
-def _check(z: jax.Array, logits: jax.Array, means: jax.Array, log_scales: jax.Array) -> None:
-    chex.assert_equal_shape([logits, means, log_scales])
-    chex.assert_shape(logits, (*z.shape, None))
-    chex.assert_type([z, logits, means, log_scales], float)
+def _without_far(
+    z: jax.Array, means: jax.Array, log_scales: jax.Array, log_squares: jax.Array
+) -> list[jax.Array]:
+    """The components as they are, and harmless ones in place of those that are out of reach.
+
+    A component so narrow and so far that its squared distance in scales is no number has no
+    density, and no part in the gradient; as it is, it would have a NaN in it.
+
+    Args:
+        log_squares: logarithms of the squared distances, in units of z.
+    Returns:
+        z, means, log-scales, and which were replaced.
+    """
+    largest = math.log(float(jnp.finfo(log_scales.dtype).max)) - 1
+    far = jax.lax.stop_gradient(log_squares - 2 * log_scales) > largest
+    return [*(jnp.where(far, 0.0, part) for part in (z, means, log_scales)), far]
+
+
+def _log_abs(difference: jax.Array) -> jax.Array:
+    return jnp.log(jnp.abs(jax.lax.stop_gradient(difference)))
+
+
+def _checked(
+    function: str,
+    name: str,
+    z: jax.Array,
+    logits: jax.Array,
+    means: jax.Array,
+    log_scales: jax.Array,
+) -> list[jax.Array]:
+    """z, called `name`, and the mixture as floats whose shapes belong together."""
+    (z,) = _check.floats(function, **{name: z})
+    mixture = _check.same_shape(function, logits=logits, means=means, log_scales=log_scales)
+    _check.axes(function, 1, **{name: z})
+    _check.shape(function, "logits", mixture[0], (*z.shape, "M"), **{name: z})
+    return [z, *mixture]

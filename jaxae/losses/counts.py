@@ -3,11 +3,23 @@
 The likelihoods of Salakhutdinov & Hinton 2009 (IJAR 50), recalled and not re-read: one softmax over
 the vocabulary, whose probabilities are the rates of independent Poissons that share the document's
 length. Given the length that is a multinomial; the two differ by what no parameter moves.
+
+With m = N p the expected counts, Stirling's remainder r(n) = ln n! - n ln n + n, and sum m = sum v,
+
+    -log of the product of Poisson(v_i; m_i) = sum of v_i (exp(t_i) - 1 - t_i) + r(v_i),
+
+t_i = ln m_i - ln v_i (m_i alone where v_i = 0), and the multinomial's is less by r(N). No term is
+negative, so long documents, whose ln N! has more digits than float32 holds, keep theirs.
 """
 
-import chex
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxae.losses import _check
+from jaxae.losses._numerics import expm1_minus_itself, times
 
 
 def constrained_poisson_nll(logits: jax.Array, counts: jax.Array) -> jax.Array:
@@ -15,16 +27,15 @@ def constrained_poisson_nll(logits: jax.Array, counts: jax.Array) -> jax.Array:
 
     Args:
         logits: `[..., V]` float.
-        counts: `[..., V]` float, whole numbers from 0.
+        counts: `[..., V]` float, whole numbers from 0; there is no gradient with respect to them.
     Returns:
-        `[...]` nats per document, the constants kept; >= 0. A document without words costs 0.
+        `[...]` nats per document, the constants kept; >= 0. A document without words costs 0; one
+        with other counts is NaN.
     Raises:
-        AssertionError: shapes differ (no silent broadcasting) or not float.
+        TypeError: not float.
+        ValueError: shapes differ (no silent broadcasting).
     """
-    words = _check(logits, counts)
-    length = jnp.where(words > 0, words, 1.0)
-    of_length = words - words * jnp.log(length)
-    return words_nll(logits, counts) + of_length + _log_factorials(counts)
+    return _poisson("constrained_poisson_nll", logits, counts)[0]
 
 
 def multinomial_nll(logits: jax.Array, counts: jax.Array) -> jax.Array:
@@ -32,10 +43,10 @@ def multinomial_nll(logits: jax.Array, counts: jax.Array) -> jax.Array:
 
     Args, Raises: as `constrained_poisson_nll`.
     Returns:
-        `[...]` nats per document, the constants kept; >= 0.
+        `[...]` nats per document, the constants kept; >= 0; NaN for other counts.
     """
-    words = _check(logits, counts)
-    return words_nll(logits, counts) + _log_factorials(counts) - jax.lax.lgamma(words + 1)
+    poisson, length = _poisson("multinomial_nll", logits, counts)
+    return poisson - _remainder(length)
 
 
 def words_nll(logits: jax.Array, counts: jax.Array) -> jax.Array:
@@ -43,20 +54,52 @@ def words_nll(logits: jax.Array, counts: jax.Array) -> jax.Array:
 
     What the other two share: all that depends on the parameters.
 
-    Args, Raises: as `constrained_poisson_nll`.
+    Args:
+        logits: `[..., V]` float; -inf for a word that cannot occur.
+        counts: `[..., V]` float, at least 0 and finite, not necessarily whole.
     Returns:
-        `[...]` nats per document; >= 0. Divided by the number of words, the logarithm of the
-        perplexity.
+        `[...]` nats per document; >= 0; NaN for other counts. Divided by the number of words, the
+        logarithm of the perplexity.
+    Raises: as `constrained_poisson_nll`.
     """
-    _check(logits, counts)
-    return -jnp.sum(counts * jax.nn.log_softmax(logits), axis=-1)
+    logits, counts = _documents("words_nll", logits, counts)
+    valid = jnp.all((counts >= 0) & jnp.isfinite(counts), axis=-1)
+    nll = jnp.sum(times(counts, -jax.nn.log_softmax(logits)), axis=-1)
+    return _check.nan_unless(valid, nll)
 
 
-def _log_factorials(counts: jax.Array) -> jax.Array:
-    return jnp.sum(jax.lax.lgamma(counts + 1), axis=-1)
+_TABLE = np.array([0.0] + [math.lgamma(n + 1) - n * math.log(n) + n for n in range(1, 16)])
 
 
-def _check(logits: jax.Array, counts: jax.Array) -> jax.Array:
-    chex.assert_equal_shape([logits, counts])
-    chex.assert_type([logits, counts], float)
-    return jnp.sum(counts, axis=-1)
+def _remainder(n: jax.Array) -> jax.Array:
+    """r(n) of whole n >= 0: from a table below 16, beyond by Stirling's series."""
+    few = n < len(_TABLE)
+    many = jnp.where(few, float(len(_TABLE)), n)
+    series = 0.5 * jnp.log(2 * math.pi * many)
+    for k, coefficient in enumerate((1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188)):
+        series = series + coefficient / many ** (2 * k + 1)
+    index = jnp.where(few, n, 0).astype(jnp.int32)
+    return jnp.where(few, jnp.asarray(_TABLE, n.dtype)[index], series)
+
+
+def _poisson(function: str, logits: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`constrained_poisson_nll`, and the documents' lengths."""
+    logits, counts = _documents(function, logits, counts)
+    counts = jax.lax.stop_gradient(counts)
+    whole = (counts >= 0) & jnp.isfinite(counts) & (counts == jnp.round(counts))
+    counts = jnp.where(whole, counts, 0.0)
+    length = jnp.sum(counts, axis=-1, keepdims=True)
+    log_p = jax.nn.log_softmax(logits)
+    seen = counts > 0
+    log_v = jnp.log(jnp.where(seen, counts, 1.0))
+    log_m = log_p + jnp.log(jnp.maximum(length, 1.0))
+    gap = jnp.where(seen, log_m - log_v, 0.0)
+    each = jnp.where(seen, counts * expm1_minus_itself(gap), length * jnp.exp(log_p))
+    nll = jnp.sum(each + _remainder(counts), axis=-1)
+    return _check.nan_unless(jnp.all(whole, axis=-1), nll), length[..., 0]
+
+
+def _documents(function: str, logits: jax.Array, counts: jax.Array) -> list[jax.Array]:
+    documents = _check.same_shape(function, logits=logits, counts=counts)
+    _check.axes(function, 1, logits=documents[0])
+    return documents

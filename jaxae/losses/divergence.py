@@ -6,9 +6,11 @@ over a batch, except `free_bits`, whose definition does.
 
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
+
+from jaxae.losses import _check
+from jaxae.losses._numerics import expm1_minus_itself, in_scales
 
 
 def kl_to_standard_normal(mean: jax.Array, log_var: jax.Array) -> jax.Array:
@@ -20,17 +22,22 @@ def kl_to_standard_normal(mean: jax.Array, log_var: jax.Array) -> jax.Array:
     Returns:
         `[...]` nats, summed over Z; >= 0.
     Raises:
-        AssertionError: shapes differ (no silent broadcasting) or not float.
+        TypeError: not float.
+        ValueError: shapes differ (no silent broadcasting).
     Source: Kingma & Welling 2014, arXiv:1312.6114, appendix B.
     """
-    return jnp.sum(kl_to_standard_normal_per_dimension(mean, log_var), axis=-1)
+    return jnp.sum(_to_standard_normal("kl_to_standard_normal", mean, log_var), axis=-1)
 
 
 def kl_to_standard_normal_per_dimension(mean: jax.Array, log_var: jax.Array) -> jax.Array:
     """`kl_to_standard_normal` before the sum: `[..., Z]` nats, each >= 0."""
-    chex.assert_equal_shape([mean, log_var])
-    chex.assert_type([mean, log_var], float)
-    return 0.5 * (jnp.square(mean) + _expm1_minus_itself(log_var))
+    return _to_standard_normal("kl_to_standard_normal_per_dimension", mean, log_var)
+
+
+def _to_standard_normal(function: str, mean: jax.Array, log_var: jax.Array) -> jax.Array:
+    mean, log_var = _check.same_shape(function, mean=mean, log_var=log_var)
+    _check.axes(function, 1, mean=mean)
+    return 0.5 * (jnp.square(mean) + expm1_minus_itself(log_var))
 
 
 def kl_diagonal_gaussians(
@@ -43,20 +50,34 @@ def kl_diagonal_gaussians(
     Returns:
         `[...]` nats, summed over Z; >= 0.
     Raises:
-        AssertionError: shapes differ (no silent broadcasting) or not float.
+        TypeError: not float.
+        ValueError: shapes differ (no silent broadcasting).
     """
-    per_dimension = kl_diagonal_gaussians_per_dimension(mean_q, log_var_q, mean_p, log_var_p)
-    return jnp.sum(per_dimension, axis=-1)
+    moments = mean_q, log_var_q, mean_p, log_var_p
+    return jnp.sum(_diagonal_gaussians("kl_diagonal_gaussians", *moments), axis=-1)
 
 
 def kl_diagonal_gaussians_per_dimension(
     mean_q: jax.Array, log_var_q: jax.Array, mean_p: jax.Array, log_var_p: jax.Array
 ) -> jax.Array:
     """`kl_diagonal_gaussians` before the sum: `[..., Z]` nats, each >= 0."""
-    chex.assert_equal_shape([mean_q, log_var_q, mean_p, log_var_p])
-    chex.assert_type([mean_q, log_var_q, mean_p, log_var_p], float)
-    distance = jnp.square(mean_q - mean_p) * jnp.exp(-log_var_p)
-    return 0.5 * (distance + _expm1_minus_itself(log_var_q - log_var_p))
+    moments = mean_q, log_var_q, mean_p, log_var_p
+    return _diagonal_gaussians("kl_diagonal_gaussians_per_dimension", *moments)
+
+
+def _diagonal_gaussians(
+    function: str,
+    mean_q: jax.Array,
+    log_var_q: jax.Array,
+    mean_p: jax.Array,
+    log_var_p: jax.Array,
+) -> jax.Array:
+    mean_q, log_var_q, mean_p, log_var_p = _check.same_shape(
+        function, mean_q=mean_q, log_var_q=log_var_q, mean_p=mean_p, log_var_p=log_var_p
+    )
+    _check.axes(function, 1, mean_q=mean_q)
+    distance = jnp.square(in_scales(mean_q - mean_p, 0.5 * log_var_p))
+    return 0.5 * (distance + expm1_minus_itself(log_var_q - log_var_p))
 
 
 def gaussian_log_prob(z: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.Array:
@@ -67,11 +88,12 @@ def gaussian_log_prob(z: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.
     Returns:
         `[...]` nats, summed over Z.
     Raises:
-        AssertionError: shapes differ (no silent broadcasting) or not float.
+        TypeError: not float.
+        ValueError: shapes differ (no silent broadcasting).
     """
-    chex.assert_equal_shape([z, mean, log_var])
-    chex.assert_type([z, mean, log_var], float)
-    squares = jnp.square(z - mean) * jnp.exp(-log_var)
+    z, mean, log_var = _check.same_shape("gaussian_log_prob", z=z, mean=mean, log_var=log_var)
+    _check.axes("gaussian_log_prob", 1, z=z)
+    squares = jnp.square(in_scales(z - mean, 0.5 * log_var))
     return -0.5 * jnp.sum(squares + log_var + math.log(2 * math.pi), axis=-1)
 
 
@@ -83,10 +105,11 @@ def kl_monte_carlo(log_q: jax.Array, log_p: jax.Array) -> jax.Array:
     Returns:
         `[...]` nats, the mean over the samples.
     Raises:
-        AssertionError: shapes differ or not float.
+        TypeError: not float.
+        ValueError: shapes differ (no silent broadcasting).
     """
-    chex.assert_equal_shape([log_q, log_p])
-    chex.assert_type([log_q, log_p], float)
+    log_q, log_p = _check.same_shape("kl_monte_carlo", log_q=log_q, log_p=log_p)
+    _check.axes("kl_monte_carlo", 1, log_q=log_q)
     return jnp.mean(log_q - log_p, axis=0)
 
 
@@ -103,11 +126,12 @@ def free_bits(kl: jax.Array, floor: float) -> jax.Array:
     Returns:
         scalar nats, summed over groups.
     Raises:
-        AssertionError: `kl` is not of rank 2 or not float.
+        TypeError: `kl` is not float.
+        ValueError: `kl` has not two axes.
     Source: Kingma et al. 2016, arXiv:1606.04934.
     """
-    chex.assert_rank(kl, 2)
-    chex.assert_type(kl, float)
+    (kl,) = _check.floats("free_bits", kl=kl)
+    _check.shape("free_bits", "kl", kl, ("B", "G"))
     return jnp.sum(jnp.maximum(jnp.mean(kl, axis=0), floor))
 
 
@@ -120,9 +144,11 @@ def free_bits_per_example(kl: jax.Array, floor: float) -> jax.Array:
     Returns:
         `[...]` nats, summed over groups.
     Raises:
-        AssertionError: not float.
+        TypeError: not float.
+        ValueError: no axis of groups.
     """
-    chex.assert_type(kl, float)
+    (kl,) = _check.floats("free_bits_per_example", kl=kl)
+    _check.axes("free_bits_per_example", 1, kl=kl)
     return jnp.sum(jnp.maximum(kl, floor), axis=-1)
 
 
@@ -136,19 +162,10 @@ def capacity_penalty(rate: jax.Array, capacity: float | jax.Array, gamma: float)
     Returns:
         `[...]`, in place of beta times the rate.
     Raises:
-        AssertionError: `rate` is not float or `capacity` is not a scalar.
+        TypeError: `rate` is not float.
+        ValueError: `capacity` is not a scalar.
     Source: Burgess et al. 2018, arXiv:1804.03599.
     """
-    chex.assert_type(rate, float)
-    chex.assert_rank(capacity, 0)
+    (rate,) = _check.floats("capacity_penalty", rate=rate)
+    _check.shape("capacity_penalty", "capacity", jnp.asarray(capacity), ())
     return gamma * jnp.abs(rate - capacity)
-
-
-def _expm1_minus_itself(x: jax.Array) -> jax.Array:
-    """exp(x) - 1 - x >= 0 with all its digits, also where the terms cancel."""
-    small = jnp.abs(x) < 0.5
-    # Taylor: x^2 (1/2! + x/3! + ... + x^8/10!); the first term left out is below 1e-10 of it.
-    series, near = 0.0, jnp.where(small, x, 0.0)
-    for n in range(10, 1, -1):
-        series = series * near + 1 / math.factorial(n)
-    return jnp.where(small, jnp.square(near) * series, jnp.expm1(x) - x)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxae.losses import reconstruction
+from jaxae.losses import _check, reconstruction
 
 NAMES = ("bernoulli", "gaussian", "gaussian_learned", "logistic_mixture", "categorical")
 MIN_LOG_SCALE = -6.0
@@ -25,9 +25,9 @@ class Likelihood(NamedTuple):
     nll: Callable[..., jax.Array]
     """outputs, x `[..., H, W, C]`, event_ndim=3 -> `[...]` nats, summed over the last axes of x"""
     mean: Callable[[jax.Array], jax.Array]
-    """outputs -> x `[..., H, W, C]`"""
+    """outputs -> x `[..., H, W, C]`, float32 at least"""
     sample: Callable[[jax.Array, jax.Array], jax.Array]
-    """outputs, rng -> x `[..., H, W, C]`"""
+    """outputs, rng -> x `[..., H, W, C]`, float32 at least"""
 
 
 def likelihood(
@@ -50,19 +50,24 @@ def likelihood(
         scale: standard deviation, for `gaussian`.
         mixtures: components, for `logistic_mixture`.
     Raises:
+        TypeError: `levels` or `mixtures` no whole number.
         ValueError: unknown name, or a setting that the named likelihood cannot take.
     """
-    channels = image_shape[-1]
+    if not image_shape:
+        raise ValueError("likelihood: image_shape must be (H, W, C), is ()")
+    channels = _check.whole("likelihood", "the number of channels", image_shape[-1], 1)
     if name == "bernoulli":
         return _bernoulli(channels)
     if name == "gaussian":
-        if not scale > 0:
-            raise ValueError(f"scale: the gaussian likelihood needs a scale above 0, got {scale}")
+        if not 0 < scale < math.inf:
+            raise ValueError(
+                f"likelihood: scale must be above 0 and finite for gaussian, is {scale}"
+            )
         return _gaussian(channels, scale)
     if name == "gaussian_learned":
         return _gaussian_learned(channels)
     if name in ("logistic_mixture", "categorical"):
-        if levels < 2:
+        if _check.whole("likelihood", "levels", levels, 0) < 2:
             raise ValueError(
                 f"likelihood: {name} needs data on a grid of at least 2 values, but this "
                 f"data has levels={levels}; take gaussian, or data that is not dequantised or "
@@ -70,27 +75,48 @@ def likelihood(
             )
         if name == "categorical":
             return _categorical(channels, levels)
-        if mixtures < 1:
-            raise ValueError(f"mixtures: logistic_mixture needs at least 1, got {mixtures}")
+        mixtures = _check.whole("likelihood", "mixtures", mixtures, 1)
         return _logistic_mixture(channels, levels, mixtures)
     raise ValueError(f"likelihood: {name!r} is not one of {', '.join(NAMES)}")
+
+
+def _bundle(
+    channels: int,
+    nll: Callable[..., jax.Array],
+    mean: Callable[[jax.Array], jax.Array],
+    sample: Callable[[jax.Array, jax.Array], jax.Array],
+) -> Likelihood:
+    """The three functions, for outputs that are floats, `channels` per pixel."""
+
+    def checked(outputs):
+        (outputs,) = _check.floats("likelihood", outputs=outputs)
+        _check.axes("likelihood", 1, outputs=outputs)
+        _check.shape("likelihood", "outputs", outputs, (*outputs.shape[:-1], channels))
+        return outputs
+
+    return Likelihood(
+        channels,
+        lambda outputs, x, event_ndim=3: nll(checked(outputs), x, event_ndim),
+        lambda outputs: mean(checked(outputs)),
+        lambda outputs, rng: sample(checked(outputs), rng),
+    )
 
 
 def _bernoulli(channels: int) -> Likelihood:
     def sample(outputs, rng):
         return jax.random.bernoulli(rng, jax.nn.sigmoid(outputs)).astype(outputs.dtype)
 
-    return Likelihood(channels, reconstruction.bernoulli_nll, jax.nn.sigmoid, sample)
+    return _bundle(channels, reconstruction.bernoulli_nll, jax.nn.sigmoid, sample)
 
 
 def _gaussian(channels: int, scale: float) -> Likelihood:
-    def nll(outputs, x, event_ndim=3):
+    def nll(outputs, x, event_ndim):
         return reconstruction.gaussian_nll(x, outputs, math.log(scale), event_ndim)
 
     def sample(outputs, rng):
         return outputs + scale * jax.random.normal(rng, outputs.shape, outputs.dtype)
 
-    return Likelihood(channels, nll, lambda outputs: outputs, sample)
+    return _bundle(channels, nll, lambda outputs: outputs, sample)
 
 
 def _gaussian_learned(channels: int) -> Likelihood:
@@ -98,18 +124,18 @@ def _gaussian_learned(channels: int) -> Likelihood:
         mean, log_scale = outputs[..., :channels], outputs[..., channels:]
         return mean, jnp.maximum(log_scale, MIN_LOG_SCALE)
 
-    def nll(outputs, x, event_ndim=3):
+    def nll(outputs, x, event_ndim):
         return reconstruction.gaussian_nll(x, *split(outputs), event_ndim)
 
     def sample(outputs, rng):
         mean, log_scale = split(outputs)
         return mean + jnp.exp(log_scale) * jax.random.normal(rng, mean.shape, mean.dtype)
 
-    return Likelihood(2 * channels, nll, lambda outputs: split(outputs)[0], sample)
+    return _bundle(2 * channels, nll, lambda outputs: split(outputs)[0], sample)
 
 
 def _logistic_mixture(channels: int, levels: int, mixtures: int) -> Likelihood:
-    def nll(outputs, x, event_ndim=3):
+    def nll(outputs, x, event_ndim):
         return reconstruction.logistic_mixture_nll(outputs, x, levels, event_ndim)
 
     def mean(outputs):
@@ -119,13 +145,13 @@ def _logistic_mixture(channels: int, levels: int, mixtures: int) -> Likelihood:
         return reconstruction.logistic_mixture_sample(outputs, rng, channels, levels)
 
     width = reconstruction.logistic_mixture_width(channels, mixtures)
-    return Likelihood(width, nll, mean, sample)
+    return _bundle(width, nll, mean, sample)
 
 
 def _categorical(channels: int, levels: int) -> Likelihood:
     split = lambda outputs: outputs.reshape(*outputs.shape[:-1], channels, levels)
 
-    def nll(outputs, x, event_ndim=3):
+    def nll(outputs, x, event_ndim):
         return reconstruction.categorical_nll(split(outputs), x, event_ndim)
 
     def mean(outputs):
@@ -136,4 +162,4 @@ def _categorical(channels: int, levels: int) -> Likelihood:
         index = jax.random.categorical(rng, split(outputs))
         return index.astype(outputs.dtype) / (levels - 1)
 
-    return Likelihood(channels * levels, nll, mean, sample)
+    return _bundle(channels * levels, nll, mean, sample)

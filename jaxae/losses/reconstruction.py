@@ -7,10 +7,12 @@ per vector or per pixel. Constants of the densities are kept, so that the number
 import math
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
+
+from jaxae.losses import _check
+from jaxae.losses._numerics import in_scales, times
 
 LOG_SCALE_BOUNDS = (-7.0, 7.0)
 """Where `logistic_mixture_*` clip their log-scales; beyond, a log-scale gets no gradient."""
@@ -27,12 +29,16 @@ def bernoulli_nll(logits: jax.Array, targets: jax.Array, event_ndim: int = 3) ->
         targets: `[...]` float in [0, 1], of the same shape.
         event_ndim: number of last axes summed.
     Returns:
-        nats, without the last `event_ndim` axes; >= 0.
+        nats, without the last `event_ndim` axes; >= 0; NaN for other targets.
     Raises:
-        AssertionError: shapes differ (no silent broadcasting), not float, or too few axes.
+        TypeError: not float.
+        ValueError: shapes differ (no silent broadcasting), or too few axes.
     """
-    _check(event_ndim, logits, targets)
-    return _sum_event(optax.sigmoid_binary_cross_entropy(logits, targets), event_ndim)
+    function = "bernoulli_nll"
+    logits, targets = _check.same_shape(function, logits=logits, targets=targets)
+    _check_event(function, event_ndim, targets)
+    nll = times(targets, jax.nn.softplus(-logits)) + times(1 - targets, jax.nn.softplus(logits))
+    return _sum_event(_check.nan_unless((targets >= 0) & (targets <= 1), nll), event_ndim)
 
 
 def gaussian_nll(
@@ -49,13 +55,16 @@ def gaussian_nll(
     Returns:
         nats, without the last `event_ndim` axes.
     Raises:
-        AssertionError: shapes differ (no silent broadcasting), not float, or too few axes.
+        TypeError: not float.
+        ValueError: shapes differ (no silent broadcasting), or too few axes.
     """
-    _check(event_ndim, x, mean)
-    chex.assert_type(log_scale, float)
-    if jnp.ndim(log_scale):
-        chex.assert_equal_shape([x, log_scale])
-    squares = 0.5 * jnp.square((x - mean) * jnp.exp(-log_scale))
+    function = "gaussian_nll"
+    x, mean = _check.same_shape(function, x=x, mean=mean)
+    (log_scale,) = _check.floats(function, log_scale=log_scale)
+    if log_scale.ndim:
+        _check.shape(function, "log_scale", log_scale, x.shape, x=x)
+    _check_event(function, event_ndim, x)
+    squares = 0.5 * jnp.square(in_scales(x - mean, log_scale))
     return _sum_event(squares + log_scale + 0.5 * math.log(2 * math.pi), event_ndim)
 
 
@@ -68,9 +77,11 @@ def half_squared_error(x: jax.Array, mean: jax.Array, event_ndim: int = 3) -> ja
     Returns:
         squared units of `x`, without the last `event_ndim` axes; >= 0.
     Raises:
-        AssertionError: shapes differ (no silent broadcasting), not float, or too few axes.
+        TypeError: not float.
+        ValueError: shapes differ (no silent broadcasting), or too few axes.
     """
-    _check(event_ndim, x, mean)
+    x, mean = _check.same_shape("half_squared_error", x=x, mean=mean)
+    _check_event("half_squared_error", event_ndim, x)
     return _sum_event(0.5 * jnp.square(x - mean), event_ndim)
 
 
@@ -79,24 +90,25 @@ def categorical_nll(logits: jax.Array, x: jax.Array, event_ndim: int = 3) -> jax
 
     Args:
         logits: `[..., L]` float, one for each level.
-        x: `[...]` float in {0, 1/(L-1), ..., 1}; read as the nearest of these, so there is no
-            gradient with respect to it.
+        x: `[...]` float in {0, 1/(L-1), ..., 1}; what lies between is read as the nearest of
+            these, so there is no gradient with respect to it.
         event_ndim: number of last axes of x summed.
     Returns:
-        nats, without the last `event_ndim` axes of x; >= 0.
+        nats, without the last `event_ndim` axes of x; >= 0; NaN for x outside [0, 1].
     Raises:
-        AssertionError: leading axes differ (no silent broadcasting), not float, fewer than two
-            levels, or too few axes.
+        TypeError: not float.
+        ValueError: leading axes differ (no silent broadcasting), fewer than two levels, or too few
+            axes.
     Source: the pixel distribution of van den Oord et al. 2016, arXiv:1601.06759.
     """
-    chex.assert_shape(logits, (*jnp.shape(x), None))
-    chex.assert_type([logits, x], float)
-    levels = logits.shape[-1]
-    chex.assert_scalar_in(levels, 2, math.inf)
-    chex.assert_scalar_in(event_ndim, 0, jnp.ndim(x))
-    index = jnp.round(x * (levels - 1)).astype(jnp.int32)
-    nll = optax.softmax_cross_entropy_with_integer_labels(logits, index)
-    return _sum_event(nll, event_ndim)
+    function = "categorical_nll"
+    logits, x = _check.floats(function, logits=logits, x=x)
+    _check.shape(function, "logits", logits, (*x.shape, "L"), x=x)
+    _check_event(function, event_ndim, x)
+    levels = _check.whole(function, "the last axis of logits", logits.shape[-1], 2)
+    index, valid = _level(x, levels)
+    nll = optax.softmax_cross_entropy_with_integer_labels(logits, index.astype(jnp.int32))
+    return _sum_event(_check.nan_unless(valid, nll), event_ndim)
 
 
 def logistic_mixture_width(channels: int, mixtures: int) -> int:
@@ -122,24 +134,26 @@ def logistic_mixture_nll(
         params: `[..., H, W, K (1 + 2C + C(C-1)/2)]` float: K logits, then C blocks of K centres (in
             [-1, 1] terms), C of log-scales (clipped to `LOG_SCALE_BOUNDS`), C(C-1)/2 of couplings
             (through tanh) in the order (1,0), (2,0), (2,1), ...
-        x: `[..., H, W, C]` float in {0, 1/(levels-1), ..., 1}; read as the nearest of these, so
-            there is no gradient with respect to it.
+        x: `[..., H, W, C]` float in {0, 1/(levels-1), ..., 1}; what lies between is read as the
+            nearest of these, so there is no gradient with respect to it.
         levels: number of values on the grid, at least 2.
         event_ndim: number of last axes summed, among them the channels.
     Returns:
-        nats, without the last `event_ndim` axes; >= 0 up to rounding.
+        nats, without the last `event_ndim` axes; >= 0 up to rounding; NaN for x outside [0, 1].
     Raises:
-        AssertionError: leading axes differ, a last axis that does not divide, not float, or
-            too few axes.
+        TypeError: not float.
+        ValueError: leading axes differ, a last axis that does not divide, fewer than two levels,
+            or too few axes.
     Source: Salimans et al. 2017, arXiv:1701.05517, section 2; the edges as derived here.
     """
-    chex.assert_scalar_in(event_ndim, 1, jnp.ndim(x))
-    chex.assert_scalar_in(levels, 2, math.inf)
-    chex.assert_equal_shape_prefix([params, x], jnp.ndim(x) - 1)
-    chex.assert_equal_rank([params, x])
-    chex.assert_type([params, x], float)
-    mixture = _split(params, x.shape[-1])
-    index = jnp.round(x * (levels - 1))[..., None]
+    function = "logistic_mixture_nll"
+    params, x = _check.floats(function, params=params, x=x)
+    levels = _check.whole(function, "levels", levels, 2)
+    _check_event(function, event_ndim, x, least=1)
+    width = "K (1 + 2C + C(C-1)/2)"
+    _check.shape(function, "params", params, (*x.shape[:-1], width), x=x)
+    mixture = _split(function, params, x.shape[-1])
+    index, valid = (part[..., None] for part in _level(x, levels))
     values = (2 * index - (levels - 1)) / (levels - 1)
     centres = jnp.stack(
         [_centre(mixture, c, values[..., :c, :]) for c in range(x.shape[-1])], axis=-2
@@ -153,6 +167,7 @@ def logistic_mixture_nll(
         + jnp.where(index > 0, jax.nn.log_sigmoid(-lower), 0.0)
         + jnp.where((index > 0) & (index < levels - 1), jnp.log(-jnp.expm1(-width)), 0.0)
     )
+    log_mass = _check.nan_unless(valid, log_mass)
     per_component = jax.nn.log_softmax(mixture.logits) + jnp.sum(log_mass, axis=-2)
     return _sum_event(-jax.nn.logsumexp(per_component, axis=-1), event_ndim - 1)
 
@@ -166,10 +181,11 @@ def logistic_mixture_mean(params: jax.Array, channels: int) -> jax.Array:
     Returns:
         `[..., C]` in [0, 1], not on the grid.
     Raises:
-        AssertionError: a last axis that does not divide, or not float.
+        TypeError: not float.
+        ValueError: a last axis that does not divide.
     """
-    chex.assert_type(params, float)
-    mixture = _split(params, channels)
+    (params,) = _check.floats("logistic_mixture_mean", params=params)
+    mixture = _split("logistic_mixture_mean", params, channels)
     values = mixture.centres[..., :0, :]
     for c in range(channels):
         centre = jnp.clip(_centre(mixture, c, values), -1.0, 1.0)
@@ -191,11 +207,12 @@ def logistic_mixture_sample(
     Returns:
         `[..., C]` in {0, 1/(levels-1), ..., 1}.
     Raises:
-        AssertionError: a last axis that does not divide, or not float.
+        TypeError: not float.
+        ValueError: a last axis that does not divide, or fewer than two levels.
     """
-    chex.assert_type(params, float)
-    chex.assert_scalar_in(levels, 2, math.inf)
-    mixture = _split(params, channels)
+    (params,) = _check.floats("logistic_mixture_sample", params=params)
+    levels = _check.whole("logistic_mixture_sample", "levels", levels, 2)
+    mixture = _split("logistic_mixture_sample", params, channels)
     choice_rng, noise_rng = jax.random.split(rng)
     choice = jax.random.categorical(choice_rng, mixture.logits)[..., None, None]
     picked = Mixture(
@@ -222,9 +239,15 @@ class Mixture(NamedTuple):
     couplings: jax.Array  # [..., C(C-1)/2, K], in (-1, 1)
 
 
-def _split(params: jax.Array, channels: int) -> Mixture:
+def _split(function: str, params: jax.Array, channels: int) -> Mixture:
+    _check.axes(function, 1, params=params)
+    channels = _check.whole(function, "the number of channels", channels, 1)
     per_component = logistic_mixture_width(channels, 1)
-    chex.assert_is_divisible(params.shape[-1], per_component)
+    if params.shape[-1] % per_component or not params.shape[-1]:
+        raise ValueError(
+            f"{function}: params must have a multiple of {per_component} numbers in the last axis, "
+            f"for {channels} channels, has shape {list(params.shape)}"
+        )
     blocks = params.reshape(*params.shape[:-1], per_component, -1)
     return Mixture(
         logits=blocks[..., 0, :],
@@ -241,10 +264,14 @@ def _centre(mixture: Mixture, channel: int, earlier: jax.Array) -> jax.Array:
     return mixture.centres[..., channel, :] + jnp.sum(couplings * earlier, axis=-2)
 
 
-def _check(event_ndim: int, *arrays: jax.Array) -> None:
-    chex.assert_equal_shape(arrays)
-    chex.assert_type(arrays, float)
-    chex.assert_scalar_in(event_ndim, 0, jnp.ndim(arrays[0]))
+def _level(x: jax.Array, levels: int) -> tuple[jax.Array, jax.Array]:
+    """The level of each value, 0 to levels - 1, and whether it lies in [0, 1] and so has one."""
+    valid = (x >= 0) & (x <= 1)
+    return jnp.round(jnp.where(valid, x, 0.0) * (levels - 1)), valid
+
+
+def _check_event(function: str, event_ndim: int, x: jax.Array, least: int = 0) -> None:
+    _check.whole(function, f"event_ndim for x of {x.ndim} axes", event_ndim, least, x.ndim)
 
 
 def _sum_event(values: jax.Array, event_ndim: int) -> jax.Array:

@@ -25,7 +25,7 @@ def linear_warmup(
     Source: Sønderby et al. 2016, arXiv:1602.02282.
     """
     if steps < 0:
-        raise ValueError(f"warm-up: steps must not be negative, got {steps}")
+        raise ValueError(f"linear_warmup: steps must not be negative, is {steps}")
     done = jnp.clip(jnp.float32(step) / steps, 0.0, 1.0) if steps else jnp.float32(1.0)
     # Not start + (end - start) * done, which can miss `end` by a rounding.
     return start * (1.0 - done) + end * done

@@ -19,10 +19,14 @@ Tasks: plain; conditioned, where the discriminator is told the class of labelled
 draws; supervised, where the decoder is told the class; semisupervised and clustering, where the
 encoder infers y beside z; reduction, where the decoder sees W^T y + z. The matching is of the
 aggregated posterior with the prior: no bound on log p(x).
+
+Options that are not the paper's: a normalisation for each network, averages of the weights, and R1
+(Mescheder, Geiger & Nowozin 2018, arXiv:1801.04406), a penalty of each discriminator's slope at
+draws of its prior, by the code alone: a class beside it is held.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
@@ -30,87 +34,109 @@ import jax.numpy as jnp
 import optax
 
 from jaxae import losses, nets
+from jaxae.fields import Checked, Decay, Positive, Range, Rate, Size, Steps, StepsOrZero, Weight
 from jaxae.models import aae_priors
 from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.aae_networks import Heads, Trunk, head_repulsion
+from jaxae.models.gan import refuse_batch_slopes
 from jaxae.models.vae import gaussian_draw, mean_and_log_var, output_start
 from jaxae.nets.mlp import squashing
-from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
+from jaxae.training.state import (
+    Model,
+    Player,
+    Spec,
+    State,
+    adam,
+    enter,
+    kept_at,
+    learnt,
+    move_averages,
+    play,
+    start_averages,
+)
 
 CLASSED = ("semisupervised", "clustering", "reduction")
 LABELLED = ("conditioned", "supervised", "semisupervised")
+AVERAGED = ("trunk", "code", "label", "dec", "heads")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     task: Literal[
         "plain", "conditioned", "supervised", "semisupervised", "clustering", "reduction"
     ] = "plain"
     """what the labels are used for, and what the code consists of"""
-    latent: int = 8
+    latent: Size = 8
     """size Z of the continuous code"""
     posterior: Literal["deterministic", "gaussian", "universal"] = "deterministic"
     """z = f(x), z ~ N(m(x), s(x)^2), or z = f(x, noise)"""
-    noise: int = 16
+    noise: Size = 16
     """size of the universal posterior's noise"""
     prior: Literal["gaussian", "mixture", "swiss_roll", "uniform"] = "gaussian"
     """distribution that the codes shall have"""
-    prior_scale: float = 1.0
+    prior_scale: Positive = 1.0
     """deviation (gaussian), half width (uniform), factor on the others"""
-    clusters: int = 16
+    clusters: Size = 16
     """classes K of y (clustering, reduction without labels)"""
-    margin: float = 1.0
+    margin: Weight = 1.0
     """distance under which two cluster heads repel each other (reduction)"""
     reduction_labels: bool = False
     """reduction learns from labelled examples too, with a head for each class"""
-    fixed_heads: float = 0.0
+    fixed_heads: Weight = 0.0
     """cluster heads fixed at so many times the unit vectors (reduction, latent = K); 0: learned"""
     heads_reconstruct: bool = True
     """the reconstruction moves the cluster heads too (reduction)"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of encoder, decoder and discriminators"""
-    batch_norm: bool = False
-    """normalise the encoder's hidden layers over the batch"""
+    encoder_norm: Literal["none", "batch", "layer"] = "none"
+    """normalisation of the encoder's hidden layers: over the batch, or over each layer"""
+    generator_norm: Literal["none", "batch", "layer"] = "none"
+    """the same for the decoder, which generates images"""
+    discriminator_norm: nets.Norm = "none"
+    """the same for the discriminators, which judge the prior's codes and the encoder's apart;
+    spectral: their weights are divided by their largest singular values"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """what the decoder's last layer passes through: sigmoid for pixels in [0, 1]"""
-    deviation: float = 0.0
+    deviation: Weight = 0.0
     """of the normal distribution from which all weights start; 0: LeCun's choice"""
-    image_noise: float = 0.0
+    image_noise: Weight = 0.0
     """deviation of noise on the encoder's input in training; what is reconstructed stays clean"""
-    image_dropout: float = 0.0
+    image_dropout: Annotated[float, Range(0, 1, below_high=True)] = 0.0
     """share of the encoder's input pixels that are zeroed in training"""
-    critic_noise: float = 0.0
+    critic_noise: Weight = 0.0
     """deviation of noise on whatever a discriminator sees in training"""
     game: Literal["non_saturating", "saturating", "least_squares"] = "non_saturating"
     """the adversaries' costs"""
+    r1: Weight = 0.0
+    """weight gamma of |grad T|^2 / 2 at the prior's draws, in the discriminators' costs (0: off)"""
+    average: Decay = 0.0
+    """what the moving averages of encoder, decoder and heads keep of themselves at a step; codes,
+    samples and evaluation read them (0: the networks themselves)"""
     optimiser: Literal["adam", "sgd"] = "adam"
     """sgd: momentum 0.9 (reconstruction, supervised) and 0.1 (adversaries), rates divided by ten
     at the steps of `drops`"""
-    drops: tuple[int, ...] = ()
+    drops: tuple[Steps, ...] = ()
     """steps at which sgd divides its rates by ten"""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """rate of the reconstruction"""
-    critic_rate: float = 5e-4
+    critic_rate: Rate = 5e-4
     """rate of the discriminators"""
-    fool_rate: float = 5e-4
+    fool_rate: Rate = 5e-4
     """rate of the encoder against the discriminators"""
-    supervised_rate: float = 1e-3
+    supervised_rate: Rate = 1e-3
     """rate of the supervised phase, and of the heads'"""
-    beta1: float = 0.5
+    beta1: Decay = 0.5
     """decay of Adam's first moment in the adversarial phases"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which all of Adam's rates fall to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
-        for field in ("latent", "noise", "clusters"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        super().__post_init__()
         if not self.widths:
             raise ValueError("widths must name at least one hidden layer")
-        if not 0 <= self.image_dropout < 1:
-            raise ValueError(f"image_dropout={self.image_dropout} must lie in [0, 1)")
+        refuse_batch_slopes(self.discriminator_norm, r1=self.r1)
         if self.drops and self.optimiser != "sgd":
             raise ValueError("drops belong to optimiser=sgd; adam has decay_steps")
         if self.decay_steps and self.optimiser != "adam":
@@ -181,10 +207,10 @@ def make(config: Config, spec: Spec) -> Model:
         return squash(out).reshape(shape), stats
 
     def asked(run, p, stats, name, code, condition):
-        """A discriminator's logits; it forms no statistics."""
+        """A discriminator's logits [B,1], and the statistics."""
         if condition is not None:
             code = jnp.concatenate([code, condition], axis=-1)
-        return run(p, stats, name, code)[0]
+        return run(p, stats, name, code)
 
     # -- the contract --------------------------------------------------------------------------
 
@@ -204,7 +230,8 @@ def make(config: Config, spec: Spec) -> Model:
         }
         params, stats = network.init(rng, **examples)
         opt = enter(players, params)
-        return State(jnp.int32(0), params, opt, {"stats": stats})
+        averages = start_averages(AVERAGED if config.average else (), params, stats)
+        return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
 
     def step(state, batch, rng, axis_name=None):
         x, keys = batch["image"], jax.random.split(rng, 9)
@@ -235,27 +262,35 @@ def make(config: Config, spec: Spec) -> Model:
             cost = jnp.mean(losses.half_squared_error(back, x))
             return cost, ({"loss": cost, "reconstruction": cost}, stats)
 
+        def critic(p, stats, name, drawn, found, condition=None):
+            """What a discriminator pays; it alone keeps the statistics of its own passes."""
+            on_real, stats = asked(run, p, stats, name, drawn, condition)
+            on_fake, stats = asked(run, p, stats, name, found, condition)
+            cost = jnp.mean(game.real(on_real)) + jnp.mean(game.fake(on_fake))
+            metrics = {name: cost}
+            if config.r1:
+                judge = lambda code: asked(as_is, p, stats, name, code, condition)[0][:, 0]
+                slope = losses.mean_squared_slope(judge, drawn)
+                metrics[f"slope_{name[-1]}"] = slope
+                cost += 0.5 * config.r1 * slope
+            return cost, (metrics, stats)
+
         def critic_z(p, stats):
             z = encoded(run, p, stats, seen, eps)[1]
-            real = asked(run, p, stats, "critic_z", drawn + blur_z[0], condition)
-            fake = asked(run, p, stats, "critic_z", z + blur_z[1], condition)
-            cost = jnp.mean(game.real(real)) + jnp.mean(game.fake(fake))
-            return cost, ({"critic_z": cost}, stats)
+            return critic(p, stats, "critic_z", drawn + blur_z[0], z + blur_z[1], condition)
 
         def critic_y(p, stats):
             y = jax.nn.softmax(encoded(run, p, stats, seen, eps)[0])
-            real = asked(run, p, stats, "critic_y", one_hot + blur_y[0], None)
-            fake = asked(run, p, stats, "critic_y", y + blur_y[1], None)
-            cost = jnp.mean(game.real(real)) + jnp.mean(game.fake(fake))
-            return cost, ({"critic_y": cost}, stats)
+            return critic(p, stats, "critic_y", one_hot + blur_y[0], y + blur_y[1])
 
         def fool(p, stats):
             logits, z, _ = encoded(run, p, stats, seen, eps)
-            judged = asked(run, p, stats, "critic_z", z + blur_z[1], condition)
+            judged, _ = asked(run, p, stats, "critic_z", z + blur_z[1], condition)
             cost = jnp.mean(game.fool(judged))
             if logits is not None:
                 y = jax.nn.softmax(logits)
-                cost += jnp.mean(game.fool(asked(run, p, stats, "critic_y", y + blur_y[1], None)))
+                judged, _ = asked(run, p, stats, "critic_y", y + blur_y[1], None)
+                cost += jnp.mean(game.fool(judged))
             return cost, ({"fool": cost}, stats)
 
         def supervised(p, stats):
@@ -273,29 +308,30 @@ def make(config: Config, spec: Spec) -> Model:
         params, opt, stats, metrics = play(
             players, turns, state.params, state.opt, state.extra["stats"], axis_name
         )
-        state = state.replace(step=state.step + 1, params=params, opt=opt, extra={"stats": stats})
-        return state, metrics
+        keep = kept_at(config.average, state.step)
+        extra = {"stats": stats} | move_averages(keep, state.extra, params, stats)
+        return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
     def as_is(p, stats, name, *args):
         return network(p, stats, name, *args), stats
 
     def read(state, x, rng):
-        """Label logits and z of images, with the statistics that have been learnt."""
+        """Label logits and z of images."""
         eps = jax.random.normal(rng, (x.shape[0], noise_size))
-        return encoded(as_is, state.params, state.extra["stats"], x, eps)[:2]
+        return encoded(as_is, *learnt(state), x, eps)[:2]
 
     def encode(state, x, rng):
         logits, z = read(state, x, rng)
-        return z if logits is None else joined(state.params, jax.nn.softmax(logits), z)
+        return z if logits is None else joined(learnt(state)[0], jax.nn.softmax(logits), z)
 
     def decode(state, code, rng):
-        return rendered(as_is, state.params, state.extra["stats"], code)[0]
+        return rendered(as_is, *learnt(state), code)[0]
 
     def evaluate(state, batch, rng):
         x = batch["image"]
         code = encode(state, x, rng)
         if task == "supervised":
-            code = joined(state.params, jax.nn.one_hot(batch["label"], k), code)
+            code = joined(learnt(state)[0], jax.nn.one_hot(batch["label"], k), code)
         error = losses.half_squared_error(decode(state, code, rng), x)
         return {"loss": error, "mse": 2 * error / (x[0].size)}
 
@@ -311,7 +347,7 @@ def make(config: Config, spec: Spec) -> Model:
     def sample(state, rng, n):
         of_y, of_z, of_x = jax.random.split(rng, 3)
         y = classes(of_y, n) if task in (*CLASSED, "supervised") else None
-        code = joined(state.params, y, prior_of_z.sample(of_z, n))
+        code = joined(learnt(state)[0], y, prior_of_z.sample(of_z, n))
         return decode(state, code, of_x)
 
     def predict(state, x, rng):
@@ -335,17 +371,19 @@ def _networks(config: Config, spec: Spec) -> nets.Bundle:
     start = output_start("bernoulli" if config.output == "sigmoid" else "gaussian", spec, colours)
     k = spec.classes if config.needs_labels else config.clusters
     dense = lambda out: nn.Dense(out, kernel_init=nets.kernel_init(config.deviation))
-    mlp = lambda widths, out, bias=None: nets.MLP(
-        widths, out, "relu", bias, deviation=config.deviation
+    mlp = lambda widths, out, norm, bias=None: nets.MLP(
+        widths, out, "relu", bias, norm, config.deviation
     )
+    critic = lambda: mlp(config.widths, 1, config.discriminator_norm)
+    pixels = height * width * colours
     networks = {
-        "trunk": Trunk(config.widths, config.batch_norm, config.deviation),
+        "trunk": Trunk(config.widths, config.encoder_norm, config.deviation),
         "code": dense(config.latent * (2 if config.posterior == "gaussian" else 1)),
-        "dec": mlp(config.widths[::-1], height * width * colours, start.reshape(-1)),
-        "critic_z": mlp(config.widths, 1),
+        "dec": mlp(config.widths[::-1], pixels, config.generator_norm, start.reshape(-1)),
+        "critic_z": critic(),
     }
     if config.task in CLASSED:
-        networks |= {"label": dense(k), "critic_y": mlp(config.widths, 1)}
+        networks |= {"label": dense(k), "critic_y": critic()}
     if config.task == "reduction" and not config.fixed_heads:
         networks["heads"] = Heads(k, config.latent)
     return nets.Bundle(**networks)

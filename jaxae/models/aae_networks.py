@@ -3,6 +3,8 @@
 x [B,D] flattened image (with noise beside it) -> trunk h [B,W] -> code [B,Z or 2Z], label [B,K].
 """
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ class Trunk(nn.Module):
     """Hidden layers, each normalised where asked, with relu: `[B, D] -> [B, widths[-1]]`."""
 
     widths: tuple[int, ...]
-    batch_norm: bool = False
+    norm: Literal["none", "batch", "layer"] = "none"
     deviation: float = 0.0
 
     @nn.compact
@@ -23,8 +25,8 @@ class Trunk(nn.Module):
     ) -> jax.Array:
         start = nets.kernel_init(self.deviation)
         for width in self.widths:
-            x = nn.Dense(width, use_bias=not self.batch_norm, kernel_init=start)(x)
-            x = nn.relu(nets.batch_norm(train, axis_name)(x) if self.batch_norm else x)
+            x = nn.Dense(width, use_bias=nets.needs_bias(self.norm), kernel_init=start)(x)
+            x = nn.relu(nets.normalised(x, self.norm, train, axis_name))
         return x
 
 

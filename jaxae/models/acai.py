@@ -30,6 +30,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxae import nets
+from jaxae.fields import (
+    Halvings,
+    Positive,
+    Rate,
+    Share,
+    Side,
+    Size,
+    SizeOrZero,
+    StepsOrZero,
+    Weight,
+)
 from jaxae.models import acai_baselines
 from jaxae.models.acai_baselines import Comparison, Method, Parts, mean_squares, plain
 from jaxae.models.acai_networks import Critic, Decoder, Encoder
@@ -44,43 +55,30 @@ class Config(Comparison):
 
     method: Literal["acai", "baseline", "dropout", "denoising", "vae", "aae", "vqvae"] = "acai"
     """the paper's, or what it is compared with"""
-    scales: int = 2
+    scales: Halvings = 2
     """halvings of the image on the way to the code"""
-    depth: int = 16
+    depth: Size = 16
     """channels at the image's own size, doubled at each halving"""
-    channels: int = 4
+    channels: Size = 4
     """of the map that is the code, of height and width side / 2^scales"""
-    critic_depth: int = 0
+    critic_depth: SizeOrZero = 0
     """channels of the critic at the image's own size; 0: as depth"""
-    gain: float = 1.0
+    gain: Positive = 1.0
     """variance of all convolutions' first kernels, times what was published; 2 learns sooner"""
-    side: int = 0
+    side: Side = 0
     """images are padded with black to this side, and on to a multiple of 2^scales"""
-    weight: float = 0.5
+    weight: Weight = 0.5
     """lambda, weight of the critic's judgement in the autoencoder's cost"""
-    gamma: float = 0.2
+    gamma: Share = 0.2
     """share of the image in what the critic must call unmixed; the rest is its reconstruction"""
     simultaneous: bool = True
     """both players move from the same parameters; else the autoencoder moves first"""
-    learning_rate: float = 1e-4
+    learning_rate: Rate = 1e-4
     """Adam's rate for the autoencoder at the first step"""
-    critic_rate: float = 1e-4
+    critic_rate: Rate = 1e-4
     """Adam's rate for the critic at the first step"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which both rates fall to zero along a cosine (0: constant)"""
-
-    def __post_init__(self):
-        super().__post_init__()
-        for field in ("scales", "depth", "channels"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
-        for field in ("critic_depth", "side", "weight"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field}={getattr(self, field)} must not be negative")
-        if self.gain <= 0:
-            raise ValueError(f"gain={self.gain} must be positive")
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma={self.gamma} must lie in [0, 1]")
 
 
 def make(config: Config, spec: Spec) -> Model:

@@ -25,13 +25,14 @@ commitment is averaged over slots and their dimensions, neither of which we coul
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxae import losses, nets
+from jaxae.fields import Checked, Decay, Range, Size, SizeOrZero, Weight
 from jaxae.models.acai_networks import Bottleneck
 from jaxae.models.vae import gaussian_draw
 from jaxae.nets import codebook
@@ -39,43 +40,31 @@ from jaxae.training.state import gathered
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Checked):
     """The fields of Config that only the other methods read; the line below each is its help."""
 
-    keep: float = 0.5
+    keep: Annotated[float, Range(0, 1, above_low=True)] = 0.5
     """share of the code that dropout keeps"""
-    noise: float = 1.0
+    noise: Weight = 1.0
     """deviation of the noise on images in [-1, 1] (denoising)"""
-    kl_weight: float = 1.0
+    kl_weight: Weight = 1.0
     """weight of the rate (vae)"""
-    prior_weight: float = 1.0
+    prior_weight: Weight = 1.0
     """weight of the encoder's cost against the discriminator of codes (aae)"""
-    prior_widths: tuple[int, ...] = (100, 100)
+    prior_widths: tuple[Size, ...] = (100, 100)
     """hidden layers of the discriminator of codes (aae)"""
-    codes: int = 2**14
+    codes: Size = 2**14
     """rows of the table (vqvae)"""
-    slots: int = 10
+    slots: Size = 10
     """rows that an image is described by (vqvae)"""
-    slot_width: int = 0
+    slot_width: SizeOrZero = 0
     """length of a row; 0: that of the code (vqvae)"""
-    hidden: int = 512
+    hidden: Size = 512
     """units between the rows and the decoder (vqvae)"""
-    commitment: float = 10.0
+    commitment: Weight = 10.0
     """weight of the term that holds the encoder to the rows it chose (vqvae)"""
-    codebook_decay: float = 0.999
+    codebook_decay: Decay = 0.999
     """of the moving averages that the table is (vqvae)"""
-
-    def __post_init__(self):
-        for field in ("codes", "slots", "hidden"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
-        for field in ("noise", "kl_weight", "prior_weight", "commitment", "slot_width"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field}={getattr(self, field)} must not be negative")
-        if not 0 < self.keep <= 1:
-            raise ValueError(f"keep={self.keep} must lie in (0, 1]")
-        if not 0 <= self.codebook_decay < 1:
-            raise ValueError(f"codebook_decay={self.codebook_decay} must lie in [0, 1)")
 
 
 class Parts(NamedTuple):

@@ -17,25 +17,40 @@ Deviations: the KL is integrated by quadrature (the paper most likely sampled it
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxae import losses, nets
+from jaxae.fields import (
+    Checked,
+    Count,
+    Depth,
+    DepthOrZero,
+    Positive,
+    Range,
+    Rate,
+    Size,
+    SizeOrZero,
+    StepsOrZero,
+    Weight,
+)
 from jaxae.models import acn_costs, acn_memory, acn_networks
 from jaxae.models.vae import gaussian_draw, mean_and_log_var
 from jaxae.training.state import Model, Spec, State, adam, descend, gathered
 
 ASSOCIATIVE = ("acn", "gaussian_neighbour")
+# With them at hand a code costs less than without: no bound, unlike `total_unordered` of `assess`.
+GIVEN_NEIGHBOURS = {"loss": "loss_given_neighbours", "rate": "rate_given_neighbours"}
 REPORT_NODES = 64  # evaluation can afford what narrow components need
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
-    latent: int = 16
+    latent: Size = 16
     """size d of the code"""
     variant: Literal["acn", "unconditional", "gaussian_neighbour", "vae", "vae_unit", "decoder"] = (
         "acn"
@@ -48,75 +63,70 @@ class Config:
     decoder: Literal["mlp", "conv", "vq", "made", "pixelcnn"] = "made"
     """independent pixels (mlp, conv, vq), or each pixel given those before it (made, pixelcnn);
     vq passes the code through a table of vectors (experimental)"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of dense encoders and decoders"""
     activation: str = "relu"
     """relu, tanh, gelu, silu, elu, leaky_relu or sigmoid"""
-    conv_width: int = 32
+    conv_width: Size = 32
     """channels of the first convolution, doubled at each halving of the image"""
-    conv_blocks: int = 2
+    conv_blocks: DepthOrZero = 2
     """residual blocks of the convolutional networks"""
-    pixelcnn_width: int = 16
+    pixelcnn_width: Size = 16
     """channels of the gated PixelCNN"""
-    pixelcnn_layers: int = 5
+    pixelcnn_layers: Depth = 5
     """layers of the gated PixelCNN"""
-    pixelcnn_map: int = 0
+    pixelcnn_map: SizeOrZero = 0
     """channels of the map of the image's size as which z is laid out for the PixelCNN's gates; 0: z
     speaks to all places alike"""
-    vq_codes: int = 512
+    vq_codes: Size = 512
     """vectors in the table of decoder vq"""
-    vq_width: int = 256
+    vq_width: Size = 256
     """length of a vector of the table; latent must be a multiple of the positions of a map with
     the image's sides divided by four, such as 98 for 28x28 and 8 for 8x8"""
-    vq_weight: float = 0.1
+    vq_weight: Weight = 0.1
     """weight of the squared distances, summed, that hold the table and its inputs together: at 1
     the code withers, at 0.01 both run away from each other"""
     likelihood: Literal["bernoulli", "gaussian", "logistic_mixture"] = "bernoulli"
     """distribution of a pixel"""
-    scale: float = 0.1
+    scale: Positive = 0.1
     """standard deviation of a pixel (gaussian)"""
-    mixtures: int = 5
+    mixtures: Size = 5
     """components of the logistic mixture"""
-    prior_widths: tuple[int, ...] = (128, 128, 128)
+    prior_widths: tuple[Size, ...] = (128, 128, 128)
     """tanh layers of the prior network; each sees the code, each feeds the output"""
-    components: int = 4
+    components: Size = 4
     """Gaussians M in the prior of each dimension"""
-    neighbours: int = 5
+    neighbours: Size = 5
     """K: the conditioning code is drawn from the K nearest"""
     kl: Literal["quadrature", "sample"] = "quadrature"
     """integrate the KL exactly, or estimate it at the decoder's z"""
-    nodes: int = 16
+    nodes: Annotated[int, Range(2, 1_000)] = 16
     """quadrature nodes per dimension in training; evaluation takes at least 64 (on digits, after
     2,000 steps, 16 and 64 differ by 5e-7 nats)"""
     only_written: bool = False
     """look only among rows that a step has written (any row while there are fewer than K)"""
     unique_neighbours: bool = False
     """let each row serve once per pass over the data"""
-    decoder_first: int = 0
+    decoder_first: StepsOrZero = 0
     """steps in which the decoder learns alone, before encoder and codes join; Adam's moments and
     decay_steps begin anew when they do"""
     unordered: Literal["mixture", "gmm", "network"] = "mixture"
     """the one prior of rate_unordered: mixture of the conditionals over training codes, a Gaussian
     mixture fitted to them, or a prior network without input fitted to them"""
-    unordered_items: int = 1000
+    unordered_items: Count = 1000
     """test images, spread evenly over the test set, on which rate_unordered and total_unordered are
     measured"""
-    unordered_codes: int = 10_000
+    unordered_codes: Count = 10_000
     """training codes in the mixture of conditionals; Gaussians in gmm are 50"""
     daydream_mode: Literal["sample", "mean"] = "sample"
     """sample z and x at each link of a daydream, or take the means (runs into a fixed point)"""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """Adam's rate at the first step"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which the rate falls to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
-        positive = ("latent", "components", "neighbours", "mixtures", "pixelcnn_layers")
-        for field in (*positive, "vq_codes", "vq_width"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
-        if self.nodes < 2:
-            raise ValueError(f"nodes={self.nodes} must be at least 2")
+        super().__post_init__()
         if self.unique_neighbours and self.variant not in ASSOCIATIVE:
             raise ValueError(f"unique_neighbours needs neighbours: variant={self.variant} has none")
 
@@ -365,4 +375,7 @@ def make(config: Config, spec: Spec) -> Model:
         assess=assess if associative else None,
         daydream=daydream,
         refresh=refresh if associative else None,
+        draws=autoregressive,
+        likelihood=config.likelihood,
+        result_names=GIVEN_NEIGHBOURS if associative else {},
     )

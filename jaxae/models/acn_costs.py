@@ -15,6 +15,7 @@ E `order_credit`: ln(n!)/n, what C got for free. Compare C + D + E with others' 
 All in nats per image. Definitions are ours where the paper's tables could not be read.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -51,7 +52,9 @@ def of_set(
 ) -> dict[str, float]:
     """The five costs of `data.test`, their three totals, and how even the neighbour graph is.
 
-    Both sets are encoded afresh with `params`. `unordered` is mixture, gmm or network.
+    Both sets are encoded afresh with `params`. `unordered` is mixture, gmm or network. Where the
+    set has no more than `neighbours` images, A is over all others; of one image what needs another
+    is None: A, and standard errors.
     """
     of_noise, of_codes, of_fit = jax.random.split(rng, 3)
     memory, _ = _encode(parts, params, data.train, batch_size)
@@ -60,10 +63,12 @@ def of_set(
     distortion = batched(parts.distortion, params, (images, z), batch_size)
     rate = lambda c, z, neighbour: batched(parts.rate, params, (c, z, neighbour), batch_size)
 
-    graph, evenness = neighbour_graph(codes, neighbours)
-    among = [rate(codes, z, codes[graph[:, j]]) for j in range(neighbours)]
-    look_up = lambda rows, query: nets.nearest(query, rows, neighbours)[0]
-    known = batched(look_up, memory, (codes,), batch_size)
+    others = min(neighbours, len(codes) - 1)
+    among, evenness = None, dict.fromkeys(("largest_in_degree", "mutual_share"))
+    if others:
+        graph, evenness = neighbour_graph(codes, others)
+        among = np.mean([rate(codes, z, codes[graph[:, j]]) for j in range(others)])
+    known = batched(_search(neighbours), memory, (codes,), batch_size)
     in_memory = [rate(codes, z, memory[known[:, j]]) for j in range(neighbours)]
 
     few = np.arange(min(unordered_items, len(codes)))  # spread evenly, item 0 among them
@@ -81,23 +86,31 @@ def of_set(
 
     order = greedy_path(codes)
     ordered = path_costs(rate, codes, z, order, float(alone[0]))
+    error = lambda each: np.std(each, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else None
     result = {
-        "rate_neighbour": np.mean(among),
+        "rate_neighbour": among,
         "rate_neighbour_train_memory": np.mean(in_memory),
         "rate_unordered": np.mean(alone),
-        "rate_unordered_se": np.std(alone, ddof=1) / np.sqrt(len(alone)),
+        "rate_unordered_se": error(alone),
         "rate_ordered": np.mean(ordered),
         "distortion": np.mean(distortion),
         "order_credit": losses.order_credit(len(codes)),
     }
     result |= {
-        "total_neighbour": result["rate_neighbour"] + result["distortion"],
+        "total_neighbour": None if among is None else among + result["distortion"],
         "total_unordered": np.mean(alone_total),
-        "total_unordered_se": np.std(alone_total, ddof=1) / np.sqrt(len(alone_total)),
+        "total_unordered_se": error(alone_total),
         "total_ordered": result["rate_ordered"] + result["distortion"],
     }
     result["total_ordered_with_credit"] = result["total_ordered"] + result["order_credit"]
-    return {name: float(value) for name, value in (result | evenness).items()}
+    found = result | evenness
+    return {name: None if value is None else float(value) for name, value in found.items()}
+
+
+@functools.cache
+def _search(k: int) -> Callable:
+    """rows, queries -> the k nearest rows of each; one object for each k, so it compiles once."""
+    return lambda rows, query: nets.nearest(query, rows, k)[0]
 
 
 def path_costs(rate, codes, z, order: np.ndarray, first: float) -> np.ndarray:
@@ -110,6 +123,8 @@ def path_costs(rate, codes, z, order: np.ndarray, first: float) -> np.ndarray:
         first: the cost of the first item, which has nothing before it.
     """
     later, before = order[1:], order[:-1]
+    if not len(later):
+        return np.array([first])
     return np.concatenate([[first], rate(codes[later], z[later], codes[before])])
 
 
@@ -127,24 +142,26 @@ def mixture_of_conditionals(prior, params, z: jax.Array, codes: jax.Array, block
     alive = (jnp.arange(len(padded)) < size).reshape(-1, block)
     blocks = padded.reshape(-1, block, codes.shape[1])
 
-    @jax.jit
-    def total(params, z, blocks, alive):
-        def add(bound, rows):
-            conditions, real = rows
-            mixture = prior(params, conditions)
-            log_p = jax.vmap(
-                lambda *one: losses.mixture_log_prob(
-                    z, *(jnp.broadcast_to(part, (len(z), *part.shape)) for part in one)
-                )
-            )(*mixture)  # [block, B]
-            log_p = jnp.where(real[:, None], log_p, -jnp.inf)
-            return jnp.logaddexp(bound, jax.nn.logsumexp(log_p, axis=0)), None
+    parts = [_summed(prior, params, z[i : i + 256], blocks, alive) for i in range(0, len(z), 256)]
+    return jnp.concatenate(parts) - jnp.log(size)
 
-        start = jnp.full((len(z),), -jnp.inf)
-        return jax.lax.scan(add, start, (blocks, alive))[0] - jnp.log(size)
 
-    return jnp.concatenate([total(params, z[i : i + 256], blocks, alive)
-                            for i in range(0, len(z), 256)])  # fmt: skip
+@functools.partial(jax.jit, static_argnums=0)
+def _summed(prior, params, z, blocks, alive):
+    """log sum_j p(z|C_j) over the codes that are `alive`, some at a time."""
+
+    def add(bound, rows):
+        conditions, real = rows
+        mixture = prior(params, conditions)
+        log_p = jax.vmap(
+            lambda *one: losses.mixture_log_prob(
+                z, *(jnp.broadcast_to(part, (len(z), *part.shape)) for part in one)
+            )
+        )(*mixture)  # [block, B]
+        log_p = jnp.where(real[:, None], log_p, -jnp.inf)
+        return jnp.logaddexp(bound, jax.nn.logsumexp(log_p, axis=0)), None
+
+    return jax.lax.scan(add, jnp.full((len(z),), -jnp.inf), (blocks, alive))[0]
 
 
 def fitted_gmm(z: jax.Array, codes: jax.Array, gaussians: int = 50) -> np.ndarray:
@@ -172,19 +189,26 @@ def fitted_network(
         jnp.broadcast_to(spread, (d, components)) + jnp.mean(codes, 0)[:, None],
         jnp.zeros((d, components)),
     )
+    return _density(_fitted(start, codes, jax.random.split(rng, steps)), z)
+
+
+_density = jax.vmap(lambda mixture, z: losses.mixture_log_prob(z, *mixture), in_axes=(None, 0))
+
+
+@jax.jit
+def _fitted(start, codes, keys):
+    """The mixture after a step of Adam on noisy codes for each key."""
     tx = optax.adam(2e-2)
-    density = jax.vmap(lambda mixture, z: losses.mixture_log_prob(z, *mixture), in_axes=(None, 0))
 
     def step(carry, key):
         mixture, opt = carry
         of_row, of_noise = jax.random.split(key)
         rows = codes[jax.random.randint(of_row, (512,), 0, len(codes))]
-        loss = lambda m: -jnp.mean(density(m, _noisy(rows, of_noise)))
+        loss = lambda m: -jnp.mean(_density(m, _noisy(rows, of_noise)))
         updates, opt = tx.update(jax.grad(loss)(mixture), opt, mixture)
         return (optax.apply_updates(mixture, updates), opt), None
 
-    fit = jax.jit(lambda start, keys: jax.lax.scan(step, (start, tx.init(start)), keys)[0][0])
-    return density(fit(start, jax.random.split(rng, steps)), z)
+    return jax.lax.scan(step, (start, tx.init(start)), keys)[0][0]
 
 
 def batched(function, params, arrays: tuple, batch_size: int) -> np.ndarray:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxae import losses
+from jaxae.fields import Checked, LayerSteps, Rate, Size, StepsOrZero, Weight
 from jaxae.models import pca
 from jaxae.models.mirrored import Mirrored, flat
 from jaxae.models.rbm import Pretraining
@@ -30,12 +31,12 @@ BLOCK = 500  # images at a time where a whole set is read
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
-    latent: int = 8
+    latent: Size = 8
     """size Z of the code"""
-    widths: tuple[int, ...] = (256, 128, 64)
+    widths: tuple[Size, ...] = (256, 128, 64)
     """hidden layers of the encoder; the decoder mirrors them (none: linear)"""
     activation: str = "relu"
     """relu, tanh, gelu, silu, elu, leaky_relu or sigmoid"""
@@ -49,24 +50,23 @@ class Config:
     """the decoder's weights are the encoder's, transposed"""
     init: Literal["he", "glorot", "rbm"] = "he"
     """where the weights start; rbm: small, for machines that pretrain the layers"""
-    pretrain_steps: int = 0
+    pretrain_steps: LayerSteps = 0
     """steps for which each layer is trained as a machine, one after the other (init=rbm)"""
-    rbm_rate: float = 0.1
+    rbm_rate: Rate = 0.1
     """rate of a machine"""
-    rbm_code_rate: float = 0.001
+    rbm_code_rate: Rate = 0.001
     """rate of the machine below a linear code, whose units have no bound (recalled)"""
-    rbm_slow_steps: int = 0
+    rbm_slow_steps: StepsOrZero = 0
     """steps of each layer with momentum 0.5, before it is 0.9"""
-    rbm_decay: float = 2e-4
+    rbm_decay: Weight = 2e-4
     """pull of a machine's weights towards zero"""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """Adam's rate at its first step"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps, pretraining not counted, in which Adam's rate falls to zero (0: constant)"""
 
     def __post_init__(self):
-        if self.latent < 1:
-            raise ValueError(f"latent={self.latent} must be at least 1")
+        super().__post_init__()
         if self.loss == "bce" and self.output == "linear":
             raise ValueError("output=linear gives no probabilities: take loss=mse")
         if (self.init == "rbm") != (self.pretrain_steps > 0):
@@ -153,11 +153,14 @@ def make(config: Config, spec: Spec) -> Model:
 
     def assess(state, data, rng):
         """Squared error per image beside that of as many principal components."""
-        error_of = jax.jit(lambda batch: evaluate(state, batch, None)["squared_error"])
+        run = jax.jit(evaluate)
         found, components = {}, pca.fit(data.train)
         for name in ("train", "test"):
             split = getattr(data, name)
-            errors = [error_of(batch)[mask] for batch, mask in split.examples(BLOCK)]
+            errors = [
+                run(state, batch, None)["squared_error"][mask]
+                for batch, mask in split.examples(BLOCK)
+            ]
             ours = float(jnp.mean(jnp.concatenate(errors)))
             theirs = pca.mean_squared_error(components, split, config.latent)
             found[f"squared_error_{name}"] = ours

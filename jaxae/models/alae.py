@@ -37,10 +37,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxae import losses, nets
+from jaxae.fields import Checked, Decay, Depth, Positive, Rate, Share, Size, StepsOrZero, Weight
 from jaxae.models import alae_style
 from jaxae.models.alae_networks import DenseEncoder, DenseGenerator, Judge, Mapping
 from jaxae.models.ali_parts import reconstruction_ratio
-from jaxae.training.state import Model, Player, Spec, State, adam, enter, gathered, play
+from jaxae.training.state import (
+    Model,
+    Player,
+    Spec,
+    State,
+    adam,
+    enter,
+    gathered,
+    learnt,
+    move_averages,
+    play,
+    start_averages,
+)
 
 AVERAGED = ("map", "gen", "enc")
 W_KEEP = 0.995  # what the average of w keeps of itself in the critic's and the generator's turn
@@ -48,30 +61,30 @@ TRUNCATED = 8  # of G's inputs are truncated, the coarse ones
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     network: Literal["mlp", "style"] = "mlp"
     """dense networks, or StyleALAE's (square images, side a power of two)"""
-    latent: int = 16
+    latent: Size = 16
     """size Z of z and of w"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of the dense encoder; the dense generator mirrors them"""
-    conv_width: int = 8
+    conv_width: Size = 8
     """channels of StyleALAE at the full side, doubled at each halving"""
-    conv_most: int = 64
+    conv_most: Size = 64
     """channels of StyleALAE at most"""
-    last_gain: float = 1.0
+    last_gain: Positive = 1.0
     """gain, and so pace, of StyleALAE's last layer (official code: 0.03, for long training)"""
-    norm_floor: float = 1e-8
+    norm_floor: Positive = 1e-8
     """added to the variances that StyleALAE's normalisations divide by"""
-    map_layers: int = 6
+    map_layers: Depth = 6
     """layers of F"""
-    critic_layers: int = 3
+    critic_layers: Depth = 3
     """layers of D"""
     d_activation: Literal["none", "leaky_relu"] = "none"
     """between D's layers; the published numbers are of none, which its author calls an error"""
-    slope: float = 0.2
+    slope: Share = 0.2
     """of the rectifiers in the dense generator and at the dense encoder's end"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """what the generator's last layer passes through; the official code has nothing there"""
@@ -83,38 +96,31 @@ class Config:
     """the discriminator has an encoder of its own (an ablation)"""
     update_f_in_reciprocity: bool = True
     """reciprocity moves F too, through G's input (official code); false: the published algorithm"""
-    style_mixing: float = 0.9
+    style_mixing: Share = 0.9
     """probability that an image's later styles come from another z (style)"""
-    truncation: float = 1.0
+    truncation: Weight = 1.0
     """psi: samples have mean + psi (w - mean) at the first 8 styles; 1: w itself"""
-    r1: float = 10.0
+    r1: Weight = 10.0
     """weight gamma of |grad D(E(x))|^2 / 2 at data"""
-    half_life: int = 10_000
+    half_life: StepsOrZero = 10_000
     """images after which the moving averages keep half of what they were (0: no averages)"""
-    learning_rate: float = 2e-3
+    learning_rate: Rate = 2e-3
     """Adam's rate for F and G"""
-    critic_rate: float = 2e-3
+    critic_rate: Rate = 2e-3
     """Adam's rate for E and D"""
-    reciprocity_rate: float = 2e-3
+    reciprocity_rate: Rate = 2e-3
     """Adam's rate for reciprocity"""
-    beta1: float = 0.0
+    beta1: Decay = 0.0
     """decay of Adam's first moment, for all"""
-    beta2: float = 0.99
+    beta2: Decay = 0.99
     """decay of Adam's second moment, for all"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which all rates fall to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
-        for field in ("latent", "conv_width", "conv_most", "map_layers", "critic_layers"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
-        for field in ("r1", "half_life", "truncation", "norm_floor"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field}={getattr(self, field)} must not be negative")
+        super().__post_init__()
         if not self.widths:
             raise ValueError("widths must name at least one hidden layer")
-        if not 0 <= self.style_mixing <= 1:
-            raise ValueError(f"style_mixing={self.style_mixing} must lie in [0, 1]")
         if self.truncation != 1 and self.reciprocity == "z":
             raise ValueError(
                 "truncation pulls w to its mean, but reciprocity=z decodes z: leave truncation=1"
@@ -199,8 +205,8 @@ def make(config: Config, spec: Spec) -> Model:
         examples = {"map": w, "gen": (alike(w), *noise), "enc": x, "eye": x, "dis": w}
         params, _ = network.init(rng, **examples)
         opt = enter(players, params)
-        average = {name: params[name] for name in AVERAGED} if config.half_life else {}
-        extra = {"w_mean": jnp.zeros(config.latent), "average": jax.tree.map(jnp.copy, average)}
+        averages = start_averages(AVERAGED if config.half_life else (), params)
+        extra = {"w_mean": jnp.zeros(config.latent)} | averages
         return State(jnp.int32(0), params, opt, extra)
 
     def step(state, batch, rng, axis_name=None):
@@ -244,31 +250,22 @@ def make(config: Config, spec: Spec) -> Model:
         )
         shares = 1 if axis_name is None else jax.lax.axis_size(axis_name)
         keep = 0.5 ** (shares * x.shape[0] / max(config.half_life, 1))
-        average = jax.tree.map(
-            lambda old, new: keep * old + (1 - keep) * new,
-            state.extra["average"],
-            {name: params[name] for name in state.extra["average"]},
-        )
-        extra = {"w_mean": w_mean, "average": average}
+        extra = {"w_mean": w_mean} | move_averages(keep, state.extra, params)
         return State(state.step + 1, params, opt, extra), metrics
-
-    def learnt(state):
-        """The parameters that evaluation reads."""
-        return state.params | state.extra["average"]
 
     def code_of(p, z, w):
         return z if config.reciprocity == "z" else w
 
     def encode(state, x, rng):
-        return network(learnt(state), {}, "enc", seen(x))
+        return network(learnt(state)[0], {}, "enc", seen(x))
 
     def rendered(state, styles, rng):
-        p = learnt(state)
+        p = learnt(state)[0]
         return shown(generated(p, styles, noise_of(rng, styles.shape[0])))
 
     def decode(state, z, rng):
         if config.reciprocity == "z":
-            z = network(learnt(state), {}, "map", z)
+            z = network(learnt(state)[0], {}, "map", z)
         return rendered(state, alike(z), rng)
 
     def prior(rng, n):
@@ -276,7 +273,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def sample(state, rng, n):
         of_z, of_noise = jax.random.split(rng)
-        styles = alike(network(learnt(state), {}, "map", prior(of_z, n)))
+        styles = alike(network(learnt(state)[0], {}, "map", prior(of_z, n)))
         mean = state.extra["w_mean"][None, None]
         pulled = (jnp.arange(inputs) < TRUNCATED)[None, :, None]
         truncated = mean + config.truncation * (styles - mean)
@@ -296,7 +293,7 @@ def make(config: Config, spec: Spec) -> Model:
         """n codes, F(z) or z, and what the encoder finds of them in their images."""
         of_z, of_noise = jax.random.split(rng)
         z = prior(of_z, n)
-        code = code_of(state, z, network(learnt(state), {}, "map", z))
+        code = code_of(state, z, network(learnt(state)[0], {}, "map", z))
         return code, encode(state, decode(state, code, of_noise), rng)
 
     def evaluate(state, batch, rng):
@@ -333,6 +330,7 @@ def make(config: Config, spec: Spec) -> Model:
         prior=prior if config.reciprocity == "z" else None,
         assess=assess,
         mix=mix if styled and config.reciprocity == "w" else None,
+        draws=True,
     )
 
 

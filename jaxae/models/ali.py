@@ -29,6 +29,10 @@ log-sum-exp, and labelled pairs are classified. That training was never released
 here is the parametrisation of openai/improved-gan, to which its author referred; an average of the
 discriminator's weights, which that script evaluates, is not kept.
 
+Options that are not the papers': another normalisation for each network, averages of the weights of
+encoder and generator, and R1 (Mescheder, Geiger & Nowozin 2018, arXiv:1801.04406), a penalty of the
+discriminator's slope at the encoder's pairs, by x alone: the code beside it is held.
+
 Not built: ALI's convolutional networks (ours are BiGAN's dense ones of MNIST and ALI's of the
 plane), the generalised BiGAN, whose encoder sees a larger image than the discriminator, and of the
 baselines the autoencoder with an l1 error and the probe of a GAN discriminator's features.
@@ -44,18 +48,33 @@ import numpy as np
 import optax
 
 from jaxae import losses, nets
+from jaxae.fields import Checked, Decay, Rate, Size, StepsOrZero, Weight
 from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.ali_networks import Critic, Encoder, Generator
 from jaxae.models.ali_parts import Parts, reconstruction_ratio, regression_error
-from jaxae.models.gan import excess_over_chance
-from jaxae.training.state import Model, Player, Spec, State, adam, enter, gathered, play
+from jaxae.models.gan import excess_over_chance, refuse_batch_slopes
+from jaxae.training.state import (
+    Model,
+    Player,
+    Spec,
+    State,
+    adam,
+    enter,
+    gathered,
+    kept_at,
+    learnt,
+    move_averages,
+    play,
+    start_averages,
+)
 
 REGRESSED = ("regressor", "joint_regressor", "post_hoc_regressor")
 POST_HOC = ("post_hoc_regressor", "post_hoc_ali")
+AVERAGED = ("enc", "gen", "embed")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     method: Literal[
@@ -64,29 +83,36 @@ class Config:
     """the game of pairs, or a GAN with another way (or none) to an encoder"""
     task: Literal["plain", "conditional", "semisupervised"] = "plain"
     """what the labels are used for (method=ali)"""
-    latent: int = 16
+    latent: Size = 16
     """size Z of the code"""
     prior: Literal["gaussian", "uniform"] = "uniform"
     """N(0, I) (ALI), or uniform on (-1, 1) with codes squashed to it (BiGAN)"""
     posterior: Literal["deterministic", "gaussian", "universal"] = "deterministic"
     """z^ = f(x) (BiGAN), z^ ~ N(m(x), s(x)^2) (ALI), or z^ = f(x, noise) (ALI in the plane)"""
-    noise: int = 2
+    noise: Size = 2
     """size of the universal posterior's noise"""
     network: Literal["bigan", "plane"] = "bigan"
     """the dense networks of BiGAN's MNIST, or those of ALI's 25 Gaussians (maxout discriminator)"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of the encoder, and of the others where they have none of their own"""
-    gen_widths: tuple[int, ...] = ()
+    gen_widths: tuple[Size, ...] = ()
     """hidden layers of the generator; none: as widths"""
-    critic_widths: tuple[int, ...] = ()
+    critic_widths: tuple[Size, ...] = ()
     """hidden layers of the discriminator; none: as widths"""
-    embedding: int = 16
+    encoder_norm: Literal["none", "batch", "layer"] = "batch"
+    """normalisation of the encoder's hidden layers: over the batch, or over each layer"""
+    generator_norm: Literal["none", "batch", "layer"] = "batch"
+    """the same for the generator"""
+    discriminator_norm: Literal["published", "none", "batch", "spectral", "layer"] = "published"
+    """the same for the discriminators; published: batch (network=bigan), none (plane); spectral:
+    their weights are divided by their largest singular values"""
+    embedding: Size = 16
     """size of a label's embedding (conditional)"""
     freeze_embedding: bool = False
     """the embedding keeps its initial value (the official code's, where no player owns it)"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """what the generator's last layer passes through: sigmoid for pixels in [0, 1]"""
-    deviation: float = 0.02
+    deviation: Weight = 0.02
     """of the normal distribution from which all weights start; 0: LeCun's choice"""
     zero_start: bool = False
     """the discriminator's last layer starts at zero (BiGAN's code)"""
@@ -94,38 +120,46 @@ class Config:
     """the discriminator normalises both kinds of pairs as one batch (ALI's code), not apart"""
     game: Literal["non_saturating", "saturating"] = "non_saturating"
     """the generator's cost: with swapped labels, or minus the discriminator's"""
+    r1: Weight = 0.0
+    """weight gamma of |grad_x T|^2 / 2 at data, by x alone, in the discriminators' cost (0: off)"""
+    average: Decay = 0.0
+    """what the moving averages of encoder and generator keep of themselves at a step; codes,
+    samples and evaluation read them (0: the networks themselves)"""
     halved: bool = False
     """both players' two terms are averaged (BiGAN's code), not summed (ALI's)"""
     feature_matching: bool = False
     """encoder and generator match the means of the discriminator's last hidden layer instead"""
     simultaneous: bool = True
     """both players move from the same parameters; else the discriminator moves first"""
-    regression_weight: float = 0.25
+    regression_weight: Weight = 0.25
     """share of the regressor's error that the generator pays (joint_regressor)"""
-    gan_steps: int = 0
+    gan_steps: StepsOrZero = 0
     """steps of the GAN, before it freezes and the encoder learns (post_hoc_...)"""
-    critic_rate: float = 2e-4
+    critic_rate: Rate = 2e-4
     """rate of the discriminators"""
-    learning_rate: float = 2e-4
+    learning_rate: Rate = 2e-4
     """rate of encoder and generator"""
-    beta1: float = 0.5
+    beta1: Decay = 0.5
     """decay of Adam's first moment, for all"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which the rates fall (0: constant)"""
     optimiser: Literal["adam", "bigan"] = "adam"
     """adam: rates fall to zero along a cosine; bigan: weight decay 2.5e-5 in the gradient, and
     rates that are constant for half of decay_steps, then fall exponentially to a hundredth"""
 
     def __post_init__(self):
-        for field in ("latent", "noise", "embedding"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        super().__post_init__()
         if not self.widths:
             raise ValueError("widths must name at least one hidden layer")
         if self.network == "bigan" and len(self.critic_widths or self.widths) < 2:
             raise ValueError(
                 "network=bigan shows z to the discriminator's second hidden layer: give "
                 "critic_widths (or widths) at least two"
+            )
+        refuse_batch_slopes(self.critic_norm, r1=self.r1)
+        if self.zero_start and self.critic_norm == "spectral":
+            raise ValueError(
+                "zero_start leaves discriminator_norm=spectral nothing to measure: choose one"
             )
         if self.prior == "uniform" and self.posterior == "gaussian":
             raise ValueError(
@@ -146,6 +180,13 @@ class Config:
             )  # fmt: skip
         if self.optimiser == "bigan" and not self.decay_steps:
             raise ValueError("optimiser=bigan needs decay_steps, the length of its schedule")
+
+    @property
+    def critic_norm(self) -> nets.Norm:
+        """The discriminators' normalisation, whatever `published` means."""
+        if self.discriminator_norm != "published":
+            return self.discriminator_norm
+        return "none" if self.network == "plane" else "batch"
 
     @property
     def reads_every_label(self) -> bool:
@@ -181,7 +222,8 @@ def make(config: Config, spec: Spec) -> Model:
         }
         params, stats = network.init(rng, **examples)
         opt = enter(players, params)
-        return State(jnp.int32(0), params, opt, {"stats": stats})
+        averages = start_averages(AVERAGED if config.average else (), params, stats)
+        return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
 
     def step(state, batch, rng, axis_name=None):
         x, keys = batch["image"], jax.random.split(rng, 4)
@@ -203,6 +245,15 @@ def make(config: Config, spec: Spec) -> Model:
         def told_apart(on_q, on_p):
             return jnp.mean(game.real(on_q.logit)) + jnp.mean(game.fake(on_p.logit))
 
+        def with_slope(cost, p, stats, code=None, e=(), name="critic"):
+            """A discriminator's cost with the penalty of its slope, and metrics of the two."""
+            metrics = {name: cost}
+            if config.r1:
+                judge = lambda x: parts.judged(as_is, p, stats, x, code, e, name)[0].logit
+                metrics["slope"] = losses.mean_squared_slope(judge, x)
+                cost += 0.5 * config.r1 * metrics["slope"]
+            return cost, (metrics, stats)
+
         def classified(p, stats):
             """Cross-entropy of the labelled pairs among the K classes of data."""
             e = parts.embedded(p, few["label"])
@@ -215,12 +266,12 @@ def make(config: Config, spec: Spec) -> Model:
             # Whoever owns encoder and generator moves their averages in its own turn.
             code, fake, e, _ = pairs(p, stats)
             on_q, on_p, stats = parts.both_judged(run, p, stats, x, code, fake, z, e)
-            cost = share * told_apart(on_q, on_p)
             if task == "semisupervised":
                 supervised, stats = classified(p, stats)
                 cost = supervised + 0.5 * told_apart(on_q, on_p)
-                return cost, ({"critic": cost, "supervised": supervised}, stats)
-            return cost, ({"critic": cost}, stats)
+                cost, (metrics, stats) = with_slope(cost, p, stats, code, e)
+                return cost, (metrics | {"supervised": supervised}, stats)
+            return with_slope(share * told_apart(on_q, on_p), p, stats, code, e)
 
         def generator(p, stats):
             code, fake, e, stats = pairs(p, stats)
@@ -237,8 +288,7 @@ def make(config: Config, spec: Spec) -> Model:
         def image_critic(p, stats):
             fake, _ = parts.generated(run, p, stats, z)
             on_x, on_fake, stats = parts.both_judged(run, p, stats, x, None, fake, None)
-            cost = share * told_apart(on_x, on_fake)
-            return cost, ({"critic": cost}, stats)
+            return with_slope(share * told_apart(on_x, on_fake), p, stats)
 
         def regression(p, stats, fake):
             """The mean error of the code that the encoder finds in G(z), and the statistics."""
@@ -264,7 +314,7 @@ def make(config: Config, spec: Spec) -> Model:
                 run, p, stats, x, code, fake, z, name="pair_critic"
             )
             cost = share * told_apart(on_q, on_p)
-            return cost, ({"pair_critic": cost}, stats)
+            return with_slope(cost, p, stats, code, name="pair_critic")
 
         def encoder(p, stats):
             code, _, stats = parts.encoded(run, p, stats, x, noise)
@@ -286,8 +336,9 @@ def make(config: Config, spec: Spec) -> Model:
                 config.simultaneous,
             )  # fmt: skip
         params, opt, stats, metrics = moved
-        state = state.replace(step=state.step + 1, params=params, opt=opt, extra={"stats": stats})
-        return state, metrics
+        keep = kept_at(config.average, state.step)
+        extra = {"stats": stats} | move_averages(keep, state.extra, params, stats)
+        return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
     def as_is(p, stats, name, *args):
         return network(p, stats, name, *args), stats
@@ -295,8 +346,9 @@ def make(config: Config, spec: Spec) -> Model:
     def code_and_label(state, x, label, rng):
         """What `decode` takes: a code of x, and beside it the label where there is a condition."""
         noise = jax.random.normal(rng, (x.shape[0], noise_size))
-        e = parts.embedded(state.params, label)
-        z = parts.encoded(as_is, state.params, state.extra["stats"], x, noise, e)[0]
+        params, stats = learnt(state)
+        e = parts.embedded(params, label)
+        z = parts.encoded(as_is, params, stats, x, noise, e)[0]
         return with_label(z, label)
 
     def with_label(z, label):
@@ -309,15 +361,16 @@ def make(config: Config, spec: Spec) -> Model:
 
     def decode(state, z, rng):
         z, label = z[:, : config.latent], z[:, config.latent :]
-        e = (network(state.params, {}, "embed", label),) if task == "conditional" else ()
-        return parts.generated(as_is, state.params, state.extra["stats"], z, e)[0]
+        params, stats = learnt(state)
+        e = (network(params, {}, "embed", label),) if task == "conditional" else ()
+        return parts.generated(as_is, params, stats, z, e)[0]
 
     def evaluate(state, batch, rng):
         """`loss`: half the squared error of G(z^), z^ ~ q(z|x), summed over pixels; without an
         encoder by how much the discriminator beats chance, in nats."""
         x = batch["image"]
         if method == "gan":
-            ask = lambda x: parts.judged(as_is, state.params, state.extra["stats"], x)[0].logit
+            ask = lambda x: parts.judged(as_is, *learnt(state), x)[0].logit
             real, fake = ask(x), ask(sample(state, rng, len(x)))
             loss = excess_over_chance(real, fake)
             return {"loss": loss, "logit_real": real, "logit_fake": fake}
@@ -349,7 +402,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def predict(state, x, rng):
         code = encode(state, x, rng)
-        return parts.judged(as_is, state.params, state.extra["stats"], x, code)[0].scores
+        return parts.judged(as_is, *learnt(state), x, code)[0].scores
 
     infers = method != "gan"
     return Model(
@@ -362,6 +415,7 @@ def make(config: Config, spec: Spec) -> Model:
         prior=prior,
         predict=predict if task == "semisupervised" else None,
         assess=assess if infers else None,
+        draws=True,
     )
 
 
@@ -375,7 +429,8 @@ def _in_its_phase(config: Config, players: Any, turns: Any, state: State, axis_n
                 players, now, state.params, state.opt, state.extra["stats"], axis_name,
                 config.simultaneous,
             )  # fmt: skip
-            resting = dict.fromkeys(("loss", *turns), jnp.zeros(()))
+            metrics = ("loss", *turns, *(["slope"] if config.r1 else []))
+            resting = dict.fromkeys(metrics, jnp.zeros(()))
             return params, opt, stats, resting | seen
 
         return run_phase
@@ -391,14 +446,17 @@ def _networks(config: Config, spec: Spec) -> nets.Bundle:
     style, deviation = config.network, config.deviation
     sizes = 2 * config.latent if config.posterior == "gaussian" else config.latent
     judge = lambda out: Critic(
-        config.critic_widths or config.widths, out, style, deviation, zero_start=config.zero_start
-    )
+        config.critic_widths or config.widths, out, style, deviation,
+        zero_start=config.zero_start, norm=config.critic_norm,
+    )  # fmt: skip
     found = {
-        "gen": Generator(config.gen_widths or config.widths, pixels, style, deviation),
+        "gen": Generator(
+            config.gen_widths or config.widths, pixels, style, deviation, config.generator_norm
+        ),
         "critic": judge(spec.classes if config.task == "semisupervised" else 1),
     }
     if config.method != "gan":
-        found["enc"] = Encoder(config.widths, sizes, style, deviation)
+        found["enc"] = Encoder(config.widths, sizes, style, deviation, config.encoder_norm)
     if config.method == "post_hoc_ali":
         found["pair_critic"] = judge(1)
     if config.task == "conditional":

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxae import losses, nets
+from jaxae.fields import Checked, LayerSteps, Rate, Size, StepsOrZero, Weight
 from jaxae.models import corruptions, pca
 from jaxae.models.layerwise import take_turns
 from jaxae.models.mirrored import Mirrored, flat
@@ -32,12 +33,12 @@ BLOCK = 500  # images at a time where a whole set is read
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
-    latent: int = 64
+    latent: Size = 64
     """size Z of the code"""
-    widths: tuple[int, ...] = (256,)
+    widths: tuple[Size, ...] = (256,)
     """hidden layers of the encoder; the decoder mirrors them (none: one layer)"""
     activation: str = "relu"
     """relu, tanh, gelu, silu, elu, leaky_relu or sigmoid"""
@@ -56,33 +57,30 @@ class Config:
         "block", "centre", "half", "pixels", "strokes",
     ] = "masking"  # fmt: skip
     """noise, or (block, centre, half, pixels, strokes) holes to be filled in"""
-    levels: tuple[float, ...] = (0.25,)
+    levels: tuple[Weight, ...] = (0.25,)
     """share of components that are hit, deviation of the noise, or side of the hole as a share of
     the image's (strokes are half as wide); with stack_steps one for the pixels and for each hidden
     layer, or one for all"""
-    changed_weight: float = 1.0
+    changed_weight: Weight = 1.0
     """alpha: weight in the loss of the components that were hit"""
-    kept_weight: float = 1.0
+    kept_weight: Weight = 1.0
     """beta: weight of the others"""
     mask_channel: bool = True
     """the network sees where the holes are (of noise it is never told)"""
-    stack_steps: int = 0
+    stack_steps: LayerSteps = 0
     """steps for which each layer is trained alone, one after the other (0: all at once)"""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """Adam's rate at its first step, and again at the first step of each layer of a stack"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which Adam's rate falls to zero, counted anew for each layer (0: constant)"""
 
     def __post_init__(self):
-        if self.latent < 1 or self.stack_steps < 0:
-            raise ValueError("latent must be at least 1 and stack_steps not negative")
+        super().__post_init__()
         if self.loss == "bce" and self.output == "linear":
             raise ValueError("output=linear gives no probabilities: take loss=mse")
         depth = len(self.widths) + 1
-        if len(self.levels) not in (1, depth) or min(self.levels, default=-1) < 0:
-            raise ValueError(
-                f"levels={self.levels}: give one, not negative, or one for each of {depth} layers"
-            )
+        if len(self.levels) not in (1, depth):
+            raise ValueError(f"levels={self.levels}: give one, or one for each of {depth} layers")
         if len(self.levels) > 1 and not self.stack_steps:
             raise ValueError(f"levels={self.levels}: only a stack (stack_steps) has several")
         if self.corruption != "gaussian" and max(self.levels) > 1:
@@ -95,10 +93,8 @@ class Config:
                 f"changed_weight and kept_weight tell hit components from others, which "
                 f"corruption={self.corruption} does not: leave them at 1"
             )
-        if min(self.changed_weight, self.kept_weight) < 0 or not (
-            self.changed_weight or self.kept_weight
-        ):
-            raise ValueError("changed_weight and kept_weight must not be negative, nor both 0")
+        if not (self.changed_weight or self.kept_weight):
+            raise ValueError("changed_weight and kept_weight must not both be 0")
         if self.inpaints and self.mask_channel and self.tied:
             raise ValueError("tied weights would reconstruct the mask: take mask_channel=False")
         if self.inpaints and self.stack_steps:

@@ -1,11 +1,14 @@
 """GAN: a generator that makes images from noise, a discriminator that tells them from data.
 
 Goodfellow et al. 2014, arXiv:1406.2661; the convolutional networks follow Radford, Metz & Chintala
-2016, arXiv:1511.06434 (batch normalisation in both, none where the discriminator begins). The
-baseline that the other adversarial models are compared with: it has no encoder.
+2016, arXiv:1511.06434 (there with batch normalisation in both, none where the discriminator
+begins). The baseline that the other adversarial models are compared with: it has no encoder.
 
 z [B,Z] ~ N(0, I) noise; G(z) [B,H,W,C] image; T(x) [B] the discriminator's logit, positive where
 it believes in data. Both players see the same z within a step.
+
+By default the discriminator pays for its slope at data (R1; Mescheder, Geiger & Nowozin 2018,
+arXiv:1801.04406): by the game of 2014 alone, r1=0, the dense networks draw no digits (claim 4).
 """
 
 import dataclasses
@@ -15,11 +18,25 @@ import jax
 import jax.numpy as jnp
 
 from jaxae import losses, nets
+from jaxae.fields import Checked, Decay, Rate, Size, StepsOrZero, Weight
 from jaxae.models.vae import output_start
 from jaxae.nets.mlp import squashing
-from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
+from jaxae.training.state import (
+    Model,
+    Player,
+    Spec,
+    State,
+    adam,
+    enter,
+    kept_at,
+    learnt,
+    move_averages,
+    play,
+    start_averages,
+)
 
 TWO_LOG_TWO = 1.3862943611198906
+AVERAGED = ("gen",)
 
 
 def excess_over_chance(real: jax.Array, fake: jax.Array) -> jax.Array:
@@ -31,49 +48,69 @@ def excess_over_chance(real: jax.Array, fake: jax.Array) -> jax.Array:
     return TWO_LOG_TWO - (jax.nn.softplus(-real) + jax.nn.softplus(fake))
 
 
+def refuse_batch_slopes(norm: nets.Norm, **penalties: float) -> None:
+    """Refuses penalties of a discriminator's slope where it normalises over the batch.
+
+    Args:
+        norm: the discriminator's normalisation.
+        penalties: weights by the name of their field.
+    Raises:
+        ValueError: one is not zero and `norm` is `batch`, with which no example has a slope of its
+            own.
+    """
+    for field, weight in penalties.items():
+        if weight and norm == "batch":
+            raise ValueError(
+                f"{field}={weight} asks for the slope at single examples, which "
+                "discriminator_norm=batch does not have: take discriminator_norm=none, layer or "
+                f"spectral, or {field}=0"
+            )
+
+
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
-    latent: int = 32
+    latent: Size = 32
     """size Z of the noise"""
     network: Literal["mlp", "conv"] = "mlp"
     """dense or convolutional generator and discriminator"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of the dense generator and discriminator"""
-    conv_width: int = 32
+    conv_width: Size = 32
     """channels of the first convolution, doubled at each halving of the image"""
-    batch_norm: bool = False
-    """normalise over the batch in both networks (the discriminator judges data and fakes apart)"""
+    generator_norm: Literal["none", "batch", "layer"] = "none"
+    """normalisation of the generator's hidden layers: over the batch, or over each layer"""
+    discriminator_norm: nets.Norm = "none"
+    """the same for the discriminator, which judges data and fakes apart; spectral: its weights are
+    divided by their largest singular values"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """what the generator's last layer passes through: sigmoid for pixels in [0, 1]"""
     game: Literal["non_saturating", "saturating", "least_squares", "wasserstein"] = "non_saturating"
     """the players' costs"""
-    r1: float = 0.0
+    r1: Weight = 0.3
     """weight gamma of |grad T|^2 / 2 at data (0: off)"""
-    gradient_penalty: float = 0.0
+    gradient_penalty: Weight = 0.0
     """weight lambda of (|grad T| - 1)^2 between data and fakes (0: off; 10 for wasserstein)"""
+    average: Decay = 0.0
+    """what the moving average of the generator keeps of itself at a step; samples and evaluation
+    read it (0: the generator itself)"""
     simultaneous: bool = False
     """both players move from the same parameters; else the discriminator moves first"""
-    critic_rate: float = 2e-4
+    critic_rate: Rate = 2e-4
     """Adam's rate for the discriminator at the first step"""
-    learning_rate: float = 2e-4
+    learning_rate: Rate = 2e-4
     """Adam's rate for the generator at the first step"""
-    beta1: float = 0.5
+    beta1: Decay = 0.5
     """decay of Adam's first moment, for both"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which both rates fall to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
-        if self.latent < 1:
-            raise ValueError(f"latent={self.latent} must be at least 1")
-        if self.r1 < 0 or self.gradient_penalty < 0:
-            raise ValueError("r1 and gradient_penalty must not be negative")
-        if self.batch_norm and (self.r1 or self.gradient_penalty):
-            raise ValueError(
-                "r1 and gradient_penalty ask for the slope at single examples, which batch_norm "
-                "does not have: choose one"
-            )
+        super().__post_init__()
+        refuse_batch_slopes(
+            self.discriminator_norm, r1=self.r1, gradient_penalty=self.gradient_penalty
+        )
 
 
 def make(config: Config, spec: Spec) -> Model:
@@ -94,7 +131,8 @@ def make(config: Config, spec: Spec) -> Model:
         x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, config.latent))
         params, stats = network.init(rng, gen=z, critic=x)
         opt = enter(players, params)
-        return State(jnp.int32(0), params, opt, {"stats": stats})
+        averages = start_averages(AVERAGED if config.average else (), params, stats)
+        return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
 
     def step(state, batch, rng, axis_name=None):
         x = batch["image"]
@@ -114,7 +152,9 @@ def make(config: Config, spec: Spec) -> Model:
             metrics, total = {"critic": cost}, cost
             judge = lambda x: network(p, stats, "critic", x)
             if config.r1:
-                total += config.r1 * jnp.mean(losses.r1_penalty(judge, x))
+                penalty = jnp.mean(losses.r1_penalty(judge, x))
+                metrics["slope"] = 2 * penalty
+                total += config.r1 * penalty
             if config.gradient_penalty:
                 slopes = losses.gradient_penalty(judge, x, fake, share)
                 total += config.gradient_penalty * jnp.mean(slopes)
@@ -131,15 +171,15 @@ def make(config: Config, spec: Spec) -> Model:
             players, turns, state.params, state.opt, state.extra["stats"], axis_name,
             config.simultaneous,
         )  # fmt: skip
-        state = state.replace(step=state.step + 1, params=params, opt=opt, extra={"stats": stats})
-        return state, metrics
+        keep = kept_at(config.average, state.step)
+        extra = {"stats": stats} | move_averages(keep, state.extra, params, stats)
+        return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
     def judge(state, x):
-        return network(state.params, state.extra["stats"], "critic", x)[..., 0]
+        return network(*learnt(state), "critic", x)[..., 0]
 
     def decode(state, z, rng):
-        out = network(state.params, state.extra["stats"], "gen", z)
-        return squash(out).reshape(shape)
+        return squash(network(*learnt(state), "gen", z)).reshape(shape)
 
     def evaluate(state, batch, rng):
         """`loss`: by how much the discriminator beats chance, in nats; 0 where it cannot."""
@@ -156,7 +196,7 @@ def make(config: Config, spec: Spec) -> Model:
     def sample(state, rng, n):
         return decode(state, prior(rng, n), rng)
 
-    return Model(init, step, evaluate, decode=decode, sample=sample, prior=prior)
+    return Model(init, step, evaluate, decode=decode, sample=sample, prior=prior, draws=True)
 
 
 def _networks(config: Config, spec: Spec) -> nets.Bundle:
@@ -167,13 +207,13 @@ def _networks(config: Config, spec: Spec) -> nets.Bundle:
     if config.network == "mlp":
         return nets.Bundle(
             gen=nets.MLP(config.widths, height * width * colours, "relu", start.reshape(-1),
-                         batch_norm=config.batch_norm),
-            critic=nets.MLP(config.widths, 1, leaky, batch_norm=config.batch_norm),
+                         config.generator_norm),
+            critic=nets.MLP(config.widths, 1, leaky, norm=config.discriminator_norm),
         )  # fmt: skip
     return nets.Bundle(
         gen=nets.ConvDecoder(
             spec.image_shape, colours, config.conv_width, 0, "relu", start.mean((0, 1)),
-            batch_norm=config.batch_norm,
+            config.generator_norm,
         ),
-        critic=nets.ConvEncoder(config.conv_width, 1, 0, leaky, batch_norm=config.batch_norm),
+        critic=nets.ConvEncoder(config.conv_width, 1, 0, leaky, config.discriminator_norm),
     )  # fmt: skip

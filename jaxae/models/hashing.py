@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxae import losses
+from jaxae.fields import Checked, InnerShare, LayerSteps, Rate, Size, StepsOrZero, Weight
 from jaxae.models.mirrored import Mirrored, flat
 from jaxae.models.rbm import Pretraining
 from jaxae.training.state import Model, Spec, State, adam, descend, gathered
@@ -32,12 +33,12 @@ BLOCK = 500  # images at a time where a whole set is read
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
-    bits: int = 16
+    bits: Size = 16
     """length b of the code; about the logarithm to base 2 of the collection's size"""
-    widths: tuple[int, ...] = (256, 128)
+    widths: tuple[Size, ...] = (256, 128)
     """hidden layers of the encoder; the decoder mirrors them (none: linear)"""
     activation: str = "relu"
     """relu, tanh, gelu, silu, elu, leaky_relu or sigmoid"""
@@ -47,46 +48,41 @@ class Config:
     """what the encoder sees of counts v of length N: log(1 + v), v / N, or v"""
     per_word: bool = False
     """divide a document's cost by its length in training"""
-    binarise: Literal["noise", "noise_ramp", "straight_through", "bernoulli"] = "noise"
+    discretise: Literal["noise", "noise_ramp", "straight_through", "bernoulli"] = "noise"
     """how codes become bits: Gaussian noise before the sigmoid (the paper), the same growing from
     0, a hard threshold or a coin of that probability, both with the sigmoid's gradient"""
-    noise: float = 4.0
+    noise: Weight = 4.0
     """deviation of the noise"""
-    ramp_steps: int = 0
-    """steps in which the noise grows to its full size (binarise=noise_ramp)"""
-    threshold: float = 0.5
+    ramp_steps: StepsOrZero = 0
+    """steps in which the noise grows to its full size (discretise=noise_ramp)"""
+    threshold: InnerShare = 0.5
     """activity above which a unit is read as a 1"""
     balanced: bool = False
     """read units above their running median as 1 instead, so that each bit halves the collection"""
     init: Literal["he", "glorot", "rbm"] = "he"
     """where the weights start; rbm: small, for machines that pretrain the layers"""
-    pretrain_steps: int = 0
+    pretrain_steps: LayerSteps = 0
     """steps for which each layer is trained as a machine, one after the other (init=rbm)"""
-    rbm_rate: float = 0.1
+    rbm_rate: Rate = 0.1
     """rate of a machine"""
-    rbm_count_rate: float = 0.001
+    rbm_count_rate: Rate = 0.001
     """rate of the machine on word counts (ours: counts are large)"""
-    rbm_slow_steps: int = 0
+    rbm_slow_steps: StepsOrZero = 0
     """steps of each layer with momentum 0.5, before it is 0.9"""
-    rbm_decay: float = 2e-4
+    rbm_decay: Weight = 2e-4
     """pull of a machine's weights towards zero"""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """Adam's rate at its first step"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps, pretraining not counted, in which Adam's rate falls to zero (0: constant)"""
 
     def __post_init__(self):
-        if self.bits < 1:
-            raise ValueError(f"bits={self.bits} must be at least 1")
-        if self.noise < 0:
-            raise ValueError(f"noise={self.noise} must not be negative")
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold={self.threshold} must be between 0 and 1")
+        super().__post_init__()
         if self.balanced and self.threshold != 0.5:
             raise ValueError("balanced reads bits at the median: leave threshold at 0.5")
-        if (self.binarise == "noise_ramp") != (self.ramp_steps > 0):
+        if (self.discretise == "noise_ramp") != (self.ramp_steps > 0):
             raise ValueError(
-                f"binarise={self.binarise} and ramp_steps={self.ramp_steps}: a ramp needs both"
+                f"discretise={self.discretise} and ramp_steps={self.ramp_steps}: a ramp needs both"
             )
         if self.per_word and self.likelihood != "counts":
             raise ValueError("per_word: only likelihood=counts has words")
@@ -151,11 +147,11 @@ def make(config: Config, spec: Spec) -> Model:
 
     def blurred(a, step, rng):
         """The code that trains: what the decoder gets for a."""
-        if config.binarise in ("noise", "noise_ramp"):
+        if config.discretise in ("noise", "noise_ramp"):
             deviation = losses.linear_warmup(step, config.ramp_steps, 0.0, config.noise)
             return jax.nn.sigmoid(a + deviation * jax.random.normal(rng, a.shape))
         p = jax.nn.sigmoid(a)
-        if config.binarise == "bernoulli":
+        if config.discretise == "bernoulli":
             bit = jax.random.uniform(rng, a.shape) < p
         else:
             bit = a > 0
@@ -229,10 +225,12 @@ def make(config: Config, spec: Spec) -> Model:
 
     def assess(state, data, rng):
         """How well the bits are used by the training set and by the test set."""
-        run, found = jax.jit(lambda x: encode(state, x, None)), {}
+        run, found = jax.jit(encode), {}
         for name in ("train", "test"):
             split = getattr(data, name).examples(BLOCK)
-            bits = np.concatenate([np.asarray(run(batch["image"]))[mask] for batch, mask in split])
+            bits = np.concatenate(
+                [np.asarray(run(state, batch["image"], None))[mask] for batch, mask in split]
+            )
             ones = bits.mean(0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 each = -np.nan_to_num(ones * np.log2(ones) + (1 - ones) * np.log2(1 - ones))

@@ -29,102 +29,118 @@ starts from z ~ p(z): x = g(z, n) is judged beside data by critic_image, and (x,
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxae import losses, nets
+from jaxae.fields import (
+    Checked,
+    Decay,
+    Positive,
+    Range,
+    Rate,
+    Size,
+    SizeOrZero,
+    StepsOrZero,
+    Weight,
+)
 from jaxae.models import aae_priors
 from jaxae.models.aae_labels import supervised_examples
 from jaxae.models.iae_games import pair_game
 from jaxae.models.iae_measures import reconstruction_measures
 from jaxae.models.iae_networks import LEAKY, ConvReader, DenseReader
-from jaxae.models.iae_parts import in_the_other_domain, moving_average
+from jaxae.models.iae_parts import in_the_other_domain
 from jaxae.models.vae import output_start
 from jaxae.nets.mlp import squashing
-from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
+from jaxae.training.state import (
+    Model,
+    Player,
+    Spec,
+    State,
+    adam,
+    enter,
+    kept_at,
+    learnt,
+    move_averages,
+    play,
+    start_averages,
+)
 
 CLASSED = ("clustering", "semisupervised")
 LABELLED = ("semisupervised", "given")
+AVERAGED = ("enc", "dec")  # both: a decoder of the past does not know the codes of today's encoder
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     task: Literal["plain", "clustering", "semisupervised", "given", "translation"] = "plain"
     """what the global code is"""
     flipped: bool = False
     """start from codes instead of images (FIAE; plain, clustering)"""
-    latent: int = 10
+    latent: Size = 10
     """size Z of the global code (plain)"""
-    local: int = 16
+    local: SizeOrZero = 16
     """size N of the decoder's noise, the local code; 0: a deterministic decoder"""
-    local_start: int = 0
+    local_start: StepsOrZero = 0
     """steps in which the decoder has no noise, so that z is relied on first"""
-    local_warmup: int = 0
+    local_warmup: StepsOrZero = 0
     """steps after these in which its noise grows to full size"""
-    noise: int = 0
+    noise: SizeOrZero = 0
     """size of the encoder's noise; 0: a deterministic encoder"""
     prior: Literal["gaussian", "mixture", "swiss_roll", "uniform"] = "gaussian"
     """distribution that the codes shall have (plain)"""
-    prior_scale: float = 1.0
+    prior_scale: Positive = 1.0
     """deviation (gaussian), half width (uniform), factor on the others"""
-    clusters: int = 10
+    clusters: Annotated[int, Range(2, 65_536)] = 10
     """classes K of y (clustering)"""
     domain: Literal["inverted", "rotated", "coarse"] = "coarse"
     """the other domain, made of every second image of a batch (translation): black for white, a
     quarter turn to the left, or means of 2x2 pixels"""
     recon_gan: Literal["ns_both", "ml", "ns_pos", "ns_neg", "js", "rkl"] = "ns_both"
     """what decoder and encoder pay in the reconstruction game"""
-    code_weight: float = 1.0
+    code_weight: Weight = 1.0
     """weight of the other game (codes against their prior) in what the encoder pays"""
-    r1: float = 0.3
+    r1: Weight = 0.3
     """weight gamma of |grad T|^2 / 2 at positive pairs, by the half that is remade (0: off)"""
-    code_r1: float = 0.0
+    code_r1: Weight = 0.0
     """the same weight for the critic of codes, at draws of the prior"""
     network: Literal["mlp", "conv"] = "mlp"
     """dense or convolutional networks for images; codes are always judged by a dense one"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of the dense networks"""
-    conv_width: int = 32
+    conv_width: Size = 32
     """channels of the first convolution, doubled at each halving of the image"""
-    code_scale: float = 1.0
+    code_scale: Positive = 1.0
     """factor on the code where the pair critic sees it (kaiu85's reimplementation: 0.1)"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """what the decoder's last layer passes through: sigmoid for pixels in [0, 1]"""
-    deviation: float = 0.0
+    deviation: Weight = 0.0
     """of the normal distribution from which dense weights start; 0: LeCun's choice"""
-    average: float = 0.999
+    average: Decay = 0.999
     """what the moving averages of encoder and decoder keep of themselves at a step; evaluation
     reads them (0: the networks themselves)"""
     simultaneous: bool = False
     """all players move from the same parameters; else in turn, the critics first"""
-    learning_rate: float = 1e-4
+    learning_rate: Rate = 1e-4
     """rate of encoder and decoder at the first step"""
-    critic_rate: float = 2e-4
+    critic_rate: Rate = 2e-4
     """rate of the critics at the first step"""
-    supervised_rate: float = 1e-4
+    supervised_rate: Rate = 1e-4
     """rate of the supervised phase at the first step"""
-    beta1: float = 0.5
+    beta1: Decay = 0.5
     """decay of Adam's first moment, for all"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which all rates fall to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
-        for field, least in (("latent", 1), ("clusters", 2), ("local", 0), ("local_start", 0),
-                             ("local_warmup", 0), ("noise", 0)):  # fmt: skip
-            if getattr(self, field) < least:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
-        for field in ("r1", "code_r1", "code_weight"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field}={getattr(self, field)} must not be negative")
+        super().__post_init__()
         if not self.widths:
             raise ValueError("widths must name at least one hidden layer")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average={self.average} must lie in [0, 1)")
         if self.flipped and self.task not in ("plain", "clustering"):
             raise ValueError(f"flipped needs task=plain or task=clustering, task is {self.task}")
         if self.task == "given" and self.noise:
@@ -199,7 +215,8 @@ def make(config: Config, spec: Spec) -> Model:
         }
         params, _ = network.init(rng, **examples)
         opt = enter(players, params)
-        return State(jnp.int32(0), params, opt, {"average": moving_average(config.average, params)})
+        averaged = AVERAGED if config.average else ()
+        return State(jnp.int32(0), params, opt, start_averages(averaged, params))
 
     def step(state, batch, rng, axis_name=None):
         x, keys = batch["image"], jax.random.split(rng, 4)
@@ -268,10 +285,8 @@ def make(config: Config, spec: Spec) -> Model:
         params, opt, _, metrics = play(
             players, turns, state.params, state.opt, {}, axis_name, config.simultaneous
         )
-        average = moving_average(config.average, params, state.extra["average"], state.step)
-        state = state.replace(
-            step=state.step + 1, params=params, opt=opt, extra={"average": average}
-        )
+        extra = move_averages(kept_at(config.average, state.step), state.extra, params)
+        state = state.replace(step=state.step + 1, params=params, opt=opt, extra=extra)
         return state, metrics | {"loss": metrics["decoder"]}
 
     def grown(state):
@@ -284,12 +299,8 @@ def make(config: Config, spec: Spec) -> Model:
     def one_hot(labels):
         return jax.nn.one_hot(labels, spec.classes)
 
-    def learnt(state):
-        """The parameters that evaluation reads."""
-        return state.params | state.extra["average"]
-
     def read(state, x, rng):
-        return inferred(learnt(state), x, jax.random.normal(rng, (x.shape[0], config.noise)))
+        return inferred(learnt(state)[0], x, jax.random.normal(rng, (x.shape[0], config.noise)))
 
     def encode(state, x, rng):
         return read(state, x, rng)[0]
@@ -300,7 +311,7 @@ def make(config: Config, spec: Spec) -> Model:
     def decode(state, z, rng):
         """A draw: the decoder's noise is fresh."""
         n = grown(state) * jax.random.normal(rng, (z.shape[0], config.local))
-        return rendered(learnt(state), z, n)
+        return rendered(learnt(state)[0], z, n)
 
     def evaluate(state, batch, rng):
         """`loss`: half the squared error of one reconstruction, summed over pixels.
@@ -340,6 +351,7 @@ def make(config: Config, spec: Spec) -> Model:
         prior=prior if free else None,
         predict=predict if task in CLASSED else None,
         assess=assess,
+        draws=True,
     )
 
 

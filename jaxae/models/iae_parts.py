@@ -1,35 +1,9 @@
 """What the IAE's step needs beside networks and costs."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from jaxae.nets.conv import doubled, halved
-
-AVERAGED = ("enc", "dec")
-
-
-def moving_average(keep: float, params: Any, average: Any = None, step: Any = 0) -> Any:
-    """Moving averages of encoder and decoder.
-
-    Both, since a decoder of the past does not know the codes of today's encoder.
-
-    Args:
-        keep: what they keep of themselves at a step; at first they keep less, (1 + step) /
-            (10 + step), and so forget their start. 0: there are none.
-        params: by network.
-        average: the averages before the step; None: they start as copies.
-    Returns:
-        by network.
-    """
-    if not keep:
-        return {}
-    now = {name: params[name] for name in AVERAGED if name in params}
-    if average is None:
-        return jax.tree.map(jnp.copy, now)
-    keep = jnp.minimum(keep, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, average, now)
 
 
 def in_the_other_domain(domain: str, x: jax.Array) -> jax.Array:

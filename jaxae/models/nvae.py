@@ -20,7 +20,7 @@ values as an edge).
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,20 @@ import numpy as np
 import optax
 
 from jaxae import losses, nets
+from jaxae.fields import (
+    Checked,
+    Depth,
+    DepthOrZero,
+    Positive,
+    Range,
+    Rate,
+    Share,
+    Size,
+    SizeOrZero,
+    Steps,
+    StepsOrZero,
+    Weight,
+)
 from jaxae.models.nvae_cells import drawn_kernels
 from jaxae.models.nvae_networks import Hierarchy, Layout
 from jaxae.models.vae import output_start
@@ -37,65 +51,58 @@ FIRST_ITERATIONS, ITERATIONS = 40, 4  # of the power method, in the first step a
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
-    groups: tuple[int, ...] = (2, 2)
+    groups: tuple[Depth, ...] = (2, 2)
     """latent groups per scale, from the coarsest to the finest"""
-    latent: int = 4
+    latent: Size = 4
     """channels Z of a group"""
-    width: int = 16
+    width: Annotated[int, Range(2, 65_536)] = 16
     """channels after the first convolution, doubled at each halving"""
-    blocks: int = 1
+    blocks: Annotated[int, Range(0, 16)] = 1
     """halvings of the image before the finest scale"""
-    block_cells: int = 2
+    block_cells: Depth = 2
     """cells for each of these halvings"""
-    cells: int = 1
+    cells: Depth = 1
     """cells before each group, in both towers"""
-    flows: int = 0
+    flows: DepthOrZero = 0
     """pairs of volume-preserving flow cells on each group's posterior; rates are then estimates"""
     residual: bool = True
     """posteriors are relative to their priors"""
     likelihood: Literal["bernoulli", "gaussian", "logistic_mixture"] = "bernoulli"
     """distribution of a pixel"""
-    scale: float = 0.1
+    scale: Positive = 0.1
     """standard deviation of a pixel (gaussian)"""
-    mixtures: int = 10
+    mixtures: Size = 10
     """components of the logistic mixture"""
-    warmup: float = 0.3
+    warmup: Share = 0.3
     """share of decay_steps in which the rate's weight rises to 1; 0: off"""
     balance: bool = True
     """while the rate's weight rises, charge more where more nats are spent"""
-    spectral: float = 1e-2
+    spectral: Weight = 1e-2
     """lambda, weight of the spectral norms and of the batch norms' largest gains"""
-    spectral_start: float = 0.0
+    spectral_start: Weight = 0.0
     """weight where beta is zero, falling geometrically to lambda as beta rises (0: constant)"""
-    readjust: int = 256
+    readjust: SizeOrZero = 256
     """images drawn to renew the decoder's batch statistics before sampling (0: keep training's)"""
-    temperature: float = 1.0
+    temperature: Weight = 1.0
     """factor on the prior's deviations in samples"""
     optimiser: Literal["adamax", "adam"] = "adamax"
     """adamax: with eps 1e-3 and weight decay in the gradient, as published"""
-    learning_rate: float = 1e-2
+    learning_rate: Rate = 1e-2
     """the rate after its own warm-up"""
-    rate_warmup: int = 100
+    rate_warmup: StepsOrZero = 100
     """steps in which adamax's rate rises from zero"""
-    weight_decay: float = 3e-4
+    weight_decay: Weight = 3e-4
     """adamax: times the weights, added to the gradient"""
-    decay_steps: int = 3000
+    decay_steps: Steps = 3000
     """T: steps after which the rate has fallen to a hundredth (adamax) or to zero along a cosine"""
 
     def __post_init__(self):
-        for field in ("latent", "width", "block_cells", "cells", "decay_steps", "mixtures"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
-        for field in ("blocks", "flows", "readjust", "spectral", "spectral_start", "rate_warmup"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field}={getattr(self, field)} must not be negative")
-        if not self.groups or min(self.groups) < 1:
-            raise ValueError(f"groups={self.groups} must name at least one group for each scale")
-        if not 0 <= self.warmup <= 1:
-            raise ValueError(f"warmup={self.warmup} is a share of decay_steps, in [0, 1]")
+        super().__post_init__()
+        if not self.groups:
+            raise ValueError(f"groups={self.groups} must name the groups of at least one scale")
         if self.spectral_start and not self.spectral:
             raise ValueError("spectral_start falls to spectral, which is 0: set spectral too")
         if self.optimiser == "adamax" and self.rate_warmup >= self.decay_steps:
@@ -199,7 +206,8 @@ def make(config: Config, spec: Spec) -> Model:
                 "loss": rate + distortion, "rate": rate, "distortion": distortion,
                 "objective": total, "beta": beta, "penalty": penalty,
             }  # fmt: skip
-            kept = {"stats": left["batch_stats"], "vectors": vectors}
+            stats = nets.as_before(left["batch_stats"], state.extra["stats"])
+            kept = {"stats": stats, "vectors": vectors}
             return total, (metrics, kept)
 
         params, opt, (metrics, extra) = descend(
@@ -266,6 +274,7 @@ def make(config: Config, spec: Spec) -> Model:
         sample=sample,
         log_weight=log_weight,
         daydream=daydream,
+        likelihood=config.likelihood,
     )
 
 

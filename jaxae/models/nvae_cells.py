@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.dtypes import promote_dtype
 
 from jaxae.nets.mlp import batch_norm, bias_init
 
@@ -65,6 +66,7 @@ class Conv(nn.Module):
         shape = (k, k, x.shape[-1], self.features)
         w = self.param("kernel", nn.initializers.zeros, shape)
         w = _weights(self, w if self.mask is None else w * self.mask)
+        x, w = promote_dtype(x, w)  # `lax` convolves no float32 with a float64
         if k == 1:
             y = x[:, :: self.stride, :: self.stride] @ w[0, 0]
         else:
@@ -101,7 +103,7 @@ class Depthwise(nn.Module):
             mask = np.ones((5, 5, 1, 1), np.float32)
             mask[3:] = mask[2, 3:] = 0
             w = w * mask
-        w = _weights(self, w)
+        x, w = promote_dtype(x, _weights(self, w))
         form = self.form
         if form == "auto":
             on_cpu = jax.default_backend() == "cpu"

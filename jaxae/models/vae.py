@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from jaxae import losses, nets
+from jaxae.fields import Checked, DepthOrZero, Positive, Rate, Size, StepsOrZero, Weight
 from jaxae.training.state import Model, Spec, State, adam, descend, gathered
 
 LOG_VAR_BOUND = 10.0
@@ -27,61 +28,58 @@ DENSE_FLOOR = 0.05  # of the mean image at which dense decoders begin
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
-    latent: int = 16
+    latent: Size = 16
     """size Z of the code"""
     network: Literal["mlp", "conv"] = "mlp"
     """dense or convolutional encoder and decoder"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of the dense encoder; the decoder mirrors them (none: linear)"""
     activation: str = "relu"
     """relu, tanh, gelu, silu, elu, leaky_relu or sigmoid"""
-    conv_width: int = 32
+    conv_width: Size = 32
     """channels of the first convolution, doubled at each halving of the image"""
-    conv_blocks: int = 2
+    conv_blocks: DepthOrZero = 2
     """residual blocks of the convolutional networks"""
     likelihood: Literal["bernoulli", "gaussian", "gaussian_learned", "logistic_mixture"] = (
         "bernoulli"
     )
     """distribution of a pixel; gaussian_learned has one learned scale for all pixels"""
-    scale: float = 0.1
+    scale: Positive = 0.1
     """standard deviation of a pixel (gaussian), or where learning it begins (gaussian_learned)"""
-    mixtures: int = 5
+    mixtures: Size = 5
     """components of the logistic mixture"""
-    beta: float = 1.0
+    beta: Weight = 1.0
     """weight of the rate in the objective"""
-    warmup_steps: int = 0
+    warmup_steps: StepsOrZero = 0
     """steps in which the rate's weight rises linearly from 0 to beta"""
-    free_bits: float = 0.0
+    free_bits: Weight = 0.0
     """nats per latent dimension, averaged over the batch, that cost nothing (0: off)"""
     free_bits_per_example: bool = False
     """take the floor of free bits for each example instead of the batch's mean"""
-    capacity: float = 0.0
+    capacity: Weight = 0.0
     """nats to which the rate is pulled by |R - capacity| (0: off)"""
-    capacity_steps: int = 10_000
+    capacity_steps: StepsOrZero = 10_000
     """steps in which the capacity rises linearly from 0"""
-    capacity_gamma: float = 100.0
+    capacity_gamma: Weight = 100.0
     """weight of |R - capacity|"""
-    iwae_k: int = 1
+    iwae_k: Size = 1
     """samples of the importance-weighted bound that trains; 1 is the ELBO"""
     iwae_gradient: Literal["standard", "dreg", "stl"] = "standard"
     """encoder's gradient: that of the bound, doubly reparameterised (Tucker et al. 2019), or
     (iwae_k=1) without the score term (Roeder et al. 2017)"""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """Adam's rate at the first step"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which the rate falls to zero along a cosine (0: constant), or in the eight stages of
     iwae-2015 to a tenth"""
     optimiser: Literal["adam", "iwae-2015"] = "adam"
     """iwae-2015: Adam with eps 1e-4 and the eight stages of the paper's code over decay_steps"""
 
     def __post_init__(self):
-        if self.latent < 1 or self.iwae_k < 1 or self.mixtures < 1:
-            raise ValueError("latent, iwae_k and mixtures must be at least 1")
-        if self.scale <= 0:
-            raise ValueError(f"scale={self.scale} must be positive")
+        super().__post_init__()
         reweighted = self.beta != 1 or self.free_bits or self.capacity or self.warmup_steps
         if reweighted and (self.iwae_k > 1 or self.iwae_gradient != "standard"):
             raise ValueError(
@@ -255,6 +253,7 @@ def make(config: Config, spec: Spec) -> Model:
         prior=prior,
         log_weight=log_weight,
         daydream=daydream,
+        likelihood=config.likelihood,
     )
 
 

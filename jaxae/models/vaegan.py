@@ -17,6 +17,9 @@ official code all three move from the same parameters, L has a forward pass of i
 one batch), and the game another (data and fakes as one batch), which alone moves the
 discriminator's batch statistics.
 
+Options that are not the paper's: a normalisation for each network, a penalty of the discriminator's
+slope at data (R1; Mescheder, Geiger & Nowozin 2018, arXiv:1801.04406), and averages of the weights.
+
 Deviations: pixels in [0, 1] and a sigmoid, where the official images are in [-1, 1] with a tanh;
 the posterior's log-variance is bounded softly to (-10, 10). The official library's adversarial
 prior on z is not built (`aae` is that model).
@@ -24,26 +27,51 @@ prior on z is not built (`aae` is that model).
 
 import dataclasses
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxae import losses
-from jaxae.models.gan import excess_over_chance
+from jaxae import losses, nets
+from jaxae.fields import (
+    Checked,
+    Decay,
+    InnerShare,
+    Positive,
+    Range,
+    Rate,
+    Share,
+    Size,
+    StepsOrZero,
+    Weight,
+)
+from jaxae.models.gan import excess_over_chance, refuse_batch_slopes
 from jaxae.models.vae import gaussian_draw, mean_and_log_var
 from jaxae.models.vaegan_game import adversarial_game, balance_gate
 from jaxae.models.vaegan_networks import joined
 from jaxae.models.vaegan_networks import networks as _networks
 from jaxae.nets.mlp import squashing
-from jaxae.training.state import Model, Player, Spec, State, adam, enter, play
+from jaxae.training.state import (
+    Model,
+    Player,
+    Spec,
+    State,
+    adam,
+    enter,
+    kept_at,
+    learnt,
+    move_averages,
+    play,
+    start_averages,
+)
 
+AVERAGED = ("enc", "dec", "gen")
 LAST_RATE = 1e-5 / 64  # where the official learning rates end, whatever they began with
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     variant: Literal["vaegan", "vae", "vae_dis_l", "gan"] = "vaegan"
@@ -51,66 +79,76 @@ class Config:
     trains by itself; gan: decoder and discriminator only"""
     conditional: bool = False
     """all networks are told the label (in training where it may be seen)"""
-    latent: int = 16
+    latent: Size = 16
     """size Z of the code"""
     network: Literal["mlp", "conv"] = "mlp"
     """dense or convolutional networks"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of each of the dense networks (the decoder's in reverse)"""
-    enc_channels: tuple[int, ...] = (64, 128, 256)
+    enc_channels: tuple[Size, ...] = (64, 128, 256)
     """channels of the encoder's convolutions, each of which halves the image"""
-    dec_channels: tuple[int, ...] = (256, 128, 32)
+    dec_channels: tuple[Size, ...] = (256, 128, 32)
     """channels after each of the decoder's up-samplings"""
-    dis_channels: tuple[int, ...] = (32, 128, 256, 256)
+    dis_channels: tuple[Size, ...] = (32, 128, 256, 256)
     """channels of the discriminator's convolutions; the first keeps the image's size"""
-    enc_dense: int = 1024
+    enc_dense: Size = 1024
     """width of the convolutional encoder's dense layer (code; the paper's 2048 is recalled)"""
-    dis_dense: int = 512
+    dis_dense: Size = 512
     """width of the convolutional discriminator's dense layer"""
     activation: str = "relu"
     """relu, tanh, gelu, silu, elu, leaky_relu, leaky_relu_0.2 or sigmoid"""
-    batch_norm: bool = True
-    """normalise over the batch in all networks"""
+    encoder_norm: Literal["none", "batch", "layer"] = "batch"
+    """normalisation of the encoder's hidden layers: over the batch, or over each layer"""
+    generator_norm: Literal["none", "batch", "layer"] = "batch"
+    """the same for the decoder, which is the generator"""
+    discriminator_norm: nets.Norm = "batch"
+    """the same for the discriminator; spectral: its weights are divided by their largest singular
+    values"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """what the decoder's last layer passes through: sigmoid for pixels in [0, 1]"""
-    layer: int = -1
+    layer: Annotated[int, Range(-1, 65_536)] = -1
     """l, the discriminator's layer in which errors are measured: counts its convolutions, or the
     hidden layers of a dense one, from 1; -1: the last; 0: the pixels"""
-    scale: float = 1.0
+    scale: Positive = 1.0
     """standard deviation of the likelihood of Dis_l (paper: 1)"""
-    gamma: float = 1e-2
+    gamma: Share = 1e-2
     """weight of L in the decoder's cost; L sums over features, so it is the smaller the more there
     are (official code: 1e-6 for 16,384)"""
     beside_gamma: Literal["complement", "one"] = "complement"
     """weight of the game in the decoder's cost: 1 - gamma (official code), or 1 (recalled)"""
     fakes: Literal["both", "prior", "reconstructions"] = "both"
     """what the discriminator must tell from data (gan and vae_dis_l: always prior)"""
-    real_weight: float = 0.5
+    real_weight: InnerShare = 0.5
     """weight of data in the discriminator's cost; all fakes together have the rest"""
     game: Literal["saturating", "non_saturating"] = "saturating"
     """what the decoder pays: log(1 - D), the paper's minimax, or -log D"""
-    log_floor: float = 0.0
+    log_floor: Weight = 0.0
     """added to probabilities inside the game's logarithms (official code: 1e-3), which takes the
     gradient from where a cost is largest; 0: exact, from logits"""
+    r1: Weight = 0.0
+    """weight gamma of |grad T|^2 / 2 at data, in the discriminator's cost (0: off)"""
+    average: Decay = 0.0
+    """what the moving averages of encoder and decoder keep of themselves at a step; codes, samples
+    and evaluation read them (0: the networks themselves)"""
     gate: bool = False
     """skip the player that is ahead (official code): the discriminator where its cost for data or
     for fakes is under equilibrium - margin, the decoder where one is over equilibrium + margin"""
-    gate_equilibrium: float = 0.68
+    gate_equilibrium: Weight = 0.68
     """nats"""
-    gate_margin: float = 0.35
-    """nats"""
-    gan_steps: int = 0
+    gate_margin: Annotated[float, Range(-1_000, 1_000)] = 0.35
+    """nats; where it is negative both can be ahead, and then both move"""
+    gan_steps: StepsOrZero = 0
     """vae_dis_l: steps in which only its GAN trains, and after which only the VAE does (0: both
     at all times)"""
     simultaneous: bool = True
     """all players move from the same parameters; else one after the other, the encoder first"""
-    learning_rate: float = 2e-4
+    learning_rate: Rate = 2e-4
     """rate of encoder and decoder at the first step"""
-    dis_rate: float = 2e-4
+    dis_rate: Rate = 2e-4
     """rate of the discriminator at the first step"""
-    beta1: float = 0.5
+    beta1: Decay = 0.5
     """decay of Adam's first moment"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which the rates fall to their end (0: constant)"""
     optimiser: Literal["adam", "rmsprop"] = "adam"
     """adam: the rates fall along a cosine; rmsprop: decay 0.9 and rates that fall as (t/T)^0.75
@@ -118,15 +156,8 @@ class Config:
     the official one its sum over 64 images, beside which the same 1e-5 weighs 64 times less)"""
 
     def __post_init__(self):
-        if self.latent < 1:
-            raise ValueError(f"latent={self.latent} must be at least 1")
-        if self.scale <= 0:
-            raise ValueError(f"scale={self.scale} must be positive")
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma={self.gamma} must lie in [0, 1]")
-        if not 0 < self.real_weight < 1:
-            raise ValueError(f"real_weight={self.real_weight} must lie between 0 and 1")
-        if not -1 <= self.layer <= self.layers:
+        super().__post_init__()
+        if self.layer > self.layers:
             raise ValueError(
                 f"layer={self.layer} is not there: take -1 (the last) or one of 0 (pixels) to "
                 f"{self.layers}"
@@ -136,6 +167,9 @@ class Config:
                 f"layer={self.layer}: variant=vae has no discriminator, leave layer alone or take "
                 "variant=vae_dis_l"
             )
+        if self.variant == "vae" and self.r1:
+            raise ValueError(f"r1={self.r1}: variant=vae has no discriminator, leave r1=0")
+        refuse_batch_slopes(self.discriminator_norm, r1=self.r1)
         if self.gate and not self.simultaneous:
             raise ValueError("gate judges the parameters the step began with: leave simultaneous")
         if self.gan_steps and (self.variant != "vae_dis_l" or not self.simultaneous):
@@ -202,7 +236,8 @@ def make(config: Config, spec: Spec) -> Model:
         inputs = {"enc": (x, y), "dec": z, "gen": z, "dis": (x, y)}
         params, stats = network.init(rng, **{name: inputs[name] for name in network.networks})
         opt = enter(players, params)
-        return State(jnp.int32(0), params, opt, {"stats": stats})
+        averages = start_averages(AVERAGED if config.average else (), params, stats)
+        return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
 
     def step(state, batch, rng, axis_name=None):
         x, y = batch["image"], attributes(batch)
@@ -266,7 +301,12 @@ def make(config: Config, spec: Spec) -> Model:
             on_real, on_fake, stats = judged(p, stats, fake)
             real, false = jnp.mean(game.real(on_real)), jnp.mean(game.fake(on_fake))
             cost = config.real_weight * real + (1 - config.real_weight) * false
-            return cost, ({"discriminator": cost, "cost_real": real, "cost_fake": false}, stats)
+            metrics = {"discriminator": cost, "cost_real": real, "cost_fake": false}
+            if config.r1:
+                judge = lambda x: network(p, stats, "dis", x, y)[0][:, 0]
+                metrics["slope"] = losses.mean_squared_slope(judge, x)
+                cost += 0.5 * config.r1 * metrics["slope"]
+            return cost, (metrics, stats)
 
         turns = {
             "encoder": encoder_loss,
@@ -295,17 +335,18 @@ def make(config: Config, spec: Spec) -> Model:
             keep = lambda new, old, may=may: jax.tree.map(partial(jnp.where, may), new, old)
             opt[name] = keep(opt[name], state.opt[name])
             params |= {net: keep(params[net], state.params[net]) for net in players[name].owns}
-        state = state.replace(step=state.step + 1, params=params, opt=opt, extra={"stats": stats})
-        return state, metrics
+        keep = kept_at(config.average, state.step)
+        extra = {"stats": stats} | move_averages(keep, state.extra, params, stats)
+        return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
-    def learnt(state):
-        stats = state.extra["stats"]
-        return lambda *args: (network(state.params, stats, *args), stats)
+    def as_learnt(state):
+        params, stats = learnt(state)
+        return lambda *args: (network(params, stats, *args), stats)
 
     def evaluate(state, batch, rng):
         """`loss`: half the squared error of the mean code's reconstruction, over all pixels; for a
         GAN, by how much the discriminator beats chance, in nats."""
-        x, y, run = batch["image"], attributes(batch), learnt(state)
+        x, y, run = batch["image"], attributes(batch), as_learnt(state)
         found = {}
         if config.variant != "gan":
             mean, log_var, _ = posterior(run, x, y)
@@ -325,14 +366,14 @@ def make(config: Config, spec: Spec) -> Model:
         return found
 
     def encode(state, x, rng):
-        return posterior(learnt(state), x, None)[0]
+        return posterior(as_learnt(state), x, None)[0]
 
     def drawn(state, x, rng):
-        mean, log_var, _ = posterior(learnt(state), x, None)
+        mean, log_var, _ = posterior(as_learnt(state), x, None)
         return gaussian_draw(mean, log_var, jax.random.normal(rng, mean.shape))
 
     def decode(state, z, rng):
-        return made(learnt(state), "dec", z, None)[0]
+        return made(as_learnt(state), "dec", z, None)[0]
 
     def prior(rng, n):
         """`[n, Z]`; for a conditional model `[n, Z + K]`, labels of all classes alike."""
@@ -356,6 +397,7 @@ def make(config: Config, spec: Spec) -> Model:
         decode=decode,
         sample=sample,
         prior=prior,
+        draws=config.variant in ("vaegan", "gan"),
     )
 
 

@@ -28,13 +28,14 @@ terms is not known in our units; codebooks begin as vectors of the first batch, 
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxae import losses, nets
+from jaxae.fields import Depth, DepthOrZero, Halvings, Positive, Range, Size, SizeOrZero
 from jaxae.models.vae import output_start
 from jaxae.models.vqvae_networks import CodePrior, Decoder, Encoder, map_sizes
 from jaxae.models.vqvae_stages import Parts, Quantised, assemble
@@ -45,38 +46,33 @@ from jaxae.training.state import Model, Spec, adam
 class Config(Quantised):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
-    halvings: int = 2
+    halvings: Halvings = 2
     """convolutions of stride 2 between image and codes"""
-    conv_width: int = 64
+    conv_width: Annotated[int, Range(2, 65_536)] = 64
     """channels; the layer next to the image has half as many where another follows"""
-    conv_blocks: int = 2
+    conv_blocks: DepthOrZero = 2
     """residual blocks of encoder and decoder"""
-    block_width: int = 0
+    block_width: SizeOrZero = 0
     """channels within a residual block; 0: as conv_width"""
     decoder: Literal["convolutions", "made", "pixelcnn"] = "convolutions"
     """independent pixels, or each pixel given those before it (made, pixelcnn) beside the codes"""
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[Size, ...] = (256, 256)
     """hidden layers of decoder made"""
-    pixelcnn_width: int = 16
+    pixelcnn_width: Size = 16
     """channels of decoder pixelcnn"""
-    pixelcnn_layers: int = 5
+    pixelcnn_layers: Depth = 5
     """layers of decoder pixelcnn"""
-    pixelcnn_map: int = 0
+    pixelcnn_map: SizeOrZero = 0
     """channels of the map of the image's size as which the codes' vectors are laid out for decoder
     pixelcnn; 0: they speak to all places alike"""
     extra_conv: bool = False
     """a 3x3 convolution before the encoder's residual blocks (public code)"""
     likelihood: Literal["bernoulli", "gaussian", "logistic_mixture", "categorical"] = "bernoulli"
     """distribution of a pixel; categorical is a softmax over its levels"""
-    scale: float = 0.1
+    scale: Positive = 0.1
     """standard deviation of a pixel (gaussian)"""
-    mixtures: int = 5
+    mixtures: Size = 5
     """components of the logistic mixture"""
-
-    def __post_init__(self):
-        super().__post_init__()
-        for field in ("halvings", "conv_width", "mixtures", "pixelcnn_width", "pixelcnn_layers"):
-            self._at_least(field, 1)
 
 
 def make(config: Config, spec: Spec) -> Model:
@@ -158,6 +154,8 @@ def make(config: Config, spec: Spec) -> Model:
         is_mass=config.likelihood in ("categorical", "logistic_mixture")
         or (config.likelihood == "bernoulli" and spec.levels == 2),
         needs_label=False,
+        draws=autoregressive,
+        likelihood=config.likelihood,
     )
     tx = {
         "autoencoder": adam(config.learning_rate, config.decay_steps),

@@ -20,11 +20,13 @@ Deviation: the encoder sees the levels, scaled to [-1, 1], not the linear signal
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxae.fields import Depth, Halvings, Range, Size
 from jaxae.losses import categorical_nll
 from jaxae.models.vqvae_stages import Parts, Quantised, assemble
 from jaxae.nets import codebook
@@ -36,26 +38,23 @@ from jaxae.training.state import Model, Spec, State, adam
 class Config(Quantised):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
-    halvings: int = 6
+    halvings: Halvings = 6
     """convolutions of stride 2 and window 4 between signal and codes"""
-    conv_width: int = 32
+    conv_width: Size = 32
     """channels of the encoder"""
-    wavenet_width: int = 16
+    wavenet_width: Size = 16
     """features of the decoder's stack; its gates are twice as wide"""
-    wavenet_layers: int = 6
+    wavenet_layers: Annotated[int, Range(1, 16)] = 6
     """layers of a stack, dilations 1, 2, 4, ..."""
-    wavenet_stacks: int = 1
+    wavenet_stacks: Depth = 1
     """stacks of the decoder"""
-    wavenet_head: int = 64
+    wavenet_head: Size = 64
     """features between the decoder's last two layers"""
     speakers: bool = True
     """tell the decoder the label, where there are labels"""
 
     def __post_init__(self):
         super().__post_init__()
-        for field in ("halvings", "conv_width", "wavenet_width", "wavenet_layers",
-                      "wavenet_stacks", "wavenet_head"):  # fmt: skip
-            self._at_least(field, 1)
         if self.groups != 1:
             raise ValueError(f"groups={self.groups}: signals have one code at a moment, take 1")
 
@@ -173,6 +172,8 @@ def make(config: Config, spec: Spec) -> Model:
         dims=networks.length,
         is_mass=True,
         needs_label=networks.voices > 0,
+        draws=True,
+        likelihood="categorical",
     )
     tx = {
         "autoencoder": adam(config.learning_rate, config.decay_steps),

@@ -9,78 +9,78 @@ many vectors a step each row is chosen by, in moving average), and with codebook
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 import jaxae.training.state as contract
+from jaxae.fields import (
+    Checked,
+    Decay,
+    Depth,
+    Range,
+    Rate,
+    Share,
+    Size,
+    SizeOrZero,
+    StepsOrZero,
+    Weight,
+)
 from jaxae.models import vqvae_costs
 from jaxae.nets import codebook
 from jaxae.training.state import Model, State, gathered, split_names
 
 
 @dataclasses.dataclass(frozen=True)
-class Quantised:
+class Quantised(Checked):
     """The fields that every VQ-VAE's Config has."""
 
-    codes: int = 64
+    codes: Annotated[int, Range(2, 65_536)] = 64
     """rows K of a codebook"""
-    groups: int = 1
+    groups: Size = 1
     """codes G at each place, each with a codebook of its own"""
-    code_width: int = 16
+    code_width: Size = 16
     """length D of a row"""
     codebook: Literal["ema", "gradient"] = "ema"
     """codebooks follow what chose them as moving averages, or by the gradient of their own term"""
-    decay: float = 0.99
+    decay: Decay = 0.99
     """of the moving averages: rows (codebook=ema), and how often each is chosen"""
-    commitment: float = 0.25
+    commitment: Weight = 0.25
     """weight of the term that holds the encoder to the rows it chose"""
     distances: Literal["mean", "sum"] = "mean"
     """squared distances as a mean over D (public code) or a sum (paper)"""
-    restart: float = 0.3
+    restart: Share = 0.3
     """a row chosen by fewer vectors per step than this, in moving average, begins anew at a vector
     of the batch, with an average of 1; 0: off"""
-    decoder_first: int = 0
+    decoder_first: StepsOrZero = 0
     """steps in which the decoder learns alone, before encoder and codebooks join; Adam's moments
     and decay_steps begin anew when they do"""
-    stage_one: int = 0
+    stage_one: StepsOrZero = 0
     """steps in which only the autoencoder learns; after them only the prior (0: both always)"""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """Adam's rate for the autoencoder at the first step"""
-    decay_steps: int = 0
+    decay_steps: StepsOrZero = 0
     """steps in which the autoencoder's rate falls to zero along a cosine (0: constant)"""
-    prior_width: int = 32
+    prior_width: Size = 32
     """channels of the prior's network"""
-    prior_layers: int = 5
+    prior_layers: Depth = 5
     """layers of the prior's network"""
-    prior_head: int = 0
+    prior_head: SizeOrZero = 0
     """features between its last two layers; 0: as prior_width"""
-    prior_learning_rate: float = 1e-3
+    prior_learning_rate: Rate = 1e-3
     """Adam's rate for the prior at its first step"""
-    prior_decay_steps: int = 0
+    prior_decay_steps: StepsOrZero = 0
     """steps in which the prior's rate falls to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
-        for field in ("groups", "code_width", "prior_width", "prior_layers"):
-            self._at_least(field, 1)
-        self._at_least("codes", 2)
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay={self.decay} must lie in [0, 1)")
-        if not 0 <= self.restart <= 1:
-            raise ValueError(f"restart={self.restart} must lie in [0, 1]: rows begin at 1")
-        if self.commitment < 0 or self.stage_one < 0 or self.decoder_first < 0:
-            raise ValueError("commitment, stage_one and decoder_first must not be negative")
+        super().__post_init__()
         if self.stage_one and self.stage_one <= self.decoder_first:
             raise ValueError(
                 f"stage_one={self.stage_one} must be more than decoder_first={self.decoder_first}: "
                 "encoder and codebooks would never learn"
             )
-
-    def _at_least(self, field: str, least: int) -> None:
-        if getattr(self, field) < least:
-            raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
 
 
 class Parts(NamedTuple):
@@ -106,6 +106,10 @@ class Parts(NamedTuple):
     """whether the distortion is a probability's, so that it can be told in bits"""
     needs_label: bool
     """whether the distortion depends on the label, so that x alone has none"""
+    draws: bool
+    """whether `shown` gives samples"""
+    likelihood: str
+    """what the distortion is of, by its name in `losses.likelihood`"""
 
 
 def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransformation]) -> Model:
@@ -255,6 +259,9 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
         z_e = parts.encoded(state.params, x)
         return z_e, *codebook.look_up(z_e, tables(state.params, state.extra))
 
+    def codes_of(state, x):
+        return quantised(state, x)[2]
+
     def evaluate(state, batch, rng):
         z_e, z_q, k = quantised(state, batch["image"])
         costs, rate = parts.costs(state.params, z_q, batch), rate_of(state.params, k)
@@ -287,7 +294,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
     def assess(state, data, rng):
         """How the codebooks are used, and what an example costs: see `vqvae_costs`."""
         return vqvae_costs.of_set(
-            lambda state, x: quantised(state, x)[2],
+            codes_of,
             evaluate,
             state,
             data,
@@ -310,6 +317,8 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
         assess=assess,
         advise=advise,
         log_weight=None if parts.needs_label else log_weight,
+        draws=parts.draws,
+        likelihood=parts.likelihood,
     )
 
 

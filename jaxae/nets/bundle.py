@@ -63,4 +63,13 @@ class Bundle:
             mutable=["batch_stats"],
             **how,
         )
-        return out, stats | {name: changed["batch_stats"]}
+        return out, stats | {name: as_before(changed["batch_stats"], stats[name])}
+
+
+def as_before(new: Any, old: Any) -> Any:
+    """The numbers of `new` in the types of `old`, two trees of one structure.
+
+    Where noise is of 64 bits, statistics of what it goes through are too, and a step would leave
+    a state of other types than it found.
+    """
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), new, old)

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
-from jaxae.nets.mlp import activation, batch_norm, bias_init
+from jaxae.nets.mlp import Norm, activation, bias_init, linear, normalised
 
 
 def pyramid(image_shape: Sequence[int]) -> list[tuple[int, int]]:
@@ -43,12 +44,14 @@ class Residual(nn.Module):
     activation: str = "relu"
     width: int = 0
     """channels between the two convolutions; 0: as the input"""
+    norm: Norm = "none"
+    """spectral: of both convolutions; the others change nothing here"""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         act = activation(self.activation)
-        h = nn.Conv(self.width or x.shape[-1], (3, 3))(act(x))
-        return x + nn.Dense(x.shape[-1])(act(h))
+        h = linear(nn.Conv(self.width or x.shape[-1], (3, 3)), self.norm, train)(act(x))
+        return x + linear(nn.Dense(x.shape[-1]), self.norm, train)(act(h))
 
 
 class ConvEncoder(nn.Module):
@@ -60,8 +63,8 @@ class ConvEncoder(nn.Module):
     blocks: int = 2
     """residual blocks at the smallest size"""
     activation: str = "relu"
-    batch_norm: bool = False
-    """normalise what each convolution of stride 2 gives, but for the first"""
+    norm: Norm = "none"
+    """of what each convolution of stride 2 gives, but for the first; spectral: of all weights"""
 
     @nn.compact
     def __call__(
@@ -69,12 +72,13 @@ class ConvEncoder(nn.Module):
     ) -> jax.Array:
         act = activation(self.activation)
         for level in range(len(pyramid(x.shape[1:])) - 1):
-            x = nn.Conv(self.width * 2**level, (4, 4), strides=(2, 2))(x if level == 0 else act(x))
-            if self.batch_norm and level:
-                x = batch_norm(train, axis_name)(x)
+            conv = nn.Conv(self.width * 2**level, (4, 4), strides=(2, 2))
+            x = linear(conv, self.norm, train)(x if level == 0 else act(x))
+            if level:
+                x = normalised(x, self.norm, train, axis_name)
         for _ in range(self.blocks):
-            x = Residual(self.activation)(x)
-        return nn.Dense(self.out)(act(x).reshape(x.shape[0], -1))
+            x = Residual(self.activation, norm=self.norm)(x, train)
+        return linear(nn.Dense(self.out), self.norm, train)(act(x).reshape(x.shape[0], -1))
 
 
 class ConvDecoder(nn.Module):
@@ -89,15 +93,15 @@ class ConvDecoder(nn.Module):
     activation: str = "relu"
     out_bias: Any = None
     """start of the output bias, `[channels]`; None: zeros"""
-    batch_norm: bool = False
-    """normalise what the dense layer and each up-sampling but the last gives"""
+    norm: Literal["none", "batch", "layer"] = "none"
+    """of what the dense layer and each up-sampling but the last gives"""
 
     @nn.compact
     def __call__(
         self, z: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> jax.Array:
         act = activation(self.activation)
-        norm = (lambda x: batch_norm(train, axis_name)(x)) if self.batch_norm else (lambda x: x)
+        norm = lambda x: normalised(x, self.norm, train, axis_name)
         *sizes, (height, width) = pyramid(self.image_shape)
         features = self.width * 2 ** (len(sizes) - 1)
         x = norm(nn.Dense(height * width * features)(z).reshape(-1, height, width, features))
@@ -151,6 +155,7 @@ class Upsample(nn.Module):
 
 
 def _upsample_by_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    x, kernel = promote_dtype(x, kernel)  # `lax` convolves no float32 with a float64
     return jax.lax.conv_transpose(
         x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

@@ -17,6 +17,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from jaxae.nets.mlp import bias_init
 
@@ -54,7 +55,7 @@ class EqualConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = _kernel(self, shape, self.gain, self.rate)
+        x, kernel = promote_dtype(x, _kernel(self, shape, self.gain, self.rate))
         numbers = ("NHWC", "HWIO", "NHWC")
         out = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
         if not self.bias:

@@ -4,8 +4,9 @@ Germain, Gregor, Murray & Larochelle 2015 (MADE), arXiv:1502.03509, in raster or
 masks. A unit of degree m sees the pixels 0..m-1; a unit feeds units of its own degree and above,
 and the outputs of pixel p read units of degree p and below. The channels of a pixel are one
 position: what they owe to each other is left to the likelihood.
-Deviations: a code z may be added to every hidden layer and to the output, and degrees start at 0
-(units that see z alone), so that the first pixels too depend on z through hidden units.
+Deviations: a code z may be added to every hidden layer and to the output, by kernels that begin at
+zero (a code changes nothing at first, see `pixelcnn`), and degrees start at 0 (units that see z
+alone), so that the first pixels too depend on z through hidden units.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxae.nets.mlp import activation, bias_init
+from jaxae.nets.mlp import activation, bias_init, condition
 
 Draw = Callable[[jax.Array, jax.Array], jax.Array]
 """outputs [B, channels], key -> pixel [B, C]: a sample from one pixel's distribution"""
@@ -64,7 +65,7 @@ class MaskedMLP(nn.Module):
         position = np.repeat(np.arange(pixels), colours)
         target = np.repeat(np.arange(pixels), self.channels)
         inputs, h, degree = x.reshape(x.shape[0], -1), x.reshape(x.shape[0], -1), position + 1
-        from_z = lambda size: 0.0 if z is None else nn.Dense(size, use_bias=False)(z)
+        from_z = lambda size: 0.0 if z is None else condition(size)(z)
         for size in self.widths:
             unit = np.arange(size) * pixels // size
             mask = np.float32(degree[:, None] <= unit)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 _SLACK = 16  # candidates beyond k: the more, the seldomer all rows must be measured
+_SPLIT = {"float32": (jnp.int32, 12), "float64": (jnp.int64, 27)}  # lower bits of a number
 _GROUP = 16  # columns whose largest score stands for all of them in the first selection
 
 
@@ -31,8 +32,8 @@ def nearest(
     Memory beyond the arguments is O(B * block), whatever N is. No gradient flows.
 
     Args:
-        queries: `[B, d]` float32.
-        rows: `[N, d]` float32; under `axis_name` this device's shard, shards in index order and
+        queries: `[B, d]` float.
+        rows: `[N, d]` float; under `axis_name` this device's shard, shards in index order and
             of equal size.
         k: at most N (all shards together).
         exclude: `[B]` int32, the row that the query must not get (itself); -1 for none.
@@ -41,12 +42,14 @@ def nearest(
         axis_name: the axis of `shard_map` or `pmap` over which rows are split; the queries and
             the result are the same on every device.
     Returns:
-        indices `[B, k]` int32 and squared distances `[B, k]` float32, nearest first. Where fewer
-        than k rows may be returned, the rest is index -1 at distance inf.
+        indices `[B, k]` int32 and squared distances `[B, k]`, nearest first, float64 where queries
+        or rows are (jax knows it under JAX_ENABLE_X64 only), else float32. Where fewer than k rows
+        may be returned, the rest is index -1 at distance inf.
     Raises:
         ValueError: shapes do not fit, or k is not in 1..N.
     """
-    queries, rows = jax.lax.stop_gradient((queries, rows))
+    kind = jnp.result_type(queries, rows, jnp.float32)
+    queries, rows = (jax.lax.stop_gradient(jnp.asarray(x, kind)) for x in (queries, rows))
     shards = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     size = rows.shape[0]
     if queries.ndim != 2 or rows.ndim != 2 or queries.shape[1] != rows.shape[1]:
@@ -64,7 +67,7 @@ def nearest(
         lambda found: _by_differences(queries, rows, own, allowed, min(k, size), block),
         (certain, distances, indices),
     )
-    indices = indices + offset
+    indices = (indices + offset).astype(jnp.int32)
     if axis_name is not None:
         gathered = jax.lax.all_gather((distances, indices), axis_name, axis=1)
         distances, indices = (x.reshape(x.shape[0], -1) for x in gathered)
@@ -98,7 +101,7 @@ def _by_product(
     least, kth = jnp.min(scores, axis=1), distances[:, -1]
     length = jnp.sqrt(jnp.sum(jnp.square(centred), axis=1))
     reach = length + jnp.sqrt(kth)
-    rounding = (rows.shape[1] + 16) * jnp.finfo(jnp.float32).eps
+    rounding = (rows.shape[1] + 16) * jnp.finfo(rows.dtype).eps
     margin = rounding * (jnp.square(length) + 2 * length * reach + jnp.square(reach) + kth)
     outside_is_further = jnp.square(length) - 2 * least - margin > kth
     everything = kept == rows.shape[0]
@@ -118,12 +121,15 @@ def _squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
     """|a-b|^2 over the last axis, with the same bits wherever it is compiled.
 
     Compilers fuse products into sums or not, and order the terms of a reduction, as the context
-    suggests. Halves of 12 bits have exact products, which leaves nothing for a fusion to round
-    differently, and the sum is written out as a tree.
+    suggests. Halves of a number have exact products (of 12 bits each in float32; in float64 of 26,
+    the lower one with a sign), which leaves nothing for a fusion to round differently, and the sum
+    is written out as a tree.
     """
     gap = a - b
-    bits = jax.lax.bitcast_convert_type(gap, jnp.int32)
-    high = jax.lax.bitcast_convert_type(bits & ~0xFFF, jnp.float32)
+    whole, lower = _SPLIT[gap.dtype.name]
+    unit = whole(1) << whole(lower)
+    bits = jax.lax.bitcast_convert_type(gap, whole) + unit // 2  # to the nearest
+    high = jax.lax.bitcast_convert_type(bits & -unit, gap.dtype)
     low = gap - high
     terms = high * high + 2 * high * low + low * low
     while (size := terms.shape[-1]) > 1:
@@ -159,7 +165,7 @@ def _best(
         # The last block starts early enough to be whole; what it repeats is masked.
         start = jnp.minimum(number * block, size - block)
         part = lambda x: jax.lax.dynamic_slice_in_dim(x, start, block)
-        index = start + jnp.arange(block)
+        index = start + jnp.arange(block, dtype=jnp.int32)
         fresh = part(allowed) & (index >= number * block)
         usable = fresh[None] & (index[None] != own[:, None])
         scores, columns = top(jnp.where(usable, score(part(rows)), -jnp.inf), min(kept, block))
@@ -169,8 +175,8 @@ def _best(
         scores, order = jax.lax.top_k(scores, kept)
         return (scores, jnp.take_along_axis(indices, order, axis=1)), None
 
-    nothing = jnp.full((batch, kept), -jnp.inf), jnp.zeros((batch, kept), jnp.int32)
-    return jax.lax.scan(add, nothing, jnp.arange(-(-size // block)))[0]
+    nothing = jnp.full((batch, kept), -jnp.inf, rows.dtype), jnp.zeros((batch, kept), jnp.int32)
+    return jax.lax.scan(add, nothing, jnp.arange(-(-size // block), dtype=jnp.int32))[0]
 
 
 def _grouped_top(scores: jax.Array, m: int) -> tuple[jax.Array, jax.Array]:
@@ -182,6 +188,7 @@ def _grouped_top(scores: jax.Array, m: int) -> tuple[jax.Array, jax.Array]:
     table = scores.reshape(batch, _GROUP, groups)
     _, group = jax.lax.top_k(jnp.max(table, axis=1), m)
     members = jnp.take_along_axis(table, group[:, None], axis=2).reshape(batch, -1)
-    column = (jnp.arange(_GROUP)[None, :, None] * groups + group[:, None]).reshape(batch, -1)
+    place = jnp.arange(_GROUP, dtype=jnp.int32)[None, :, None]
+    column = (place * groups + group[:, None]).reshape(batch, -1)
     best, order = jax.lax.top_k(members, m)
     return best, jnp.take_along_axis(column, order, axis=1)

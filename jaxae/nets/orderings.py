@@ -1,5 +1,7 @@
 """Orders of a set of codes in which every item is coded given one that came before."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +39,11 @@ def _walk(codes, half, start):
     return jax.lax.fori_loop(1, size, move, (order, jnp.ones((size,), bool), start))[0]
 
 
+@functools.partial(jax.jit, static_argnums=3)
+def _others(queries, rows, own, k):
+    return nearest(queries, rows, k, exclude=own)[0]
+
+
 def neighbour_graph(codes: jax.Array, k: int, batch: int = 512) -> tuple[np.ndarray, dict]:
     """The k nearest others of every code, and how even the graph is.
 
@@ -50,11 +57,10 @@ def neighbour_graph(codes: jax.Array, k: int, batch: int = 512) -> tuple[np.ndar
         them as its nearest}`.
     """
     size = codes.shape[0]
-    look_up = jax.jit(lambda q, rows, own: nearest(q, rows, k, exclude=own)[0])
     found = []
     for first in range(0, size, batch):
         own = np.minimum(np.arange(first, first + batch), size - 1).astype(np.int32)
-        found.append(np.asarray(look_up(codes[own], codes, own))[: size - first])
+        found.append(np.asarray(_others(codes[own], codes, own, k))[: size - first])
     indices = np.concatenate(found)
     closest = indices[:, 0]
     degree = np.bincount(closest, minlength=size)

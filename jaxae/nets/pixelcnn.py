@@ -12,18 +12,22 @@ further down. The horizontal one reads to the left, in the first layer without t
 The first layer, whose h is the image, has no residual. The unit of order is the pixel; what its
 channels owe to each other is left to the likelihood. V z is a bias of each channel or, where the
 code is laid out as a map first, differs from place to place; the paper has both, as we recall it.
-Deviation: dropout as an option.
+V begins at zero: a code, whatever it is, changes nothing at first. Kernels of the usual size would
+be noise of order one in every gate, and a decoder that had learned alone would break under a code
+that joins it. Deviation: dropout as an option.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from jaxae.nets.made import Draw
-from jaxae.nets.mlp import bias_init
+from jaxae.nets.mlp import bias_init, condition
 
 Form = Literal["lax", "patches"]
 
@@ -51,6 +55,7 @@ class CausalConv(nn.Module):
         shape = (rows, columns, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x, kernel, bias = promote_dtype(x, kernel, bias)  # `lax` convolves no mixture of types
         # A kernel that ends before the pixel needs negative padding, of which XLA computes wrong
         # gradients on a CPU: for some sizes it reads memory that nobody wrote (jaxlib 0.10.2).
         if self.form == "lax" and self.left < columns:
@@ -104,7 +109,7 @@ class GatedLayer(nn.Module):
         pixels = CausalConv(gates, (1, reach), half, self.form, name="horizontal")(h) + link
         if z is not None:
             z = z if z.ndim == 4 else z[:, None, None]
-            code = lambda name: nn.Dense(gates, use_bias=False, name=name)(z)
+            code = lambda name: condition(gates, name=name)(z)
             rows, pixels = rows + code("vertical_z"), pixels + code("horizontal_z")
         gated = nn.Dropout(self.dropout, deterministic=not train)(_gate(pixels))
         mixed = nn.Dense(self.width, name="mix")(gated)
@@ -133,7 +138,8 @@ class GatedPixelCNN(nn.Module):
     """how convolutions are computed, see `CausalConv`"""
     map_channels: int = 0
     """0: the code speaks to all places alike; otherwise it is first laid out, by a dense layer,
-    as a map of the image's size with so many channels, and the gates listen to their own place"""
+    as a map of the image's size with so many channels, and the gates listen to their own place
+    (this layer begins as usual: of two factors that begin at zero neither would ever move)"""
     out_bias: Any = None
     """start of the output bias, `[channels]`; None: zeros"""
 
@@ -198,6 +204,8 @@ class GatedPixelCNN(nn.Module):
         """
         n, height, width, _ = shape
         params, kernels = variables["params"], self._kernels()
+        kind = jnp.result_type(*jax.tree.leaves(params), *([] if z is None else [z]))
+        zeros = functools.partial(jnp.zeros, dtype=kind)  # of what the loops carry
         layers = [params[f"layer_{number}"] for number in range(self.layers)]
         inputs = [layer["vertical"]["kernel"].shape[2] for layer in layers]
         places = None
@@ -230,16 +238,17 @@ class GatedPixelCNN(nn.Module):
                 h = h + mixed if number else mixed
             outputs = _dense(params["out"], nn.relu(_dense(params["head"], nn.relu(h))))
             drawn = draw(outputs, jax.random.fold_in(rng, position))
-            seen = jnp.concatenate([before[0][:, 1:], see(drawn)[:, None]], axis=1)
+            seen = see(drawn)[:, None].astype(kind)
+            seen = jnp.concatenate([before[0][:, 1:], seen], axis=1)
             return [seen, *after], drawn
 
         def row(carry: tuple, number: jax.Array) -> tuple[tuple, jax.Array]:
             """above: per layer the last inputs `[n, half, W, C]`; links: `[W, n, gates]`."""
             above, links = carry
-            start = [jnp.zeros((n, k // 2, c)) for k, c in zip(kernels, inputs, strict=True)]
+            start = [zeros((n, k // 2, c)) for k, c in zip(kernels, inputs, strict=True)]
             positions = number * width + jnp.arange(width)
             _, drawn = jax.lax.scan(pixel, start, (positions, links))
-            v, below, links = see(drawn).swapaxes(0, 1)[:, None], [], []
+            v, below, links = see(drawn).swapaxes(0, 1)[:, None].astype(kind), [], []
             row_code = code("vertical_z", number * width, width)
             for layer, rows, k, bias in zip(layers, above, kernels, row_code, strict=True):
                 rows = jnp.concatenate([rows, v], axis=1)
@@ -250,8 +259,8 @@ class GatedPixelCNN(nn.Module):
                 v = _gate(pre if z is None else pre + bias[:, None])
             return (below, links), drawn
 
-        above = [jnp.zeros((n, k // 2, width, c)) for k, c in zip(kernels, inputs, strict=True)]
-        links = [jnp.zeros((width, n, 2 * self.width))] * self.layers
+        above = [zeros((n, k // 2, width, c)) for k, c in zip(kernels, inputs, strict=True)]
+        links = [zeros((width, n, 2 * self.width))] * self.layers
         _, drawn = jax.lax.scan(row, (above, links), jnp.arange(height))  # [H, W, n, C]
         return jnp.moveaxis(drawn, 2, 0)
 

@@ -7,6 +7,7 @@ condition c [B,T,C], a description of each moment; global condition g [B,S], of 
     z = tanh(a_1) * sigmoid(a_2)     h' = h + R z     logits = 1x1(relu(1x1(relu(sum of S z))))
 
 Layers double their dilation d. They are matrix products of shifted inputs, not convolutions.
+V and U begin at zero: what it is told changes nothing at first (see `pixelcnn`).
 """
 
 import math
@@ -15,6 +16,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from jaxae.nets.mlp import condition
 
 
 class WaveNet(nn.Module):
@@ -45,7 +48,7 @@ class WaveNet(nn.Module):
         start = _cosines if self.scale else nn.initializers.normal(1.0)
         self.embedding = self.param("embedding", start, (self.levels, self.width))
         self.now, self.before = each(gates), each(gates, use_bias=False)
-        self.local, self.whole = each(gates, use_bias=False), each(gates, use_bias=False)
+        self.local, self.whole = ([condition(gates) for _ in self.dilations()] for _ in range(2))
         self.mix, self.past = each(self.width), each(skip)
         self.last, self.out = nn.Dense(self.head or skip), nn.Dense(self.levels)
 
@@ -90,6 +93,7 @@ class WaveNet(nn.Module):
             logits, and what is held afterwards.
         """
         h, skipped, after = jnp.where(k[:, None] < 0, 0.0, self.embedding[k]), 0.0, []
+        h = h.astype(held[0].dtype)
         for i, (memory, dilation) in enumerate(zip(held, self.dilations(), strict=True)):
             place = at % dilation
             earlier = jax.lax.dynamic_index_in_dim(memory, place, axis=1, keepdims=False)
@@ -123,7 +127,9 @@ class WaveNet(nn.Module):
             k = jax.random.categorical(jax.random.fold_in(rng, at), logits).astype(jnp.int32)
             return (held, k), k
 
-        held = [jnp.zeros((n, dilation, self.width)) for dilation in self.dilations()]
+        told = [x for x in (c, g) if x is not None]
+        kind = jnp.result_type(*jax.tree.leaves(variables), *told)
+        held = [jnp.zeros((n, dilation, self.width), kind) for dilation in self.dilations()]
         moments = jnp.arange(length, dtype=jnp.int32)
         local = None if c is None else jnp.moveaxis(c, 1, 0)
         first = jnp.full((n,), -1, jnp.int32)

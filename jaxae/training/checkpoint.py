@@ -17,6 +17,7 @@ One process at a time: the caller holds the run's lock (`jaxae.training.workdir`
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -24,6 +25,7 @@ import re
 import shutil
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -104,15 +106,19 @@ class Checkpoints:
                 raise CheckpointError(
                     f"{self.directory}: step {step} is older than step {newest}, which is there"
                 )
+            self._check_space(tree)
             self._start(manager, step, tree, metric, about)
 
-    def restore(self, template: Any) -> tuple[int, Any, dict] | None:
+    def restore(
+        self, template: Any, refuse: Callable[[Any], str | None] | None = None
+    ) -> tuple[int, Any, dict] | None:
         """The newest intact checkpoint; newer ones that are not are moved aside with a warning.
 
         Args:
             template: pytree of arrays or `jax.ShapeDtypeStruct` (as from `jax.eval_shape`) with
                 the structure, shapes and dtypes to expect; a leaf that names a sharding comes
                 back with it, others on the default device.
+            refuse: says what is wrong with a tree that is not to be used; it counts as damaged.
         Returns:
             step, tree of jax arrays, meta; None where nothing was ever saved completely.
         Raises:
@@ -122,8 +128,21 @@ class Checkpoints:
         self.wait()
         self._let_go()
         with self._report("no checkpoint can be restored"):
-            manager = self._open(must_find=True)
-            return self._load(manager, max(self._numbers(), default=None), template)
+            manager, refused = self._open(must_find=True), {}
+            for step in reversed(self._numbers()):
+                found = self._load(manager, step, template)
+                wrong = refuse(found[1]) if refuse else None
+                if wrong is None:
+                    self._move_refused(refused, step)
+                    return found
+                refused[step] = wrong
+            if refused:
+                every = "; ".join(f"step {step}: {wrong}" for step, wrong in refused.items())
+                raise CheckpointError(
+                    f"{self.directory}: no checkpoint can be gone on from ({every}); start anew in "
+                    "another --workdir"
+                )
+            return None
 
     def restore_best(self, template: Any) -> tuple[int, Any, dict] | None:
         """As `restore`, for the checkpoint of the lowest metric (the latest of equals).
@@ -191,6 +210,16 @@ class Checkpoints:
             self.wait()
         finally:
             self._let_go()
+
+    def _check_space(self, tree: Any) -> None:
+        """Refuses what may not fit, rather than let Orbax's threads fail halfway through."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+        free = shutil.disk_usage(self.directory).free
+        if needed > free:
+            raise OSError(
+                f"No space left on device: it takes up to {needed / 2**20:.3g} MiB, and there are "
+                f"{free / 2**20:.3g} MiB"
+            )
 
     def _start(self, manager, step: int, tree: Any, metric: float | None, about: dict) -> None:
         """Hands the arrays to Orbax and starts the thread that seals the step."""
@@ -265,6 +294,7 @@ class Checkpoints:
             shutil.rmtree(self.directory / DELETED, ignore_errors=True)
             (self.directory / SAVING).unlink(missing_ok=True)
             self._manager = _manager(self.directory, self._keep)
+            logging.getLogger("absl").addFilter(_is_not_of_orbax)
             for message in found:
                 warnings.warn(message, DamagedCheckpoint, stacklevel=3)
         return self._manager
@@ -290,18 +320,29 @@ class Checkpoints:
                 "or start anew in another --workdir"
             )
         instead = f"step {intact[-1]} is used instead" if intact else "there is no step before it"
-        found = []
-        for folder, reason in reversed(wrong):
-            target = _free(self.directory.parent / "damaged" / folder.name)
-            target.parent.mkdir(exist_ok=True)
-            folder.rename(target)
-            found.append(f"checkpoint {folder} {reason}; it was moved to {target}, and {instead}")
+        found = [
+            f"checkpoint {folder} {reason}; it was moved to {_aside(folder)}, and {instead}"
+            for folder, reason in reversed(wrong)
+        ]
         for folder in sorted(self.directory.glob(f"[0-9]*{TEMPORARY}*")):
             found.append(
                 f"checkpoint {folder} is unfinished: its writing was cut off; it is removed, "
                 f"and {instead}"
             )
         return found
+
+    def _move_refused(self, refused: dict[int, str], used: int) -> None:
+        """Moves steps that are intact and yet not to be used to `damaged/`, and says so."""
+        if refused:
+            self._let_go()  # Orbax must not remember them
+        for step, wrong in refused.items():
+            folder = self.directory / str(step)
+            warnings.warn(
+                f"checkpoint {folder} cannot be gone on from: {wrong}; it was moved to "
+                f"{_aside(folder)}, and step {used} is used instead",
+                DamagedCheckpoint,
+                stacklevel=3,
+            )
 
     def _let_go(self) -> None:
         """Closes Orbax's manager. An error that it repeats has been reported by `wait`."""
@@ -368,6 +409,12 @@ def problem(folder: pathlib.Path) -> str | None:
         if then[name] != now[name]:
             return f"{name} has changed"
     return changed
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    """Orbax logs a failure up to five times, each with a traceback, and then raises it: once, as a
+    CheckpointError, is enough."""
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname
 
 
 def _digest(about: dict) -> str:
@@ -442,6 +489,14 @@ def _differences(saved: dict[str, str], wanted: dict[str, str]) -> str:
     ]
     more = [f"  and {len(lines) - 10} more"] if len(lines) > 10 else []
     return "\n".join(lines[:10] + more)
+
+
+def _aside(folder: pathlib.Path) -> pathlib.Path:
+    """Moves a step to `damaged/` beside the checkpoints; returns where it lies now."""
+    target = _free(folder.parent.parent / "damaged" / folder.name)
+    target.parent.mkdir(exist_ok=True)
+    folder.rename(target)
+    return target
 
 
 def _free(path: pathlib.Path) -> pathlib.Path:

@@ -26,8 +26,8 @@ class Progress:
     def __init__(self, steps: int, done: int = 0, quiet: bool = False, seconds: float = 5.0):
         self.steps, self.first, self.seconds = steps, done, seconds
         self.start, self.last_line, self.bar = time.monotonic(), -np.inf, None
-        self.quiet = quiet
-        if not quiet and sys.stderr.isatty():
+        self.quiet = quiet or sys.stderr is None
+        if not self.quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -55,7 +55,10 @@ class Progress:
             self.last_line = now
             pace = (now - self.start) / max(step - self.first, 1)
             left = f"{(self.steps - step) * pace:.0f} s left"
-            print(f"step {step}/{self.steps}  {text}  {left}", file=sys.stderr, flush=True)
+            try:
+                print(f"step {step}/{self.steps}  {text}  {left}", file=sys.stderr, flush=True)
+            except OSError:  # nobody reads on; that is no reason to end the run
+                self.quiet = True
 
     def close(self) -> None:
         """Takes the bar off the terminal."""

@@ -17,14 +17,15 @@ import numpy as np
 
 from jaxae.training.checkpoint import Checkpoints
 from jaxae.training.logs import Events, Progress, plain
+from jaxae.training.memory import check_memory
 from jaxae.training.parallel import DeviceError, Engine, Mode
 from jaxae.training.plan import Plan
+from jaxae.training.records import MetricsFile
 from jaxae.training.state import Model, State
-from jaxae.training.workdir import MetricsFile
 
 
 class NonFiniteLoss(RuntimeError):
-    """A metric of a training step, or a parameter about to be saved, is NaN or infinite."""
+    """A metric of a training step, or a number of a state to be saved, is NaN or infinite."""
 
 
 class Stopped(Exception):
@@ -39,10 +40,11 @@ class Stopped(Exception):
 class Fitted(NamedTuple):
     """What training leaves."""
 
-    states: list[State]  # one per seed
+    states: list[State]  # one per seed, as evaluation reads them (`Engine.to_evaluate`)
     records: list[dict[str, Any]]  # what metrics.jsonl holds
     seconds: float  # spent in training, earlier sessions of the run included
     mode: Mode
+    start: list[float] | None = None  # the loss of the very first step, one per seed
 
 
 def fit(
@@ -53,8 +55,13 @@ def fit(
     *,
     evaluate: Callable[[State], dict[str, float]] | None = None,
     quiet: bool = False,
+    guard: Callable[[], None] = lambda: None,
+    about: dict[str, Any] | None = None,
 ) -> Fitted:
     """Trains `model` on `data.train` as `plan` says, or goes on where `workdir` left off.
+
+    A plan that differs from the earlier one in nothing but more `steps` lengthens the run: its
+    states are, bit for bit, those of a run that was so long from the start.
 
     Args:
         model: the bundle of pure functions.
@@ -65,16 +72,21 @@ def fit(
         evaluate: numbers of a state on `data.watched`, called every `plan.eval_every` steps. Where
             these are validation images, they are logged as `validation/<name>`, and the smallest
             `loss` among them decides which checkpoint is kept as the best. Where there are none,
-            the numbers of the test images are logged as `test/<name>` and decide nothing.
+            the numbers of the test images are logged as `test/<name>` and decide nothing. What the
+            model refreshes is refreshed in the state it is given, as in those that are returned,
+            but neither in training nor in the checkpoints, which go on as if nobody had looked.
         quiet: no progress.
+        guard: called before anything is written; raises where the folder is no longer the caller's.
+        about: JSON values that are saved with every checkpoint.
 
     Raises:
-        NonFiniteLoss: names the step, the metric or parameter, and the last good checkpoint.
+        NonFiniteLoss: names the step, the metric or the leaf of the state, and what was kept.
         Stopped: after SIGTERM or Ctrl-C, once the state is on disk.
         DeviceError, DataError, CheckpointError: before the first step.
         ValueError: so, where the plan asks for what the model has not.
     """
     plan.check(model)
+    check_memory(model, data.train, plan)
     if workdir is not None and jax.process_count() > 1:
         raise DeviceError(
             f"workdir={workdir}: a run folder is written by one process, and there are "
@@ -88,21 +100,30 @@ def fit(
             if checkpoints.steps():
                 mode = Mode(**checkpoints.meta()["mode"])
         engine = Engine(model, data.train, plan, mode)
-        states, step, seconds, records = None, 0, 0.0, []
+        states, step, seconds, records, start = None, 0, 0.0, [], None
         if workdir is not None:
-            found = checkpoints.restore(jax.eval_shape(engine.init))
+            found = checkpoints.restore(jax.eval_shape(engine.init), not_finite)
+            metrics_file = MetricsFile(pathlib.Path(workdir) / "metrics.jsonl")
             if found:
                 step, states, meta = found
                 states, seconds = jax.device_put(states, engine.whole), meta["seconds"]
-            metrics_file = MetricsFile(pathlib.Path(workdir) / "metrics.jsonl")
+                start = meta.get("start")
+                if step < plan.steps and meta.get("refresh_owed"):
+                    states = engine.refresh(states, step)
+            guard()
             metrics_file.cut_back(step)
+            if found and "metrics" in meta:
+                metrics_file.compare(meta["metrics"], step)
             records = metrics_file.read()
             events = Events(pathlib.Path(workdir) / "tensorboard", records)
             closing.callback(events.close)
-        if states is None:
+
+        def begin():
             states = engine.init()
-            if plan.refresh_first:
-                states = engine.refresh(states, 0)
+            return engine.refresh(states, 0) if plan.refresh_first else states
+
+        if states is None:
+            states = begin()
         progress = Progress(plan.steps, step, quiet)
         closing.callback(progress.close)
         stop = closing.enter_context(_signals())
@@ -111,13 +132,40 @@ def fit(
         def write(record):
             records.append(record)
             if metrics_file:
+                guard()
                 metrics_file.write(record)
                 events.write(record)
 
+        def save(step, states, metric=None, seconds=0.0, owed=False):
+            """A checkpoint, and in it what metrics.jsonl held; `owed`: a refresh, if it goes on."""
+            guard()
+            seen = metrics_file.summary() if step else metrics_file.summary(0)
+            meta = {"mode": vars(engine.mode), "seconds": seconds, "metrics": seen,
+                    "start": start if step else None, "refresh_owed": owed}  # fmt: skip
+            checkpoints.save(step, states, metric, (about or {}) | meta)
+
+        def kept() -> str:
+            """What there is to go on from; where no step was saved, the start, saved now."""
+            none = "no checkpoint had been written yet"
+            if not checkpoints:
+                return none
+            checkpoints.wait()
+            if steps := checkpoints.steps():
+                return f"the last good checkpoint is step {max(steps)}"
+            start = begin()
+            if wrong := not_finite(start):
+                return f"{none}, and at the start {wrong}"
+            save(0, start)
+            checkpoints.wait()
+            return f"{none}; the state before the first step was saved, as step 0"
+
         def log(first, steps, on_the_way):
             """Waits for a chunk's metrics, refuses what is not finite, writes the means."""
+            nonlocal start
             metrics = engine.fetch(on_the_way)
-            _check_metrics(metrics, first, engine.seeds, checkpoints)
+            _check_metrics(metrics, first, engine.seeds, kept)
+            if first == 0 and "loss" in metrics:
+                start = np.float64(metrics["loss"][:, 0]).tolist()
             end = first + steps
             speed = clock.tick(end)
             means = {f"train/{k}": plain(v.mean(axis=1)) for k, v in metrics.items()}
@@ -128,8 +176,9 @@ def fit(
         every = [plan.log_every, plan.refresh_every]
         every += [plan.eval_every] if evaluate else []
         every += [plan.save_every] if checkpoints else []
-        pending = None
+        pending = ready = None
         while step < plan.steps:
+            ready = None  # the states as evaluation reads them, once that has been asked for
             steps = _chunk(step, plan.steps, every)
             states, on_the_way = engine.run(states, step, steps)
             if pending:
@@ -148,23 +197,25 @@ def fit(
                 states = engine.refresh(states, step)
             held_out = None
             if evaluating:
-                seen = [evaluate(state) for state in engine.part(states)]
+                ready = engine.to_evaluate(states, step)
+                seen = [evaluate(state) for state in ready]
                 means = {k: plain(np.array([s[k] for s in seen])) for k in seen[0]}
                 write({"step": step} | {f"{watched}/{k}": v for k, v in means.items()})
                 if watched == "validation" and "loss" in means:
                     held_out = float(np.mean(means["loss"]))
                 clock.skip(step)
             if saving and checkpoints:
-                _check_params(engine.part(states), step, engine.seeds, checkpoints)
-                meta = {"mode": vars(engine.mode), "seconds": clock.seconds()}
-                checkpoints.save(step, states, held_out, meta)
+                _check_states(engine.part(states), step, engine.seeds, kept)
+                owed = last and due(plan.refresh_every)
+                save(step, states, held_out, clock.seconds(), owed)
             if stopping:
                 break
         if checkpoints:
             checkpoints.wait()
         if stop.signum is not None:
             raise Stopped(stop.signum, step, checkpoints is not None)
-        return Fitted(engine.part(states), records, clock.seconds(), engine.mode)
+        ready = ready or engine.to_evaluate(states, step)
+        return Fitted(ready, records, clock.seconds(), engine.mode, start)
 
 
 def _chunk(step: int, end: int, every: list[int]) -> int:
@@ -172,7 +223,19 @@ def _chunk(step: int, end: int, every: list[int]) -> int:
     return min(end - step, *(n - step % n for n in every if n))
 
 
-def _check_metrics(metrics: dict[str, np.ndarray], first: int, seeds, checkpoints) -> None:
+def not_finite(tree: Any) -> str | None:
+    """Names the first leaf, if any, that holds NaN or infinity; whole numbers and keys cannot.
+
+    No state of this library's models holds an infinity on purpose.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        fractional = jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
+        if fractional and not np.all(np.isfinite(np.asarray(leaf))):
+            return f"{jax.tree_util.keystr(path).lstrip('.')} is not finite"
+    return None
+
+
+def _check_metrics(metrics: dict[str, np.ndarray], first: int, seeds, kept) -> None:
     bad = [
         (int(step), name, int(seed), value[seed, step])
         for name, value in metrics.items()
@@ -180,25 +243,20 @@ def _check_metrics(metrics: dict[str, np.ndarray], first: int, seeds, checkpoint
     ]
     if bad:
         step, name, seed, value = min(bad, key=lambda b: b[0])
-        _refuse(f"{name} is {value} at step {first + step + 1}", seeds[seed], checkpoints)
+        _refuse(f"{name} is {value} at step {first + step + 1}", seeds[seed], kept)
 
 
-def _check_params(states: list[State], step: int, seeds, checkpoints) -> None:
+def _check_states(states: list[State], step: int, seeds, kept) -> None:
     """A step can end in NaN that its own loss did not show; such a state must not be saved."""
     for state, seed in zip(states, seeds, strict=True):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-            if not np.all(np.isfinite(np.asarray(leaf))):
-                name = f"params{jax.tree_util.keystr(path)}"
-                _refuse(f"{name} is not finite after step {step}", seed, checkpoints)
+        if wrong := not_finite(state):
+            _refuse(f"{wrong} after step {step}", seed, kept)
 
 
-def _refuse(what: str, seed: int, checkpoints) -> None:
-    kept = "no checkpoint had been written yet"
-    if checkpoints:
-        checkpoints.wait()
-        if checkpoints.steps():
-            kept = f"the last good checkpoint is step {max(checkpoints.steps())}"
-    raise NonFiniteLoss(f"{what} (seed {seed}); {kept}. A lower learning rate is the usual remedy.")
+def _refuse(what: str, seed: int, kept: Callable[[], str]) -> None:
+    raise NonFiniteLoss(
+        f"{what} (seed {seed}); {kept()}. A lower learning rate is the usual remedy."
+    )
 
 
 class _Clock:

@@ -283,16 +283,31 @@ class Engine:
         return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
 
     def refresh(self, states: Any, step: int) -> Any:
-        """Passes the whole training set, in order, through `model.refresh`, for every seed."""
-        refresh = jax.jit(self.model.refresh, donate_argnums=0)
-        fresh = []
-        for seed, state in zip(self.seeds, self.part(states), strict=True):
+        """Passes the whole training set, in order, through `model.refresh`, for every seed. The
+        states given are donated."""
+        return self.join(self._refreshed(self.part(states), step))
+
+    def to_evaluate(self, states: Any, step: int) -> list[State]:
+        """The state of each seed as evaluation, sampling and encoding are to read it.
+
+        Where the model has something to refresh it is refreshed, in a copy: between two visits of
+        an image a memory goes stale, or holds nothing of it yet, and what is measured or drawn
+        then tells of the order of the data. The states given stay as training left them.
+        """
+        parts = self.part(states)
+        if self.model.refresh is None:
+            return parts
+        return self._refreshed(jax.tree.map(jax.numpy.copy, parts), step)
+
+    def _refreshed(self, parts: list[State], step: int) -> list[State]:
+        refresh, fresh = jax.jit(self.model.refresh, donate_argnums=0), []
+        for seed, state in zip(self.seeds, parts, strict=True):
             base = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 2)
             for i, (batch, mask) in enumerate(self.split.examples(self.plan.batch_size)):
                 batch = batch | {"index": np.where(mask, batch["index"], -1)}
                 state = refresh(state, batch, jax.random.fold_in(base, i))
             fresh.append(state)
-        return self.join(fresh)
+        return fresh
 
 
 def _by_seed(metrics: list) -> dict[str, np.ndarray]:

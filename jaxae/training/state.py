@@ -4,11 +4,13 @@ This module knows nothing about a paper, a data set or a device. Models import i
 training loop, the evaluation and the tests talk to models only through it.
 """
 
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -31,6 +33,11 @@ class Spec(NamedTuple):
     classes: int  # 0 where there are no labels
     levels: int  # values a pixel can take: 256, 17 (digits), 2 (binarised), 0 (continuous)
     mean: np.ndarray  # [H, W, C] mean training image, in the range the model sees
+
+    def __repr__(self) -> str:
+        said = [f"{name}={value!r}" for name, value in zip(self._fields[:-1], self, strict=False)]
+        average = f"{self.mean.dtype} {self.mean.shape} of average {self.mean.mean():.4g}"
+        return f"Spec({', '.join(said)}, mean=<{average}>)"
 
 
 class Model(NamedTuple):
@@ -76,7 +83,18 @@ class Model(NamedTuple):
     """state, x, y, rng -> [K,B,H,W,C]: x with the k-th part of its code, coarse to fine, from y"""
     refresh: Callable | None = None
     """state, batch, rng -> State: re-reads training images without a gradient (a code memory,
-    batch statistics, a codebook's start); the caller passes over the whole training set"""
+    batch statistics, a codebook's start); the caller passes over the whole training set. What
+    evaluates, samples and encodes is given states that have been refreshed"""
+    result_names: Mapping[str, str] = types.MappingProxyType({})
+    """what results call a number of `evaluate` whose own name would invite a false comparison: a
+    `loss` in nats that is no bound on -log p(x) must not stand where another model's bound does"""
+    draws: bool = False
+    """what `decode` and `sample` give: images like those of the data (drawn from p(x|z), pixel by
+    pixel, or by a generator that a critic has held against the data), of bits where the data is of
+    bits; False: the means of pixels, which lie between the values that a pixel takes"""
+    likelihood: str | None = None
+    """p(x|z) by its name in `losses.likelihood`, where the model states one: it says whether
+    `log_weight` is of probabilities or of densities, and that a Bernoulli's draws are bits"""
 
 
 def descend(loss_fn, tx, owned, opt_state, axis_name=None):
@@ -162,6 +180,68 @@ def adam(
     if decay_steps:
         return optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps), beta1, beta2)
     return optax.adam(learning_rate, beta1, beta2)
+
+
+def start_averages(
+    names: Sequence[str], params: dict[str, Any], stats: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Moving averages of networks before the first step: copies, as entries of `State.extra`.
+
+    An average of weights wants batch statistics of the same past, so these are averaged as well.
+
+    Args:
+        names: of the networks that are averaged; those that `params` lacks are passed over.
+        params: by network.
+        stats: batch statistics by network, for those that have any.
+    Returns:
+        `average`, and where one of them has batch statistics `average_stats`, both by network.
+    """
+    average = {name: params[name] for name in names if name in params}
+    of_stats = {name: (stats or {})[name] for name in average if name in (stats or {})}
+    found = {"average": average} | ({"average_stats": of_stats} if of_stats else {})
+    return jax.tree.map(jnp.copy, found)
+
+
+def move_averages(
+    keep: float | jax.Array,
+    extra: dict[str, Any],
+    params: dict[str, Any],
+    stats: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The same after a step: keep * average + (1 - keep) * now.
+
+    Args:
+        keep: what they keep of themselves, 0 to 1.
+        extra: `State.extra` before the step, with the entries of `start_averages`.
+        params, stats: after the step.
+    """
+    now = {"average": params, "average_stats": stats or {}}
+    return {
+        entry: {
+            name: jax.tree.map(
+                lambda old, new: keep * old + (1 - keep) * new, average, now[entry][name]
+            )
+            for name, average in extra[entry].items()
+        }
+        for entry in now
+        if entry in extra
+    }
+
+
+def kept_at(keep: float, step: jax.Array | int) -> jax.Array:
+    """`keep`, or less in the first steps, (1 + step) / (10 + step): the start is soon forgotten.
+
+    Args:
+        keep: what a moving average keeps of itself in the long run.
+        step: counted from 0.
+    """
+    return jnp.minimum(keep, (1.0 + step) / (10.0 + step))
+
+
+def learnt(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters and batch statistics that evaluation reads: averages where there are any."""
+    params = state.params | state.extra.get("average", {})
+    return params, state.extra.get("stats", {}) | state.extra.get("average_stats", {})
 
 
 def gathered(tree: Any, axis_name: str | None) -> Any:

@@ -4,69 +4,109 @@ Every file is replaced as a whole (a temporary file, fsync, rename) or grows by 
 that a process killed anywhere leaves something the next one can read.
 """
 
-import fcntl
+import contextlib
+import functools
+import hashlib
 import json
 import math
 import os
 import pathlib
-import socket
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Collection, Iterator
 from typing import Any
 
-FORMAT = 1  # of config.json
+from jaxae.training.lock import NAME as LOCK
+from jaxae.training.lock import Lock, Taken
+
+FORMAT = 2  # of config.json: with a checksum
+WITHOUT_CHECKSUM = 1  # what earlier versions wrote
+MARKER = ".jaxae"  # in every folder that is a run's
+FOLDERS = ("checkpoints", "figures")
 
 
 class WorkdirError(ValueError):
     """The run's folder cannot be used as asked; the message names the file and the remedy."""
 
 
+class OlderConfig(UserWarning):
+    """config.json was written by an earlier version: a change of it goes unnoticed."""
+
+
 class Workdir:
     """The folder of one run, owned by one process while it is open (a context manager).
 
-    Holds `checkpoints/`, `figures/`, `config.json`, `metrics.jsonl` and a `.lock` file.
+    Holds `checkpoints/`, `figures/`, `config.json`, `metrics.jsonl`, a `.lock` file and the marker
+    `.jaxae`, by which a later command knows the folder for a run's.
     """
 
-    def __init__(self, path: pathlib.Path, lock: int):
+    def __init__(self, path: pathlib.Path, lock: Lock):
         self.path = path
-        self._lock: int | None = lock
+        self._lock = lock
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> "Workdir":
         """Creates the folder where it is missing and takes its lock, without waiting.
 
-        The lock is the kernel's (`flock`): it ends with the process, however that ends.
+        A folder that is there must be empty or a run's; any other is left as it is.
 
         Raises:
-            WorkdirError: another process owns the folder, or it cannot be created.
+            WorkdirError: the folder is somebody else's, another process owns it, or it cannot be
+                created, written or locked.
         """
+        if not os.fspath(path):
+            raise WorkdirError("workdir: the name is empty; name a folder ('.' for this one)")
         folder = pathlib.Path(path).expanduser().absolute()
         try:
-            for name in ("checkpoints", "figures"):
-                (folder / name).mkdir(parents=True, exist_ok=True)
-            lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise WorkdirError(f"workdir {folder} cannot be created: {error}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(lock, 300).decode(errors="replace").strip() or "another process"
-            os.close(lock)
+            str(folder).encode()
+        except UnicodeEncodeError:
             raise WorkdirError(
-                f"workdir {folder} is in use by {owner}; stop it or choose another --workdir"
+                f"workdir {ascii(str(folder))[1:-1]} cannot be used: this locale cannot read the "
+                "name; set PYTHONUTF8=1, or choose a name of ASCII letters"
+            ) from None
+        try:
+            if folder.exists() and not folder.is_dir():
+                raise WorkdirError(f"workdir {folder} cannot be created: it is a file")
+            if folder.is_symlink() and not folder.exists():
+                raise WorkdirError(f"workdir {folder} cannot be created: it links to nothing")
+            if not _is_free(folder) and not _is_ours(folder):
+                raise WorkdirError(
+                    f"workdir {folder} holds files and is not a run's folder (it has neither "
+                    f"{MARKER} nor a run's config.json); nothing in it was touched: choose a new "
+                    "or an empty --workdir"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = Lock(folder)
+        except Taken as taken:
+            raise WorkdirError(
+                f"workdir {folder} is in use by {taken}; stop it or choose another --workdir"
             ) from None
         except OSError as error:
-            os.close(lock)
-            raise WorkdirError(f"workdir {folder} cannot be locked: {error}") from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            raise WorkdirError(
+                f"workdir {folder} cannot be created or written: {error}; choose another --workdir"
+            ) from error
+        try:
+            if not (folder / MARKER).exists():
+                (folder / MARKER).write_text("The folder of a run: its files are jaxae's.\n")
+            for name in FOLDERS:
+                (folder / name).mkdir(exist_ok=True)
+        except OSError as error:
+            lock.close()
+            raise WorkdirError(f"workdir {folder} cannot be written: {error}") from error
         return cls(folder, lock)
+
+    def check(self) -> None:
+        """Raises WorkdirError where the folder was removed, replaced or its lock taken away."""
+        try:
+            self._lock.check()
+        except Taken as taken:
+            raise WorkdirError(
+                f"workdir {self.path}: {taken}; stopped, so that nothing of another run is "
+                "overwritten"
+            ) from None
 
     def close(self) -> None:
         """Gives the folder back; a second call does nothing."""
-        if self._lock is not None:
-            os.ftruncate(self._lock, 0)
-            os.close(self._lock)
-            self._lock = None
+        self._lock.close()
 
     def __enter__(self) -> "Workdir":
         return self
@@ -100,7 +140,11 @@ class Workdir:
             raise WorkdirError(f"{self.path / name} cannot be read: {error}") from error
 
     def claim_config(
-        self, config: dict, beside: dict | None = None, late: Sequence[str] = ()
+        self,
+        config: dict,
+        beside: dict | None = None,
+        late: Collection[str] = (),
+        free: Collection[str] = (),
     ) -> None:
         """Writes `config.json` at the first use of the folder and compares it at every later one.
 
@@ -108,30 +152,24 @@ class Workdir:
             config: what determines the run, as nested dicts of JSON values.
             beside: fields that are written with it and never compared.
             late: dotted names that folders of earlier versions lack; there they are not compared.
+            free: dotted names that are not compared either (see `change_config`).
         Raises:
             WorkdirError: the folder belongs to another configuration (every differing field is
-                named, nested ones with dots), or its config.json is damaged.
+                named, nested ones with dots), or its config.json is damaged or was changed.
         """
         file = self.path / "config.json"
         beside = beside or {}
-        config = json.loads(json.dumps(strict({"format": FORMAT} | config)))
+        config = json.loads(json.dumps(strict(config)))
         if not file.exists():
-            self.write_json(file.name, config | beside)
+            self._write_config(config | beside)
             return
-        try:
-            there = self.read_json(file.name)
-            if not isinstance(there, dict):
-                raise WorkdirError(f"{file} cannot be read: it does not hold a JSON object")
-        except WorkdirError as error:
-            raise WorkdirError(
-                f"{error}; put the file right or choose another --workdir"
-            ) from error
-        old = dict(_flat({name: value for name, value in there.items() if name not in beside}))
-        new = {n: v for n, v in _flat(config) if n in old or n not in late}
+        there = read_config(self.path)
+        old = dict(flat({name: value for name, value in there.items() if name not in beside}))
+        new = {n: v for n, v in flat(config) if n in old or n not in late}
         lines = [
             f"{name}: {old.get(name, 'missing')} in {file}, {new.get(name, 'missing')} now"
             for name in old | new
-            if old.get(name) != new.get(name)
+            if old.get(name) != new.get(name) and name not in free
         ]
         if lines:
             raise WorkdirError(
@@ -139,77 +177,68 @@ class Workdir:
                 + "\nrepeat that configuration or choose another --workdir"
             )
 
+    def change_config(self, name: str, value: Any) -> None:
+        """Writes `config.json` anew with another value of the field of a dotted name.
 
-class MetricsFile:
-    """An append-only file of records, one strict JSON object per line.
+        Raises:
+            WorkdirError: the file is damaged or cannot be written.
+        """
+        config = read_config(self.path)
+        *outer, last = name.split(".")
+        functools.reduce(dict.__getitem__, outer, config)[last] = value
+        self._write_config(config)
 
-    A last line that a killed process left half-written is ignored by `read` and removed by the
-    next `write` or `cut_back`.
+    def _write_config(self, config: dict) -> None:
+        config = {"format": FORMAT} | strict(config)
+        self.write_json("config.json", config | {"sha256": digest(config)})
+
+
+def read_config(folder: pathlib.Path) -> dict:
+    """What `<folder>/config.json` holds, without its format and checksum.
+
+    A file of an earlier version, which has no checksum, is read with an `OlderConfig` warning.
+
+    Raises:
+        WorkdirError: the file is missing, damaged, of another format, or no longer what was
+            written.
     """
+    file = folder / "config.json"
+    remedy = "put the file right, or name --model and a new --workdir"
+    try:
+        config = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise WorkdirError(f"{file} cannot be read: {error}; {remedy}") from error
+    if not isinstance(config, dict):
+        raise WorkdirError(f"{file} cannot be read: it does not hold a JSON object; {remedy}")
+    form, checksum = config.get("format"), config.pop("sha256", None)
+    if form not in (FORMAT, WITHOUT_CHECKSUM):
+        raise WorkdirError(
+            f"{file}: format is {form}, this version reads {WITHOUT_CHECKSUM} and {FORMAT}; "
+            + remedy
+        )
+    if form == FORMAT and checksum != digest(config):
+        raise WorkdirError(
+            f"{file} is not as it was written: it was edited or is damaged (its checksum does not "
+            f"match). A run's settings are fixed, but for --steps; {remedy}"
+        )
+    if form == WITHOUT_CHECKSUM:
+        warnings.warn(
+            f"{file} was written by an earlier version, without a checksum: damage to it could "
+            "not be noticed",
+            OlderConfig,
+            stacklevel=2,
+        )
+    del config["format"]
+    return config
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path)
-        self._whole = False
 
-    def write(self, record: dict) -> None:
-        """Appends one record: keys in the order given, floats to the last digit.
-
-        NaN and infinities become the strings "nan", "inf" and "-inf".
-
-        Raises:
-            WorkdirError: the line cannot be written.
-        """
-        line = json.dumps(strict(record), separators=(",", ":"), allow_nan=False) + "\n"
-        if not self._whole:
-            self.cut_back(math.inf)
-        try:
-            with open(self.path, "ab", buffering=0) as file:
-                self._whole = file.write(line.encode()) == len(line)
-                if not self._whole:
-                    raise OSError("only a part of the line was written")
-        except OSError as error:
-            self._whole = False
-            raise WorkdirError(f"{self.path} cannot be written: {error}") from error
-
-    def cut_back(self, step: float) -> None:
-        """Drops every record whose "step" is later than `step`; the others keep their bytes.
-
-        Raises:
-            WorkdirError: a line other than the last is damaged, or the file cannot be written.
-        """
-        try:
-            old = self.path.read_bytes() if self.path.exists() else b""
-            new = b"".join(
-                line + b"\n" for line, record in self._lines() if record.get("step", step) <= step
-            )
-            if new != old:
-                write_atomically(self.path, new)
-        except OSError as error:
-            raise WorkdirError(f"{self.path} cannot be cut back: {error}") from error
-        self._whole = True
-
-    def read(self) -> list[dict]:
-        """All records in the order written; none where there is no file.
-
-        Raises:
-            WorkdirError: a line other than the last is damaged.
-        """
-        return [record for _, record in self._lines()]
-
-    def _lines(self) -> Iterator[tuple[bytes, dict]]:
-        if not self.path.exists():
-            return
-        lines = self.path.read_bytes().removesuffix(b"\n").split(b"\n")
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise ValueError("not a JSON object")
-            except ValueError as error:
-                if number == len(lines):
-                    return
-                raise WorkdirError(f"{self.path}, line {number} is damaged: {error}") from error
-            yield line, record
+def digest(config: dict, without: Collection[str] = ()) -> str:
+    """SHA-256 of nested dicts of JSON values, in any order, `without` some dotted names."""
+    left = sorted(
+        item for item in flat(config)
+        if not any(item[0] == name or item[0].startswith(f"{name}.") for name in without)
+    )  # fmt: skip
+    return hashlib.sha256(json.dumps(left).encode()).hexdigest()
 
 
 def strict(value: Any) -> Any:
@@ -235,11 +264,18 @@ def write_atomically(path: pathlib.Path, data: bytes) -> None:
         OSError: the file cannot be written; `path` is then as it was.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # on a full disk it would keep others from writing
+        raise
+    if os.name == "nt":
+        return  # there a folder cannot be opened
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -247,10 +283,33 @@ def write_atomically(path: pathlib.Path, data: bytes) -> None:
         os.close(folder)
 
 
-def _flat(tree: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(tree: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Every field of nested dicts as (dotted name, JSON text)."""
     for name, value in tree.items():
         if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", json.dumps(value)
+
+
+def _is_free(folder: pathlib.Path) -> bool:
+    """Whether there is no such folder, or nothing in it but what `open` makes before the marker."""
+    if not folder.exists():
+        return True
+    there = list(folder.iterdir())
+    return all(
+        path.name == LOCK or (path.name in FOLDERS and path.is_dir() and not any(path.iterdir()))
+        for path in there
+    )
+
+
+def _is_ours(folder: pathlib.Path) -> bool:
+    """Whether a folder that holds something is a run's, of this version or an earlier one."""
+    if (folder / MARKER).is_file() or any(folder.glob("checkpoints/*/MANIFEST.json")):
+        return True
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    fields = {"format", "model", "data", "config", "plan"}
+    return isinstance(config, dict) and fields <= set(config)

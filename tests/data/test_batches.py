@@ -230,9 +230,9 @@ def test_dequantised_and_standardised():
     [
         ({"binarise": "dynamic", "dequantise": True}, "dequantise contradict"),
         ({"binarise": "fixed", "standardise": True}, "standardise contradict"),
-        ({"binarise": "sometimes"}, "binarise is"),
-        ({"colour": "blue"}, "colour is"),
-        ({"labels": -1}, "labels must not be negative"),
+        ({"binarise": "sometimes"}, "binarise='sometimes' is none of none, dynamic, fixed"),
+        ({"colour": "blue"}, "colour='blue' is none of auto, grey, rgb"),
+        ({"labels": -1}, "labels=-1 must be at least 0"),
     ],
 )
 def test_contradicting_options_are_refused(fields, match):
@@ -441,6 +441,8 @@ def test_validation_images_are_binarised_as_test_images_are():
     assert set(np.unique(next(data.validation.examples(10))[0]["image"])) == {0.0, 1.0}
     grey = next(data.unbinarised.validation.examples(10))[0]["image"]
     np.testing.assert_allclose(grey, data.validation.arrays["image"] / 255, rtol=1e-6)
+    bits = next(small(validation=10).binarised.validation.examples(10))[0]["image"]
+    assert set(np.unique(bits)) == {0.0, 1.0}
 
 
 def test_validation_images_of_ones_own():
@@ -469,7 +471,7 @@ def test_validation_images_that_do_not_fit_are_refused(fields, match):
         from_arrays(IMAGES, LABELS, IMAGES[:4], LABELS[:4], **fields)
     with pytest.raises(DataError, match="one has to stay"):
         from_arrays(IMAGES, None, IMAGES[:4], options=Options(validation=50))
-    with pytest.raises(DataError, match="validation must not be negative"):
+    with pytest.raises(DataError, match="validation=-1 must be at least 0"):
         Options(validation=-1)
 
 
@@ -509,7 +511,7 @@ def test_a_class_may_lack_test_images_but_not_training_images():
     ("arguments", "match"),
     [
         ((np.zeros((4, 4), np.uint8),), r"train_images must be \[N,H,W\]"),
-        ((np.zeros((4, 2, 2), np.int32),), "uint8, or float"),
+        ((np.zeros((4, 2, 2), np.int32),), "are int32: say levels=L for pixels 0..L-1.*or peak="),
         ((np.full((4, 2, 2), 1.5),), r"lie in \[0,1\]"),
         ((np.full((4, 2, 2), np.nan),), r"lie in \[0,1\]"),
         ((np.zeros((4, 2, 2)), np.zeros(3, int)), "train_labels must be 4 integers"),
@@ -523,9 +525,16 @@ def test_a_class_may_lack_test_images_but_not_training_images():
         ((np.zeros((0, 2, 2)), None, np.zeros((1, 2, 2))), "no training images"),
         ((np.zeros((4, 2, 2)), None, None, None, Options(standardise=True)), "all one colour"),
         ((np.zeros((4, 2, 2)), None, None, None, Options(image_size=8)), "image_size works with"),
-        ((np.full((4, 2, 2), 9, np.uint8), None, None, None, Options(), "a", 9), "hold 9"),
+        (
+            (np.full((4, 2, 2), 9, np.uint8), None, None, None, Options(), "a", 9),
+            "hold 9 and 9; 9 levels",
+        ),
         ((np.full((4, 2, 2), 0.3), None, None, None, Options(), "a", 9), "not multiples of 1/8"),
         ((np.zeros((4, 2, 2)), None, None, None, Options(), "a", 1), "levels must be in 2..256"),
+        (([[[1, 2], [3]]],), "train_images cannot be one array: its entries differ in shape"),
+        ((np.zeros((2, 2, 2)), [[0], [0, 1]]), "train_labels cannot be one array"),
+        ((np.zeros((4, 2, 2)), np.uint64([0, 1, 2**64 - 1, 1])), "hold 18446744073709551615"),
+        ((np.zeros((4, 2, 2), complex),), "bool, integers or float; they are complex128"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arguments, match):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxae.data import DataError, Options, load
+from jaxae.data import DataError, Options, load, tfds_source
 
 tfds = pytest.importorskip("tensorflow_datasets")
 from PIL import Image  # noqa: E402
@@ -95,6 +95,19 @@ def test_size_colour_and_held_out_images(prepared):
     # ITU-R 601 of (k, 100, 200), k = 0..9: 81.5 + 0.299 k.
     seen = np.sort(grey.train.arrays["image"][:, 0, 0, 0])
     np.testing.assert_allclose(seen, 81.5 + 0.299 * np.arange(10), atol=0.51)
+
+
+def test_labels_are_not_wrapped():
+    """2^32 + 1 is 1 in 32 bits."""
+
+    class Records:
+        shape, dtype = (1, 1, 1, 1), np.uint8
+
+        def read(self, positions):
+            return np.zeros(self.shape, self.dtype), [np.int64(2**32 + 1)]
+
+    _, labels = tfds_source._read(Records(), True, Options())
+    assert labels.tolist() == [2**32 + 1]
 
 
 def test_validation_stands_in_for_a_test_split_without_labels(prepared):

@@ -9,9 +9,10 @@ import pytest
 from scipy.special import log_softmax
 
 from jaxae.data import Options, from_arrays, load
-from jaxae.evaluation import features, load_features
-from jaxae.evaluation.features import FEATURES, features_of, flattened, nested
+from jaxae.evaluation import features, images_of, load_features
+from jaxae.evaluation.features import BIT_FEATURES, FEATURES, features_of, flattened, nested
 
+BITS = "digits-bits-features-v1"
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -35,15 +36,27 @@ def test_mnist_is_recognised_as_the_file_says(data_dir):
     assert found == pytest.approx(network.about["test_accuracy"], abs=2e-4)  # 2 images by rounding
 
 
-@pytest.mark.parametrize("name", FEATURES.values())
+def test_bits_are_recognised_by_a_network_that_has_learnt_from_them():
+    """As the file says; the one for grey levels takes more than twice as many for another digit."""
+    data, network = load("digits", Options(binarise="dynamic")), load_features(BITS)
+    images, labels = images_of(data.test, 360), data.test.labels
+    found = recognised(network, images, labels)
+    assert found == network.about["test_accuracy"]
+    assert 1 - recognised(load_features("digits-features-v1"), images, labels) > 2 * (1 - found)
+    grey = recognised(network, images_of(data.unbinarised.test, 360), labels)
+    assert grey == network.about["test_accuracy_grey"]
+
+
+@pytest.mark.parametrize("name", [*FEATURES.values(), *BIT_FEATURES.values()])
 def test_a_file_is_small_and_says_where_it_is_from(name):
     network = load_features(name)
     about = network.about
     assert (network.name, about["name"]) == (name, name)
-    assert FEATURES[about["data"]] == name
+    assert name in (FEATURES[about["data"]], BIT_FEATURES[about["data"]])
+    assert ("--bits" in about["command"]) == (name in BIT_FEATURES.values())
     assert about["command"].startswith("python experiments/train_features.py --data")
     assert {"python", "jax", "flax", "optax", "numpy"} == set(about["versions"])
-    assert 0.98 < about["test_accuracy"] < 1
+    assert 0.98 < about.get("test_accuracy_grey", about["test_accuracy"]) < 1
     file = pathlib.Path(features.__file__).parent / "weights" / f"{name}.npz"
     assert file.stat().st_size < 200_000
 
@@ -82,7 +95,8 @@ def test_unknown_names_are_refused():
 
 def test_data_finds_its_network_only_where_both_match():
     assert features_of(load("digits")) == "digits-features-v1"
-    assert features_of(load("digits", Options(binarise="dynamic"))) == "digits-features-v1"
+    assert features_of(load("digits", Options(binarise="dynamic"))) == "digits-bits-features-v1"
+    assert features_of(load("digits", Options(dequantise=True))) == "digits-features-v1"
     assert features_of(load("digits", Options(standardise=True))) is None
     images = np.zeros((20, 8, 8), np.uint8)
     images[::2] = 255

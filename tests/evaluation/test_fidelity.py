@@ -4,19 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
 from jaxae.data import Options, load
-from jaxae.evaluation import fidelity_table, frechet_distance, load_features
+from jaxae.evaluation import fidelity_table, frechet_distance, images_of, load_features
 from jaxae.training.state import Model
 
-NAME = "digits-features-v1"
+NAME, BITS = "digits-features-v1", "digits-bits-features-v1"
+PERFECT = {"Frechet distance": pytest.approx(0, abs=1e-6), "precision": 1.0, "recall": 1.0}
 
 
-def table(sample, data, reference=None, **options):
-    model = Model(init=None, step=None, evaluate=None, sample=sample)
+def table(sample, data, count=2000, **declared):
+    model = Model(init=None, step=None, evaluate=None, sample=sample, **declared)
     return fidelity_table(
-        model, None, data, reference, batch_size=100, rng=jax.random.key(0), **options
-    )
+        model, None, data, batch_size=100, rng=jax.random.key(0), count=count
+    )  # fmt: skip
 
 
 def in_order(images):
@@ -70,22 +72,69 @@ def test_noise_is_far_and_is_clipped(digits):
     assert plain["samples"][f"precision ({NAME})"] < 0.2
 
 
-def test_bits_are_compared_with_grey_images(digits):
-    """What binarisation costs is seen at the training images, which are bits here."""
+def test_means_are_compared_with_grey_images_and_draws_with_bits():
+    """Test images of either kind are perfect samples of that kind, whatever training saw."""
     bits = load("digits", Options(binarise="dynamic"))
-    images = digits.test.arrays["image"] / np.float32(16)
-    found = table(in_order(images), bits, bits.unbinarised)
-    assert found["samples"][f"Frechet distance ({NAME})"] == pytest.approx(0, abs=1e-6)
-    grey = table(in_order(images), digits)
-    name = f"Frechet distance ({NAME})"
-    assert found["training_images"][name] > 2 * grey["training_images"][name]
+    grey = bits.unbinarised
+    for declared, alike, name in (
+        ({}, grey, NAME),
+        ({"likelihood": "bernoulli"}, grey, NAME),
+        ({"draws": True}, bits, BITS),
+        ({"draws": True, "likelihood": "bernoulli"}, bits, BITS),
+    ):
+        found = table(in_order(images_of(alike.test, 360)), bits, **declared)
+        assert found["samples"] == {f"{m} ({name})": v for m, v in PERFECT.items()}
+        kind = ("draw", "bits") if declared.get("draws") else ("mean", "grey")
+        assert (found["of"], found["against"]) == kind
+        floor = found["training_images"]
+        assert 0.8 < floor[f"precision ({name})"] < 1
+        assert floor[f"Frechet distance ({name})"] < 3
 
 
-def test_where_nothing_can_be_said(digits):
+def test_draws_of_a_bernoulli_are_bits_though_training_saw_grey_levels(digits):
+    """Compared as bits they are perfect; a generator's grey draws are compared as they are."""
+    fixed = load("digits", Options(binarise="fixed"))
+    drawn = in_order(images_of(fixed.test, 360))
+    found = table(drawn, digits, draws=True, likelihood="bernoulli")
+    assert found["samples"] == {f"{m} ({BITS})": v for m, v in PERFECT.items()}
+    assert (found["of"], found["against"]) == ("draw", "bits")
+    grey = table(drawn, digits, draws=True)
+    assert grey["against"] == "grey"
+    assert grey["samples"][f"Frechet distance ({NAME})"] > 10
+
+
+def test_copies_of_training_images_are_told_from_new_ones(digits):
+    """Both are perfect by every other measure."""
+    train = digits.train.arrays["image"][:360] / np.float32(16)
+    found = table(in_order(train), digits)["nearest_training_image"]
+    assert (found["median_of_samples"], found["share_near"], found["images"]) == (0, 1, 360)
+    test = digits.test.arrays["image"] / np.float32(16)
+    flat = lambda images: images.reshape(len(images), -1)
+    near = cdist(flat(test), flat(digits.train.arrays["image"] / 16)).min(1)
+    new = table(in_order(test), digits)["nearest_training_image"]
+    assert new["median_of_samples"] == pytest.approx(np.median(near), rel=1e-5)
+    assert new["median_of_test_images"] == pytest.approx(np.median(near), rel=1e-5)
+    assert new["share_near"] == np.mean(near < np.percentile(near, 1))
+
+
+def test_where_little_can_be_said(digits):
     zeros = lambda state, rng, n: jnp.zeros((n, 8, 8, 1))
     assert table(None, digits) is None
-    assert table(zeros, load("digits", Options(standardise=True))) is None
-    assert table(zeros, digits, count=3) is None
+    for data, count in (
+        (load("digits", Options(standardise=True)), 9),  # no network
+        (digits, 3),  # no third neighbour
+        (digits, 1),
+    ):
+        found = table(zeros, data, count)
+        assert list(found) == ["of", "against", "images", "nearest_training_image"]
+        assert found["images"] == count
     assert table(zeros, digits, count=9)["images"] == 9
     with pytest.raises(ValueError, match="NaN or infinity: the run has diverged"):
         table(lambda *args: zeros(*args) / 0, digits, count=9)
+
+
+def test_standardised_samples_are_not_clipped():
+    """Their pixels lie on both sides of 0: test images as samples are as near as test images."""
+    data = load("digits", Options(standardise=True))
+    found = table(in_order(images_of(data.test, 360)), data)["nearest_training_image"]
+    assert found["median_of_samples"] == found["median_of_test_images"]

@@ -62,3 +62,46 @@ def test_on_the_sphere_steps_are_shares_of_the_angle():
 def test_what_cannot_be_measured_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         perceptual_path_length(draw, lambda w, rng: w, squared, jax.random.key(0), **wrong)
+
+
+def constant(*codes):
+    """A draw whose ends are these codes, the left one and the right one, over and over."""
+
+    def draw(rng, n):
+        return jnp.where(jax.random.bernoulli(rng, 0.5, (n, 1)), *(
+            jnp.float32(code)[None] for code in codes
+        ))  # fmt: skip
+
+    return draw
+
+
+@pytest.mark.parametrize("path", ["line", "sphere"])
+def test_equal_codes_and_constant_images_have_no_length(path):
+    measured = lambda draw, synthesise: perceptual_path_length(
+        draw, synthesise, squared, jax.random.key(0), pairs=20, path=path, batch_size=20, step=0.1
+    )  # fmt: skip
+    assert measured(constant([3.0, 4.0], [3.0, 4.0]), lambda w, rng: w) == pytest.approx(
+        0, abs=1e-9
+    )
+    assert measured(draw, lambda w, rng: jnp.zeros((len(w), 2))) == 0
+
+
+def test_codes_between_which_there_is_no_one_arc_are_refused():
+    """Codes of one number with both signs; zeros. On a line they have a length."""
+    for codes in (([1.0], [-2.0]), ([0.0, 0.0], [1.0, 0.0])):
+        ask = lambda path, codes=codes: perceptual_path_length(
+            constant(*codes), lambda w, rng: w, squared, jax.random.key(0), pairs=50, path=path,
+            batch_size=50, trim=0.0, step=0.1,
+        )  # fmt: skip
+        with pytest.raises(ValueError, match="opposite codes or a code of zeros; take path=line"):
+            ask("sphere")
+        assert np.isfinite(ask("line"))
+
+
+def test_a_second_call_compiles_nothing(compilations):
+    synthesise = lambda w, rng: jnp.tanh(w)
+    ask = lambda seed: perceptual_path_length(
+        draw, synthesise, squared, jax.random.key(seed), pairs=8, batch_size=8
+    )  # fmt: skip
+    ask(0)
+    assert compilations(lambda: ask(1)) == 0

@@ -14,9 +14,16 @@ import pytest
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from jaxae.data import Options, from_arrays, load
-from jaxae.evaluation import assess_run, combine_seeds, environment, flat_rows, write_html
-from jaxae.evaluation.report import _offset_bits, jsonable
+from jaxae.data import from_arrays, load
+from jaxae.evaluation import (
+    assess_run,
+    combine_seeds,
+    draw_all,
+    environment,
+    flat_rows,
+    write_html,
+)
+from jaxae.evaluation.report import jsonable
 from jaxae.training.state import Model
 
 
@@ -31,7 +38,7 @@ def test_a_run_is_assessed_by_all_it_can_do(linear):
     found = assess(linear, linear.model)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     names = ["data", "test", "likelihood", "probes", "clusters", "codes_vs_prior"]
-    assert list(found) == [*names, "reconstruction", "whole_set"]
+    assert list(found) == [*names, "reconstruction", "fidelity", "whole_set"]
     assert found["data"]["binarise"] == "none"
     assert found["likelihood"]["rate_nats"] == found["test"]["rate"]
     assert found["likelihood"]["images"] == 23
@@ -39,6 +46,7 @@ def test_a_run_is_assessed_by_all_it_can_do(linear):
     assert found["probes"]["codes"]["linear_accuracy"] > 0.6
     assert found["clusters"]["accuracy"] > 0.5
     assert found["reconstruction"]["images"] == 23
+    assert (found["fidelity"]["of"], found["fidelity"]["images"]) == ("mean", 23)
     assert found["whole_set"] == {"images_seen": 23}
     assert found == assess(linear, linear.model)
 
@@ -70,7 +78,7 @@ def test_active_units_are_of_posterior_means_under_a_prior(linear):
 def test_what_a_model_lacks_is_left_out(linear):
     bare = linear.model._replace(log_weight=None, assess=None, encode=None)
     found = assess(linear, bare, limit=9, probe_data=linear.data)
-    assert list(found) == ["data", "test", "probes"]
+    assert list(found) == ["data", "test", "probes", "fidelity"]
     assert found["probes"]["codes"] is None
     assert found["probes"]["test_examples"] == 9
     assert found["probes"]["data"]["name"] == "arrays"
@@ -176,17 +184,6 @@ def test_samples_of_known_data_are_compared_with_its_test_images():
     assert "reconstruction" not in found
 
 
-def test_density_of_dequantised_pixels_in_bits_of_the_discrete_ones():
-    images = np.arange(17, dtype=np.uint8).repeat(4).reshape(17, 2, 2)
-    make = lambda **options: from_arrays(images, None, images, None, Options(**options), levels=17)
-    assert _offset_bits(make()) == 0
-    assert _offset_bits(make(dequantise=True)) == pytest.approx(math.log2(17), abs=1e-5)
-    # (v + u) / 17 has variance (288 / 12 + 1 / 12) / 289 for v in 0..16.
-    deviation = math.sqrt((288 / 12 + 1 / 12) / 289)
-    both = _offset_bits(make(dequantise=True, standardise=True))
-    assert both == pytest.approx(math.log2(17 * deviation), abs=1e-5)
-
-
 def test_seeds_combined_by_hand():
     one = {"a": {"x": 1.0, "n": 10}, "label": "s", "none": None, "some": 2.0, "ok": True}
     two = {"a": {"x": 2.0, "n": 10}, "label": "s", "none": None, "some": None, "ok": True}
@@ -201,6 +198,47 @@ def test_seeds_combined_by_hand():
     assert found["label"] == {"values": ["s", "s", "t"]}
     assert found["ok"] == {"values": [True, True, False]}
     assert combine_seeds([one])["a"]["x"] == {"mean": 1.0, "se": None, "values": [1.0]}
+
+
+def test_one_image_has_no_error_in_a_table_either():
+    """Nothing stands beside its number, of one seed and of several."""
+    result = {"x": 104.2345, "x_se": None, "y_se": None, "z": None, "z_se": 0.5}
+    rows = [("x", "104.2"), ("y_se", "–"), ("z", "–")]
+    assert flat_rows(result) == rows
+    assert flat_rows(combine_seeds([result])) == rows
+    assert flat_rows(combine_seeds([result, result]))[0] == ("x", "104.2 ± 0")
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_few_test_images_are_enough_for_a_report(linear, images, tmp_path):
+    """All that the linear model can do, through the table and the page."""
+    data = linear.data.test.arrays
+    few = from_arrays(
+        linear.data.train.arrays["image"], linear.data.train.labels,
+        data["image"][:images], data["label"][:images],
+    )  # fmt: skip
+    small = linear._replace(data=few)
+    predict = lambda state, x, rng: jax.numpy.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], 1)
+    model = linear.model._replace(predict=predict, mix=lambda state, x, y, rng: x[None])
+    found = assess(small, model, probe_data=few)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert (found["test"]["loss_se"] is None) == (images == 1)
+    assert found["fidelity"]["images"] == found["reconstruction"]["images"] == images
+    assert ("codes_vs_prior" in found) == (images >= 4)
+    seeds = combine_seeds([found, found])
+    assert not any(
+        "nan" in text for _, text in flat_rows(seeds) + flat_rows(combine_seeds([found]))
+    )
+    figures = draw_all(model, linear.poor, few, [], tmp_path, jax.random.key(0))
+    assert ("mixtures.png" in [figure.name for figure in figures]) == (images > 1)
+    write_html(tmp_path / "report.html", "few", {}, seeds, figures, {})
+
+
+def test_a_second_assessment_compiles_nothing(linear, compilations):
+    model = linear.model._replace(posterior=linear.model.encode)
+    first = assess(linear, model)
+    assert compilations(lambda: assess(linear, model)) == 0
+    assert assess(linear, model) == first
 
 
 def test_seeds_that_do_not_fit_together_are_refused():

@@ -8,7 +8,8 @@ from jaxae import losses
 
 @pytest.mark.parametrize(
     ("groups", "alpha"),
-    [((5, 10), [1] * 5 + [2] * 10), ((5, 10, 20), [1] * 5 + [2] * 10 + [4] * 20), ((30,), [1] * 30),
+    [((1, 2), [1, 2, 2]), ((5, 10), [1] * 5 + [2] * 10),
+     ((5, 10, 20), [1] * 5 + [2] * 10 + [4] * 20), ((30,), [1] * 30),
      ((4, 4, 4, 8, 16), [1] * 4 + [4] * 4 + [16] * 4 + [32] * 8 + [64] * 16)],
 )  # fmt: skip
 def test_weights_of_the_published_hierarchies(groups, alpha):
@@ -31,5 +32,13 @@ def test_balance_has_no_gradient():
 
 
 def test_balance_refuses_other_shapes():
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="alpha"):
         losses.kl_balance(KL, ALPHA[:2])
+    with pytest.raises(ValueError, match="kl must have shape"):
+        losses.kl_balance(KL[0], ALPHA)
+
+
+@pytest.mark.parametrize("groups", [(), (2, 0)])
+def test_a_hierarchy_has_groups_at_every_scale(groups):
+    with pytest.raises(ValueError, match="group_weights: groups"):
+        losses.group_weights(groups)

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -106,3 +107,36 @@ def test_order_credit_of_published_sizes():
         assert losses.order_credit(n) == pytest.approx(nats, abs=6e-4)
     with pytest.raises(ValueError, match="item"):
         losses.order_credit(0)
+
+
+@pytest.mark.parametrize("log_scale", [-43.0, -44.0, -50.0, -100.0, -1e4])
+def test_a_component_out_of_reach_takes_no_part(log_scale):
+    """Two of weight 1/2, N(0, 1) and a needle at 0, one from the code: only the first counts."""
+    zeros = jnp.zeros((1, 2))
+    code, scales = jnp.ones(1), jnp.float32([[0, log_scale]])
+    log_normal = -0.5 - 0.5 * math.log(2 * math.pi)
+    for cost, wanted, of_code, of_scale in (
+        # log N(1; 0, 1) - ln 2; KL(N(1, 1) || N(0, 1)) + ln 2 for both.
+        (losses.mixture_log_prob, log_normal - math.log(2), -1.0, 0.0),
+        (losses.kl_unit_gaussian_to_mixture, 0.5 + math.log(2), 1.0, -1.0),
+        (losses.kl_mixture_upper_bound, 0.5 + math.log(2), 1.0, -1.0),
+    ):
+        of = jax.jit(jax.value_and_grad(cost, argnums=(0, 1, 2, 3)))
+        value, (code_grad, logits_grad, means_grad, scales_grad) = of(code, zeros, zeros, scales)
+        np.testing.assert_allclose(value, wanted, rtol=1e-5)
+        np.testing.assert_allclose(code_grad, [of_code], rtol=1e-5)
+        np.testing.assert_allclose(np.abs(logits_grad), [[0.5, 0.5]], rtol=1e-5)
+        np.testing.assert_allclose(means_grad, [[-of_code, 0]], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(scales_grad, [[of_scale, 0]], rtol=1e-5, atol=1e-5)
+
+
+def test_a_needle_counts_where_it_stands():
+    zeros, scales = jnp.zeros((1, 2)), jnp.float32([[0, -100]])
+    log_prob = losses.mixture_log_prob(jnp.zeros(1), zeros, zeros, scales)
+    np.testing.assert_allclose(log_prob, 100 - math.log(2) - 0.5 * math.log(2 * math.pi), rtol=1e-6)
+
+
+def test_out_of_every_reach_is_no_number():
+    zeros, scales = jnp.zeros((1, 1)), jnp.full((1, 1), -100.0)
+    assert losses.mixture_log_prob(jnp.ones(1), zeros, zeros, scales) == -np.inf
+    assert losses.kl_mixture_upper_bound(jnp.ones(1), zeros, zeros, scales) == np.inf

@@ -95,7 +95,7 @@ def test_free_bits_by_hand():
 
 
 def test_free_bits_needs_a_batch_and_groups():
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="free_bits: kl"):
         losses.free_bits(jnp.ones(3), 1.0)
 
 
@@ -105,5 +105,49 @@ def test_capacity_pulls_from_both_sides():
     np.testing.assert_array_equal(penalty(rate, 5.0), [200.0, 300.0])
     slope = jax.grad(lambda r: penalty(r, jnp.float32(5.0)).sum())(rate)
     np.testing.assert_array_equal(slope, [-100, 100])
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="capacity_penalty: capacity"):
         penalty(rate, rate)
+
+
+TIGHT = [-50.0, -100.0, -1000.0, -1e4]  # exp(100) is no number of float32
+
+
+@pytest.mark.parametrize("log_var", TIGHT)
+def test_equal_gaussians_cost_nothing_however_tight(log_var):
+    mean, log_vars = jnp.float32([[0.0, 2.0]]), jnp.full((1, 2), log_var)
+    value_and_grads = jax.value_and_grad(
+        lambda *q_and_p: losses.kl_diagonal_gaussians(*q_and_p).sum(), argnums=(0, 1, 2, 3)
+    )
+    value, gradients = value_and_grads(mean, log_vars, mean, log_vars)
+    assert value == 0
+    assert not np.any(gradients)
+    # Also where the compiler knows the variances and reckons with them beforehand.
+    known = jax.jit(lambda m: losses.kl_diagonal_gaussians(m, log_vars, m, log_vars))
+    np.testing.assert_array_equal(known(mean), [0])
+
+
+@pytest.mark.parametrize("log_var", TIGHT)
+def test_a_tight_gaussian_is_densest_at_its_mean(log_var):
+    mean, log_vars = jnp.float32([0.0, 2.0]), jnp.full(2, log_var)
+    density = jax.value_and_grad(losses.gaussian_log_prob, argnums=(0, 1, 2))
+    for via in (density, jax.jit(density)):
+        value, (of_z, of_mean, of_log_var) = via(mean, mean, log_vars)
+        np.testing.assert_allclose(value, -log_var - math.log(2 * math.pi), rtol=1e-6)
+        assert not of_z.any()
+        assert not of_mean.any()
+        np.testing.assert_array_equal(of_log_var, [-0.5, -0.5])
+
+
+def test_tight_gaussians_close_together():
+    """|difference|^2 alone is below float32, and 1 / variance above."""
+    z, mean, log_var = (jnp.float32([number]) for number in (1e-22, 0.0, -100.0))
+    scaled = 1e-44 * math.exp(100)  # 0.27
+    log_prob = -0.5 * (scaled - 100 + math.log(2 * math.pi))
+    np.testing.assert_allclose(losses.gaussian_log_prob(z, mean, log_var), log_prob, rtol=1e-6)
+    kl = losses.kl_diagonal_gaussians(z, log_var, mean, log_var)
+    np.testing.assert_allclose(kl, 0.5 * scaled, rtol=2e-5)
+
+
+def test_curvature_at_equal_means_is_the_precision():
+    kl = lambda mean: losses.kl_diagonal_gaussians(mean, jnp.zeros(1), jnp.zeros(1), jnp.ones(1))
+    np.testing.assert_allclose(jax.hessian(kl)(jnp.zeros(1)), [[math.exp(-1)]], rtol=1e-6)

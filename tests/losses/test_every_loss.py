@@ -1,8 +1,11 @@
 """One list of checks over all losses: value and gradient against float64 numpy and scipy, jit,
-vmap, shape and dtype errors, and finite values and gradients at extreme inputs."""
+vmap, shape and dtype errors, half and double precision, finite values and gradients at extreme
+inputs, and NaN for what has no value."""
 
 import functools
+import inspect
 import itertools
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,10 +30,13 @@ class Case(NamedTuple):
     args: tuple
     extremes: list  # one number per argument, which then fills it
     argnums: tuple = ()  # arguments with a gradient, all by default
+    outside: tuple = ()  # position of an argument with a declared range, numbers outside of it
+    error: float = 1e-11  # in float64: the method's, or the reference's
 
 
 def logistic_mixture(params, x, levels=4):
     """Bin masses as differences of scipy's cdf, pixel by pixel."""
+    x = np.rint(x * (levels - 1)) / (levels - 1)
     channels, half = x.shape[-1], 1 / (levels - 1)
     blocks = params.reshape(
         *params.shape[:-1], 1 + 2 * channels + channels * (channels - 1) // 2, -1
@@ -79,10 +85,17 @@ def upper_bound(code, logits, means, log_scales):
 
 
 def streamed(log_weights):
-    carry = losses.extend_bound(losses.empty_bound(log_weights.shape[1:]), log_weights[:1])
+    carry = losses.extend_bound(losses.empty_bound(np.shape(log_weights)[1:]), log_weights[:1])
     return losses.finish_bound(losses.extend_bound(carry, log_weights[1:]))
 
 
+def bowl(x):
+    """A critic whose slope at x is x."""
+    return 0.5 * jnp.sum(jnp.square(x), axis=1)
+
+
+NEGATIVE = [-1.0, -1e-3, -np.inf, np.inf, np.nan]
+OFF_UNIT = [*NEGATIVE, 1.001, 2.0]
 IMAGE, CODE, MIXTURE = (3, 2, 2, 2), (3, 2), (3, 2, 3)
 BIG, signs = 1e4, lambda *sizes: list(itertools.product(*[(-s, s) for s in sizes]))
 CASES = {
@@ -93,6 +106,7 @@ CASES = {
         ),
         (2 * normal(*IMAGE), uniform(*IMAGE)),
         [(l, x) for l in (-BIG, BIG) for x in (0.0, 1.0)],
+        outside=(1, OFF_UNIT),
     ),
     "gaussian_nll": Case(
         losses.gaussian_nll,
@@ -114,6 +128,7 @@ CASES = {
         (normal(3, 5), np.float32(generator.integers(0, 4, (3, 5)) + [1, 0, 0, 0, 0])),
         [(l, v) for l in (-BIG, BIG) for v in (0.0, 255.0)],
         argnums=(0,),
+        outside=(1, [*NEGATIVE, 0.5, 2.001]),
     ),
     "multinomial_nll": Case(
         losses.multinomial_nll,
@@ -128,12 +143,14 @@ CASES = {
         (normal(3, 5), np.float32(generator.integers(0, 4, (3, 5)))),
         [(l, v) for l in (-BIG, BIG) for v in (0.0, 255.0)],
         argnums=(0,),
+        outside=(1, [*NEGATIVE, 0.5, 2.001]),
     ),
     "words_nll": Case(
         losses.words_nll,
         lambda l, v: -(v * np.log(special.softmax(l, axis=-1))).sum(-1),
         (normal(3, 5), np.float32(generator.integers(0, 4, (3, 5)))),
         [(l, v) for l in (-BIG, BIG) for v in (0.0, 255.0)],
+        outside=(1, NEGATIVE),
     ),
     "half_squared_error": Case(
         losses.half_squared_error,
@@ -153,6 +170,7 @@ CASES = {
         (2 * normal(*IMAGE, 4), grid(*IMAGE)),
         [(l, x) for l in (-BIG, BIG) for x in (0.0, 2 / 3, 1.0)],
         argnums=(0,),
+        outside=(1, OFF_UNIT),
     ),
     "logistic_mixture_nll": Case(
         functools.partial(losses.logistic_mixture_nll, levels=4),
@@ -160,6 +178,40 @@ CASES = {
         (normal(2, 1, 2, 20), grid(2, 1, 2, 3)),
         [(p, x) for p in (-BIG, BIG, -30.0, 30.0) for x in (0.0, 2 / 3, 1.0)],
         argnums=(0,),
+        outside=(1, OFF_UNIT),
+    ),
+    "gradient_penalty": Case(
+        lambda real, made, share: losses.gradient_penalty(bowl, real, made, share),
+        lambda real, made, share: (
+            (np.linalg.norm(share[:, None] * real + (1 - share[:, None]) * made, axis=1) - 1) ** 2
+        ),
+        (normal(*CODE), normal(*CODE), uniform(3)),
+        [(BIG, -BIG, 0.0), (BIG, -BIG, 1.0), (0.0, 0.0, 0.5)],
+        outside=(2, OFF_UNIT),
+    ),
+    "squared_slopes": Case(
+        lambda *inputs: losses.squared_slopes(lambda x, y: bowl(x) + bowl(y), *inputs),
+        lambda x, y: (x**2).sum(1) + (y**2).sum(1),
+        (normal(*CODE), normal(3, 4)),
+        signs(BIG, BIG),
+    ),
+    "r1_penalty": Case(
+        lambda *real: losses.r1_penalty(bowl, *real),
+        lambda x: 0.5 * (x**2).sum(1),
+        (normal(*CODE),),
+        signs(BIG),
+    ),
+    "mean_squared_slope": Case(
+        lambda at: losses.mean_squared_slope(bowl, at),
+        lambda at: (at**2).sum(1).mean(),
+        (normal(*CODE),),
+        signs(BIG),
+    ),
+    "feature_matching": Case(
+        losses.feature_matching,
+        lambda real, made: ((real.mean(0) - made.mean(0)) ** 2).sum(),
+        (normal(*CODE), normal(4, 2)),
+        signs(BIG, BIG),
     ),
     "kl_to_standard_normal": Case(
         losses.kl_to_standard_normal,
@@ -219,10 +271,11 @@ CASES = {
         signs(BIG, BIG, BIG, 30),
     ),
     "kl_unit_gaussian_to_mixture": Case(
-        functools.partial(losses.kl_unit_gaussian_to_mixture, nodes=32),
+        functools.partial(losses.kl_unit_gaussian_to_mixture, nodes=100),
         kl_by_trapezoids,
         (normal(*CODE), normal(*MIXTURE), normal(*MIXTURE), 0.5 * log_sd(*MIXTURE)),
         signs(BIG, BIG, BIG, 30),
+        error=1e-8,
     ),
     "kl_unit_gaussian_to_mixture_sampled": Case(
         losses.kl_unit_gaussian_to_mixture_sampled,
@@ -266,13 +319,12 @@ def value_and_grads(case):
     return jax.jit(jax.value_and_grad(total, argnums(case), has_aux=True))
 
 
-@every_case
-def test_value_and_gradient_under_jit(case):
-    (_, value), grads = value_and_grads(case)(*case.args)
-    args = [np.float64(a) for a in case.args]
+def check_value_and_gradient(case, args, of_value, of_gradient):
+    (_, value), grads = value_and_grads(case)(*args)
+    args = [np.float64(a) for a in args]
     expected = np.asarray(case.reference(*args))
     assert value.shape == expected.shape
-    np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(value, expected, **of_value)
     weights = 1 + np.arange(expected.size).reshape(expected.shape)
     for position, grad in zip(argnums(case), grads, strict=True):
         numerical = np.zeros(args[position].shape)
@@ -282,7 +334,47 @@ def test_value_and_gradient_under_jit(case):
             up = case.reference(*replaced(args, position, args[position] + shift))
             down = case.reference(*replaced(args, position, args[position] - shift))
             numerical[place] = (weights * (up - down)).sum() / 2e-5
-        np.testing.assert_allclose(grad, numerical, rtol=2e-4, atol=2e-4)
+        np.testing.assert_allclose(grad, numerical, **of_gradient)
+    return value, *grads
+
+
+@every_case
+def test_value_and_gradient_under_jit(case):
+    found = check_value_and_gradient(
+        case, case.args, {"rtol": 2e-5, "atol": 2e-6}, {"rtol": 2e-4, "atol": 2e-4}
+    )
+    assert {number.dtype for number in found} == {np.dtype(np.float32)}
+
+
+@pytest.fixture
+def _double_precision():
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@every_case
+@pytest.mark.usefixtures("_double_precision")
+def test_double_precision_stays_double(case):
+    args = [np.float64(arg) for arg in case.args]
+    close = {"rtol": case.error, "atol": case.error}
+    found = check_value_and_gradient(case, args, close, {"rtol": 1e-6, "atol": 1e-6})
+    assert {number.dtype for number in found} == {np.dtype(np.float64)}
+
+
+@every_case
+def test_half_precision_is_computed_in_single(case):
+    halves = [jnp.asarray(arg, jnp.bfloat16) for arg in case.args]
+    value = jax.jit(case.loss)(*halves)
+    assert value.dtype == np.float32
+    singles = [np.float32(half) for half in halves]
+    np.testing.assert_allclose(value, jax.jit(case.loss)(*singles), rtol=1e-6, atol=1e-6)
+
+
+@every_case
+def test_lists_are_arrays(case):
+    arrays, lists = case.args, [arg.tolist() for arg in case.args]
+    np.testing.assert_array_equal(case.loss(*lists), case.loss(*arrays))
 
 
 @every_case
@@ -293,28 +385,64 @@ def test_vmap_is_a_loop(case):
     np.testing.assert_allclose(jax.jit(jax.vmap(case.loss))(*pairs), looped, rtol=1e-5, atol=1e-6)
 
 
-def wrong_shapes(arg):
-    if arg.ndim == 1:  # a list of rates goes with any capacity
-        return []
-    return [arg[:1], arg[..., :1]] if arg.ndim else [np.ones(7, np.float32)]
+def names(name, case):
+    """Of the function that is called, and of each of its arguments."""
+    *first, last = inspect.signature(case.loss).parameters
+    rest = len(case.args) - len(first)
+    return name.split(",")[0], [*first, *[last] * rest]
 
 
-several = {name: case for name, case in CASES.items() if len(case.args) > 1}
+# These have one batch, a scalar scale, or samples in front; all others any number of leading axes.
+FIXED = {"gaussian_nll, one scale", "kl_monte_carlo", "free_bits", "capacity_penalty",
+         "importance_weighted_bound", "extend_bound", "gradient_penalty", "squared_slopes",
+         "r1_penalty", "mean_squared_slope", "feature_matching"}  # fmt: skip
 
 
-@pytest.mark.parametrize("case", several.values(), ids=several.keys())
-def test_nothing_broadcasts_silently(case):
+@pytest.mark.parametrize("name", [name for name in CASES if name not in FIXED])
+def test_leading_axes_are_examples(name):
+    case = CASES[name]
+    pairs = [np.stack([a, np.flip(a)]) for a in case.args]
+    loss = jax.jit(case.loss)
+    looped = np.stack([loss(*(a[i] for a in pairs)) for i in range(2)])
+    np.testing.assert_allclose(loss(*pairs), looped, rtol=1e-5, atol=1e-6)
+
+
+FREE = {"capacity_penalty": "rates", "feature_matching": "batch", "squared_slopes": "width"}
+
+
+def wrong_shapes(function, arg):
+    if not arg.ndim:
+        return [np.ones(7, np.float32)]
+    others = {"batch": arg[:1], "width": arg[..., :1]}
+    return (
+        []
+        if FREE.get(function) == "rates"
+        else [other for axis, other in others.items() if axis != FREE.get(function)]
+    )
+
+
+several = [name for name, case in CASES.items() if len(case.args) > 1]
+
+
+@pytest.mark.parametrize("name", several)
+def test_nothing_broadcasts_silently(name):
+    case = CASES[name]
+    function, arguments = names(name, case)
     for position, arg in enumerate(case.args):
-        for other in wrong_shapes(arg):
-            with pytest.raises(AssertionError):
+        for other in wrong_shapes(function, arg):
+            with pytest.raises(ValueError, match=f"^{function}: .* must ") as error:
                 case.loss(*replaced(case.args, position, other))
+            assert any(argument in str(error.value) for argument in arguments)
 
 
-@every_case
-def test_integers_are_refused(case):
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_no_array_of_floats_is_named(name):
+    case = CASES[name]
+    function, arguments = names(name, case)
     for position, arg in enumerate(case.args):
         if np.ndim(arg):
-            with pytest.raises(AssertionError):
+            words = f"^{function}: {arguments[position]}.* must be an array of floats, is int"
+            with pytest.raises(TypeError, match=words):
                 case.loss(*replaced(case.args, position, np.int32(arg)))
 
 
@@ -326,3 +454,36 @@ def test_extreme_inputs_are_finite_in_value_and_gradient(case):
         (_, value), grads = compiled(*args)
         for number in (value, *grads):
             assert np.isfinite(number).all(), f"{fill}: {number}"
+
+
+@every_case
+def test_no_loss_hides_a_nan(case):
+    for position, arg in enumerate(case.args):
+        spoilt = np.array(arg)
+        spoilt[(0,) * spoilt.ndim] = np.nan
+        assert np.isnan(jax.jit(case.loss)(*replaced(case.args, position, spoilt))).any()
+
+
+ranged = {name: case for name, case in CASES.items() if case.outside}
+
+
+@pytest.mark.parametrize("case", ranged.values(), ids=ranged.keys())
+def test_outside_its_range_nothing_has_a_value_or_a_gradient(case):
+    """In the last example alone, traced or not."""
+    position, numbers = case.outside
+    compiled = value_and_grads(case)
+    for number in numbers:
+        args = replaced(case.args, position, np.array(case.args[position]))
+        args[position][(-1,) * args[position].ndim] = number
+        (_, value), grads = compiled(*args)
+        for found in (value, case.loss(*args), grads[0]):
+            assert np.isnan(found[-1]).any(), number
+            assert np.isfinite(found[:-1]).all(), number
+
+
+def test_every_declared_range_is_walked():
+    declares = r"float,? (in \[0, 1\]|in \{0|whole numbers|at least 0)"
+    docs = {name: inspect.getdoc(getattr(losses, name)) for name in losses.__all__}
+    declared = {name for name, doc in docs.items() if re.search(declares, doc)}
+    as_others = {name for name, doc in docs.items() if "Args, Raises: as" in doc}
+    assert declared - {"Likelihood"} <= set(ranged) <= declared | as_others

@@ -1,6 +1,8 @@
-"""`import jaxae.losses` costs what jax, optax and chex cost, and what it exports is documented."""
+"""`import jaxae.losses` costs what jax and optax cost, and what it exports is documented."""
 
+import ast
 import inspect
+import pathlib
 import subprocess
 import sys
 
@@ -15,6 +17,17 @@ def test_nothing_heavy_is_loaded():
     probe = f"import sys, jaxae.losses; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_nothing_else_is_imported():
+    known = sys.stdlib_module_names | {"jax", "numpy", "optax"}
+    for file in pathlib.Path(losses.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+            modules += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            for module in modules:
+                ours = module.startswith("jaxae.losses")
+                assert ours or module.split(".")[0] in known, f"{file.name} imports {module}"
 
 
 @pytest.mark.parametrize("name", losses.__all__)

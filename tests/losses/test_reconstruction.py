@@ -11,6 +11,8 @@ from scipy import stats
 
 from jaxae import losses
 
+LOGITS = np.float32([0.1, -0.4, 0.8, 0.3])
+
 
 def grid(levels):
     return (np.arange(levels) / (levels - 1)).astype(np.float32)
@@ -62,7 +64,7 @@ def test_event_ndim_says_which_axes_are_summed():
     for event_ndim, size in ((0, 1), (1, 5), (2, 10), (3, 30), (4, 120)):
         error = losses.half_squared_error(x, mean, event_ndim)
         np.testing.assert_array_equal(error, np.full(x.shape[: 4 - event_ndim], size / 2))
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="event_ndim"):
         losses.half_squared_error(x[0, 0], mean[0, 0])
 
 
@@ -186,13 +188,70 @@ def test_samples_of_extreme_parameters_are_on_the_grid():
 
 def test_misused_logistic_mixtures_are_refused():
     x, params = np.zeros((2, 3), np.float32), np.zeros((2, 20), np.float32)
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="params must have a multiple of 10"):
         losses.logistic_mixture_nll(params[:, :19], x, 4, event_ndim=1)
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="levels"):
         losses.logistic_mixture_nll(params, x, 1, event_ndim=1)
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="event_ndim"):
         losses.logistic_mixture_nll(params, x, 4)
-    with pytest.raises(AssertionError):
-        losses.logistic_mixture_mean(params, 2)
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="event_ndim"):
+        losses.logistic_mixture_nll(params, x, 4, event_ndim=0)
+    with pytest.raises(ValueError, match="params"):
+        losses.logistic_mixture_mean(params, 3 + 1)
+    with pytest.raises(TypeError, match="params"):
         losses.logistic_mixture_sample(params.astype(int), jax.random.key(0), 3, 4)
+
+
+@pytest.mark.parametrize("log_scale", [-43.0, -44.5, -50.0, -100.0, -1e4])
+def test_a_pixel_that_never_changes_may_have_any_scale(log_scale):
+    x, wanted = jnp.float32([0.3]), log_scale + 0.5 * math.log(2 * math.pi)
+    nll = jax.value_and_grad(
+        lambda x, mean, s: losses.gaussian_nll(x, mean, s, 1), argnums=(0, 1, 2)
+    )
+    for scale in (jnp.float32(log_scale), jnp.float32([log_scale])):
+        for via in (nll, jax.jit(nll)):
+            value, (of_x, of_mean, of_scale) = via(x, x, scale)
+            np.testing.assert_allclose(value, wanted, rtol=1e-6)
+            assert not of_x.any()
+            assert not of_mean.any()
+            np.testing.assert_array_equal(of_scale, np.ones_like(scale))
+    # A number that the compiler knows.
+    known = jax.jit(lambda x: losses.gaussian_nll(x, x, log_scale, 1))
+    np.testing.assert_allclose(known(x), wanted, rtol=1e-6)
+
+
+def test_single_precision_may_stand_beside_a_number_of_double():
+    x = np.float32([0.3])
+    jax.config.update("jax_enable_x64", True)
+    try:
+        nll = losses.gaussian_nll(x, x, -100.0, 1)
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    assert nll.dtype == np.float32
+    np.testing.assert_allclose(nll, -100 + 0.5 * math.log(2 * math.pi), rtol=1e-6)
+
+
+def test_certainty_costs_nothing_when_right():
+    logits, targets = jnp.float32([np.inf, -np.inf, 0.0]), jnp.float32([1, 0, 1])
+    nll = jax.value_and_grad(lambda logits: losses.bernoulli_nll(logits, targets, 1))
+    value, gradient = nll(logits)
+    np.testing.assert_allclose(value, math.log(2), rtol=1e-6)
+    np.testing.assert_array_equal(gradient, [0, 0, -0.5])
+    np.testing.assert_array_equal(losses.bernoulli_nll(logits, 1 - targets, 0)[:2], [np.inf] * 2)
+
+
+def test_what_lies_between_levels_is_the_nearest():
+    x, nearest = np.float32([[0.16], [0.17], [0.9]]), np.float32([[0], [1 / 3], [1]])
+    params, logits = np.tile(np.float32([0, 0.2, -1]), (3, 1)), np.tile(LOGITS, (3, 1, 1))
+    for found, wanted in (
+        (nll_of_pixels(params, x, 4), nll_of_pixels(params, nearest, 4)),
+        (losses.categorical_nll(logits, x, 1), losses.categorical_nll(logits, nearest, 1)),
+    ):
+        np.testing.assert_array_equal(found, wanted)
+        assert len(set(np.asarray(found).tolist())) == 3
+
+
+def test_samples_of_half_precision_are_on_the_grid():
+    params = jnp.zeros((50, losses.logistic_mixture_width(1, 2)), jnp.bfloat16)
+    levels = 255 * np.asarray(draw(params, jax.random.key(4), 1, 256))
+    assert np.abs(levels - np.rint(levels)).max() < 1e-4  # bfloat16 is off by up to 1/2

@@ -44,6 +44,39 @@ def trained(config, data, steps):
     return model, run(*jax.random.split(jax.random.key(0)))
 
 
+@pytest.mark.parametrize("unordered", ["mixture", "network"])
+def test_a_second_assessment_compiles_nothing(unordered, compilations):
+    data = data_of()
+    model, state = trained(dataclasses.replace(CONFIG, unordered=unordered), data, 1)
+    found = model.assess(state, data, jax.random.key(3))
+    again = lambda: model.assess(state, data, jax.random.key(3))
+    assert compilations(again) == 0
+    assert again() == found
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_sets_of_fewer_images_than_neighbours(images):
+    """A is over the others that there are, None where there are none; of one image no error."""
+    data = data_of()
+    few = from_arrays(
+        data.train.arrays["image"], test_images=data.test.arrays["image"][:images], levels=2
+    )
+    config = dataclasses.replace(CONFIG, neighbours=3, variant="gaussian_neighbour")
+    model, state = trained(config, data, 1)
+    found = model.assess(state, few, jax.random.key(3))
+    alone = {"rate_neighbour", "total_neighbour", "rate_unordered_se", "total_unordered_se",
+             "largest_in_degree", "mutual_share"}  # fmt: skip
+    assert {name for name, value in found.items() if value is None} == (
+        alone if images == 1 else set()
+    )
+    assert np.isfinite([value for value in found.values() if value is not None]).all()
+    if images > 1:
+        codes = np.asarray(model.encode(state, few.test.arrays["image"], None), np.float64)
+        s = np.exp(float(state.params["prior"]["log_s"]))
+        others = [kl(codes[i], codes[j], s) for i in range(images) for j in range(images) if i != j]
+        assert found["rate_neighbour"] == pytest.approx(np.mean(others), rel=1e-4)
+
+
 def kl(code, neighbour, s):
     """KL(N(code, I) || N(neighbour, s^2 I)) in float64."""
     squares = 1 + (np.float64(code) - np.float64(neighbour)) ** 2

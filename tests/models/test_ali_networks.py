@@ -89,8 +89,19 @@ def test_bigans_discriminator():
     assert not any("bias" in layer for layer in params.values())
 
 
+def test_bigans_networks_have_biases_where_nothing_takes_them_off():
+    """In every layer, but not in the maps by which z is shown again; no statistics."""
+    shown_again = {Critic: {"Dense_2"}, Generator: {"Dense_2"}, Encoder: set()}
+    for network, *inputs in ((Critic, X, Z), (Generator, Z), (Encoder, X)):
+        module = network((3, 2), 2, "bigan", 0.3, norm="none")
+        variables = module.init(jax.random.key(0), *inputs)
+        assert set(variables) == {"params"}
+        without = {name for name, layer in variables["params"].items() if "bias" not in layer}
+        assert without == shown_again[network], network
+
+
 def test_a_discriminator_of_maxout_units():
-    found, params, stats = trained(Critic((3, 2), 1, "plane", 0.3), X, Z)
+    found, params, stats = trained(Critic((3, 2), 1, "plane", 0.3, norm="none"), X, Z)
     h = np.concatenate([X, Z], 1)
     for number, width in enumerate((3, 2)):
         h = dense(params, number, h).reshape(5, width, 5).max(-1)

@@ -399,7 +399,7 @@ def test_numbers_of_the_whole_set_with_holes():
         ({"levels": (0.1, 0.2)}, "only a stack"),
         ({"levels": (1.5,)}, "cannot exceed 1"),
         ({"corruption": "gaussian", "kept_weight": 0.5}, "leave them at 1"),
-        ({"kept_weight": 0.0, "changed_weight": 0.0}, "nor both 0"),
+        ({"kept_weight": 0.0, "changed_weight": 0.0}, "must not both be 0"),
         ({"corruption": "block", "tied": True}, "mask_channel=False"),
         ({"corruption": "block", "stack_steps": 5}, "stack_steps at 0"),
         ({"corruption": "salt_and_pepper", "stack_steps": 5}, "take sigmoid or tanh"),

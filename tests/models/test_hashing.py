@@ -109,7 +109,7 @@ def code_of(config, steps_done=0):
 
 def test_the_ramp_of_the_noise():
     """At its start there is none: the cost is that of the activities."""
-    config = dataclasses.replace(SMALL, binarise="noise_ramp", ramp_steps=10)
+    config = dataclasses.replace(SMALL, discretise="noise_ramp", ramp_steps=10)
     costs = {}
     for done in (0, 5, 10):
         model, state, seen, a = code_of(config, done)
@@ -124,19 +124,19 @@ def test_the_ramp_of_the_noise():
     assert costs[0] != costs[10]
 
 
-@pytest.mark.parametrize("binarise", ["straight_through", "bernoulli"])
-def test_hard_codes_train_with_the_sigmoids_slope(binarise):
+@pytest.mark.parametrize("discretise", ["straight_through", "bernoulli"])
+def test_hard_codes_train_with_the_sigmoids_slope(discretise):
     """Forward they are bits; the gradient of the code layer's bias is that of the sigmoid."""
     import optax
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(hashing, "adam", lambda *_: optax.sgd(1.0))
-        model, state, seen, a = code_of(dataclasses.replace(SMALL, binarise=binarise))
+        model, state, seen, a = code_of(dataclasses.replace(SMALL, discretise=discretise))
     seen = jax.tree.map(lambda x: x[:1], seen)
     key = jax.random.key(1)
     after, metrics = model.step(state, seen, key)
     u = jax.random.uniform(jax.random.clone(key), (1, 3))
-    bits = np.float64(a > 0) if binarise == "straight_through" else np.float64(u[0] < expit(a))
+    bits = np.float64(a > 0) if discretise == "straight_through" else np.float64(u[0] < expit(a))
     x = np.float64(seen["image"]).reshape(1, -1)
 
     def cost(c):
@@ -190,7 +190,7 @@ def test_how_bits_are_used():
         ({"threshold": 1.0}, "threshold"),
         ({"balanced": True, "threshold": 0.1}, "leave threshold"),
         ({"ramp_steps": 5}, "a ramp needs both"),
-        ({"binarise": "noise_ramp"}, "a ramp needs both"),
+        ({"discretise": "noise_ramp"}, "a ramp needs both"),
         ({"per_word": True}, "likelihood=counts"),
         ({"init": "rbm"}, "set init=rbm and pretrain_steps"),
         ({"init": "rbm", "pretrain_steps": 3}, "activation=sigmoid"),

@@ -20,7 +20,7 @@ from jaxae.models import iae
 from jaxae.models.iae_games import CLIP, GAMES, pair_game
 from jaxae.models.iae_measures import information, reconstruction_measures, variance_within
 from jaxae.models.iae_networks import ConvReader, DenseReader
-from jaxae.models.iae_parts import in_the_other_domain, moving_average
+from jaxae.models.iae_parts import in_the_other_domain
 from jaxae.training import State
 
 DATA = tiny.images(labels_batch=8)
@@ -295,15 +295,6 @@ def test_averages_are_what_evaluation_reads():
     assert not same(model.encode(state, x, key()), model.encode(after, x, key()))
     back = after.replace(extra=state.extra)
     assert same(model.encode(state, x, key()), model.encode(back, x, key()))
-
-
-def test_moving_average_in_closed_form():
-    params = {"enc": {"w": jnp.array(1.0)}, "critic_pair": {"w": jnp.array(9.0)}}
-    average = {"enc": {"w": jnp.array(3.0)}}
-    found = moving_average(0.75, params, average, 1000)
-    np.testing.assert_allclose(found["enc"]["w"], 0.75 * 3 + 0.25)
-    assert set(found) == {"enc"}
-    assert moving_average(0.0, params) == {}
 
 
 def test_a_convolutional_reader_by_hand():

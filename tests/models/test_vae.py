@@ -334,10 +334,10 @@ def test_a_short_run_of_the_iwae_optimiser_loses_no_stage():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"latent": 0}, "latent, iwae_k and mixtures"),
-        ({"iwae_k": 0}, "latent, iwae_k and mixtures"),
-        ({"mixtures": 0}, "latent, iwae_k and mixtures"),
-        ({"scale": 0.0}, "scale=0.0 must be positive"),
+        ({"latent": 0}, "latent=0 must be at least 1"),
+        ({"iwae_k": 0}, "iwae_k=0 must be at least 1"),
+        ({"mixtures": 0}, "mixtures=0 must be at least 1"),
+        ({"scale": 0.0}, "scale=0.0 must be more than 0"),
         ({"iwae_k": 5, "beta": 4.0}, "choose one"),
         ({"iwae_gradient": "stl", "free_bits": 0.1}, "choose one"),
         ({"iwae_k": 5, "warmup_steps": 10}, "choose one"),

@@ -20,7 +20,8 @@ from jaxae.training.state import Spec
 
 RATE = 1.0  # of plain descent: what moves is the gradient, with few bits lost
 SPEC = Spec((4, 4, 1), size=16, classes=3, levels=17, mean=np.full((4, 4, 1), 0.3, np.float32))
-SMALL = {"latent": 2, "widths": (5,), "batch_norm": False}
+PLAIN = dict.fromkeys(("encoder_norm", "generator_norm", "discriminator_norm"), "none")
+SMALL = PLAIN | {"latent": 2, "widths": (5,)}
 RNG = np.random.default_rng(0)
 BATCH = {
     "image": jnp.asarray(RNG.uniform(size=(6, 4, 4, 1)), jnp.float32),
@@ -235,10 +236,10 @@ def test_who_may_move(costs, moves):
     ("fields", "still"),
     [
         ({"gate": True, "gate_equilibrium": 10.0}, {"discriminator": "dis"}),
-        ({"gate": True, "gate_equilibrium": -10.0}, {"decoder": "dec"}),
+        ({"gate": True, "gate_equilibrium": 0.0}, {"decoder": "dec"}),
         ({"gate": True, "gate_margin": -1e3}, {}),  # both ahead: both move
         ({"gate": True, "gate_equilibrium": 10.0, "variant": "gan"}, {"discriminator": "dis"}),
-        ({"gate": True, "gate_equilibrium": -10.0, "variant": "vae_dis_l"}, {"generator": "gen"}),
+        ({"gate": True, "gate_equilibrium": 0.0, "variant": "vae_dis_l"}, {"generator": "gen"}),
         ({"gan_steps": 1, "variant": "vae_dis_l"}, {"encoder": "enc", "decoder": "dec"}),
     ],
 )
@@ -310,8 +311,8 @@ def test_convolutions_for_any_size(side, fields):
 
 def test_hidden_layers_are_seen_before_normalisation_and_labels_enter_at_the_top():
     x, y = BATCH["image"], jnp.eye(3)[BATCH["label"]]
-    for network in (DenseLayers((5, 4), 2, batch_norm=True),
-                    ConvLayers((3, 4), 5, 2, batch_norm=True, full_size=True)):  # fmt: skip
+    for network in (DenseLayers((5, 4), 2, norm="batch"),
+                    ConvLayers((3, 4), 5, 2, norm="batch", full_size=True)):  # fmt: skip
         variables = network.init(jax.random.key(0), x, y)
         run = lambda y, v=variables, n=network: n.apply(
             v, x, y, train=True, mutable=["batch_stats"]

@@ -12,7 +12,7 @@ EPSILON = 1e-5
 
 
 def bundle():
-    return Bundle(plain=MLP((4,), 2), normal=MLP((4,), 2, batch_norm=True))
+    return Bundle(plain=MLP((4,), 2), normal=MLP((4,), 2, norm="batch"))
 
 
 def by_hand(params, x, mean=None, var=None):
@@ -51,7 +51,7 @@ def test_a_network_without_statistics_leaves_none():
 
 
 def test_under_a_mapped_axis_the_whole_batch_normalises():
-    nets = Bundle(normal=MLP((4,), 2, batch_norm=True))
+    nets = Bundle(normal=MLP((4,), 2, norm="batch"))
     params, stats = nets.init(jax.random.key(0), normal=X)
     whole, wanted = nets.train(params, stats, "normal", X)
 
@@ -70,8 +70,8 @@ def test_under_a_mapped_axis_the_whole_batch_normalises():
 @pytest.mark.parametrize("shape", [(8, 8, 1), (9, 11, 3)])
 def test_convolutions_normalise_all_but_the_first_and_last(shape):
     nets = Bundle(
-        enc=ConvEncoder(4, 3, 0, batch_norm=True),
-        dec=ConvDecoder(shape, shape[-1], 4, 0, batch_norm=True),
+        enc=ConvEncoder(4, 3, 0, norm="batch"),
+        dec=ConvDecoder(shape, shape[-1], 4, 0, norm="batch"),
     )
     x = jax.random.normal(jax.random.key(1), (2, *shape))
     params, stats = nets.init(jax.random.key(0), enc=x, dec=jnp.zeros((1, 3)))

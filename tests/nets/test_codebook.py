@@ -82,6 +82,32 @@ def test_two_steps_by_hand():
     np.testing.assert_allclose(table[0, :, 0], [0.513761, 1.0, 1.357143], rtol=2e-6)
 
 
+def test_smoothing_by_hand():
+    """decay 3/4 and epsilon 1/2, two tables. Counts become 0, 1, 3 and 2, 2, 2, so that
+
+    N' = (N + 1/2) / (4 + 3/2) 4 = 4/11, 12/11, 28/11    and    (N + 1/2) / (6 + 3/2) 6 = 2.
+    """
+    count = jnp.float32([[0, 0, 4], [2, 2, 2]])
+    n = jnp.float32([[0, 4, 0], [2, 2, 2]])
+    total = jnp.ones((2, 3, 1))
+    moved, _, table = codebook.moving_average(count, total, n, total, 0.75, epsilon=0.5)
+    np.testing.assert_allclose(moved, [[0, 1, 3], [2, 2, 2]], rtol=1e-6)
+    smooth = [[4 / 11, 12 / 11, 28 / 11], [2, 2, 2]]
+    np.testing.assert_allclose(table[..., 0], 1 / np.array(smooth), rtol=1e-6)
+    # It takes from the many and gives to the few; the whole is kept.
+    np.testing.assert_allclose(np.sum(1 / table[..., 0], axis=1), [4, 6], rtol=1e-6)
+
+
+def test_smoothing_as_published():
+    """epsilon 1e-5, which is twice the count that is left to the first row."""
+    count, nothing = jnp.float32([[1e-5, 1.0]]), jnp.zeros((1, 2))
+    total = jnp.ones((1, 2, 1))
+    table = codebook.moving_average(count, total, nothing, 0 * total, 0.5)[2]
+    # N = 0.5e-5 and 0.5, whole W = 0.500005: N' = (N + 1e-5) / (W + 2e-5) W.
+    smooth = np.array([1.5e-5, 0.50001]) / 0.500025 * 0.500005
+    np.testing.assert_allclose(table[0, :, 0], 0.5 / smooth, rtol=1e-5)
+
+
 def test_closed_form_of_many_steps():
     decay, steps = 0.8, 12
     n = GENERATOR.integers(0, 5, (steps, 2, 4)).astype(np.float32)

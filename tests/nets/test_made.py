@@ -61,6 +61,18 @@ def test_the_code_reaches_every_layer_and_every_output():
     assert np.all(np.asarray(reached) != 0)
 
 
+def test_a_code_changes_nothing_at_first_but_can():
+    net, x = MaskedMLP((2, 2, 1), 3, (8, 6), "tanh"), jnp.ones((2, 2, 2, 1))
+    z = 5 * jnp.ones((2, 5))
+    params = net.init(jax.random.key(0), x, z)["params"]
+    outputs = lambda p, z: net.apply({"params": p}, x, z)
+    np.testing.assert_array_equal(outputs(params, z), outputs(params, 0 * z))
+    of_code = jax.grad(lambda p: jnp.sum(jnp.sin(outputs(p, z))))(params)
+    told = [layer["kernel"] for name, layer in of_code.items() if name.startswith("Dense")]
+    assert len(told) == 3
+    assert all(kernel.any() for kernel in told)
+
+
 def test_samples_are_fixed_points_of_the_network():
     # A draw that returns a function of the outputs: the image must then satisfy x = tanh(net(x)).
     net, shape = MaskedMLP((3, 2, 2), 2, (12,)), (4, 3, 2, 2)

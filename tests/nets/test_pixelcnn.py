@@ -101,6 +101,19 @@ def test_the_code_reaches_the_gates_of_every_layer():
 
 
 @pytest.mark.parametrize("map_channels", [0, 2])
+def test_a_code_changes_nothing_at_first_but_can(map_channels):
+    net = GatedPixelCNN(2, 4, 3, 3, map_channels=map_channels)
+    x, z = jax.random.normal(jax.random.key(1), (2, 4, 3, 1)), 5 * jnp.ones((2, 3))
+    params = jax.jit(net.init)(jax.random.key(0), x, z)["params"]
+    outputs = jax.jit(lambda p, z: net.apply({"params": p}, x, z))
+    np.testing.assert_array_equal(outputs(params, z), outputs(params, 0 * z))
+    of_code = jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(outputs(p, z)))))(params)
+    for number, name in itertools.product(range(3), ("vertical_z", "horizontal_z")):
+        unused = (number, name) == (2, "vertical_z")  # nothing comes after the last v
+        assert of_code[f"layer_{number}"][name]["kernel"].any() != unused
+
+
+@pytest.mark.parametrize("map_channels", [0, 2])
 def test_cached_samples_are_fixed_points_of_the_network(map_channels):
     # A draw that returns a function of the outputs: the image must then satisfy x = tanh(net(x)).
     net, shape = GatedPixelCNN(2, 4, 3, 5, map_channels=map_channels), (3, 6, 5, 2)

@@ -50,6 +50,17 @@ def test_a_local_condition_is_heard_from_its_moment_on_and_a_global_one_always()
     assert (np.abs(np.asarray(of_g)).sum((1, 2)) > 0).all()
 
 
+def test_what_it_is_told_changes_nothing_at_first_but_can():
+    length = 6
+    (c, g), k = conditions(2, length), jnp.ones((2, length), jnp.int32)
+    params = jax.jit(NET.init)(jax.random.key(0), k, c, g)["params"]
+    outputs = jax.jit(lambda p, c, g: NET.apply({"params": p}, k, c, g))
+    np.testing.assert_array_equal(outputs(params, 5 * c, 5 * g), outputs(params, 0 * c, 0 * g))
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(outputs(p, c, g)))))(params)
+    for number, name in itertools.product(range(4), ("local", "whole")):
+        assert gradient[f"{name}_{number}"]["kernel"].any()
+
+
 @pytest.mark.parametrize("conditioned", [False, True])
 def test_probabilities_of_all_signals_sum_to_one(conditioned):
     every = np.array(list(itertools.product(range(3), repeat=4)), np.int32)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from oracles.common import Oracle, cross_entropy, of
+from oracles.common import Oracle, cross_entropy, of, r1
 
 WITH_CLASSES = ("semisupervised", "reduction")
 
@@ -68,7 +68,10 @@ def aae(variant):
 
         def critic_z(p):
             real, fake = judged(p, prior, blur_z[0]), judged(p, encoder(p, seen, eps)[1], blur_z[1])
-            return cross_entropy(real, 1) + cross_entropy(fake, 0)
+            cost = cross_entropy(real, 1) + cross_entropy(fake, 0)
+            if config.r1:
+                cost += r1(config.r1, lambda z: run(p, stats, "critic_z", z)[:, 0], prior)
+            return cost
 
         def critic_y(p):
             real = run(p, stats, "critic_y", jax.nn.one_hot(classes, k) + blur_y[0])
@@ -117,5 +120,12 @@ def aae(variant):
 
 LOSSES = {
     name: aae(name)
-    for name in ("aae", "aae conditioned", "aae supervised", "aae semisupervised", "aae reduction")
+    for name in (
+        "aae",
+        "aae conditioned",
+        "aae supervised",
+        "aae semisupervised",
+        "aae reduction",
+        "aae r1",
+    )
 }

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from oracles.common import Oracle, cross_entropy, of
+from oracles.common import Oracle, cross_entropy, of, r1
 
 
 def ali(variant):
@@ -52,6 +52,15 @@ def ali(variant):
         def critic(p):
             on_q, on_p = pairs(p)
             game = cross_entropy(on_q, 1) + cross_entropy(on_p, 0)
+            if config.r1:  # by the image alone: the code stands still
+                code = encoder(p, flat, noise, [])[0]
+                pixels = flat.shape[1]
+
+                def pair(one):
+                    code = jax.lax.stop_gradient(one[:, pixels:])
+                    return judge(p, one[:, :pixels], code)[0]
+
+                return halves * game + r1(config.r1, pair, jnp.concatenate([flat, code], 1))
             if config.task != "semisupervised":
                 return halves * game
             few = batch["supervised"]
@@ -96,5 +105,11 @@ def ali(variant):
 
 LOSSES = {
     name: ali(name)
-    for name in ("ali", "ali semisupervised", "ali feature matching", "ali joint regressor")
+    for name in (
+        "ali",
+        "ali semisupervised",
+        "ali feature matching",
+        "ali joint regressor",
+        "ali r1",
+    )
 }

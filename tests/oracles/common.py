@@ -31,6 +31,12 @@ def of(variant: str, spec):
     return config, run
 
 
+def r1(weight, judge, at):
+    """weight/2 times the mean over examples of a discriminator's squared slope at `at`."""
+    slopes = jax.vmap(jax.grad(lambda one: judge(one[None])[0]))(at)
+    return weight / 2 * jnp.sum(slopes**2) / len(at)
+
+
 def cross_entropy(logit, target):
     """-log of the probability that sigmoid(logit) gives to `target` (0 or 1), its mean."""
     probability = jax.nn.sigmoid(logit)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from oracles.common import Oracle, cross_entropy, of
+from oracles.common import Oracle, cross_entropy, of, r1
 
 
 def vaegan(variant):
@@ -75,7 +75,10 @@ def vaegan(variant):
         def discriminator(p):
             on_real, on_fake = logits(p)
             w = config.real_weight
-            return w * cross_entropy(on_real, 1) + (1 - w) * cross_entropy(on_fake, 0)
+            cost = w * cross_entropy(on_real, 1) + (1 - w) * cross_entropy(on_fake, 0)
+            if config.r1:
+                cost += r1(config.r1, lambda x: run(p, stats, "dis", x, None)[0][:, 0], x)
+            return cost
 
         owns = {"encoder": ("enc",), "decoder": ("dec",), "discriminator": ("dis",)}
         costs = {"encoder": encoder, "decoder": decoder, "discriminator": discriminator}
@@ -93,4 +96,4 @@ def vaegan(variant):
     return losses
 
 
-LOSSES = {name: vaegan(name) for name in ("vaegan", "vaegan conv", "vaegan separate")}
+LOSSES = {name: vaegan(name) for name in ("vaegan", "vaegan conv", "vaegan r1", "vaegan separate")}

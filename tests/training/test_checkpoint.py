@@ -349,7 +349,21 @@ def test_a_failed_manifest_surfaces(run, monkeypatch, surfaces):
     checkpoints.close()
 
 
-def test_a_write_that_the_system_refuses_surfaces(run):
+def test_a_disk_without_room_is_said_before_anything_is_written(run, monkeypatch):
+    checkpoints = Checkpoints(run)
+    usage = lambda _: shutil._ntuple_diskusage(2**30, 2**30, 2**20)
+    noise = np.zeros(2**20 + 1, np.uint8)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", usage)
+        says = rf"{re.escape(str(run))}: step 40 .*No space left on device: .* 1 MiB, and there ar"
+        with pytest.raises(CheckpointError, match=says):
+            checkpoints.save(40, {"w": noise})
+        checkpoints.save(40, {"w": noise[:-1]})
+        checkpoints.close()
+    assert checkpoints.steps() == [30, 40]
+
+
+def test_a_write_that_the_system_refuses_surfaces(run, caplog):
     """A limit on the size of a file stands in for a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     checkpoints = Checkpoints(run)
@@ -361,6 +375,7 @@ def test_a_write_that_the_system_refuses_surfaces(run):
             checkpoints.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [log for log in caplog.records if log.levelname == "ERROR"]  # said once
     assert checkpoints.steps() in ([20, 30], [30])
     with pytest.warns(DamagedCheckpoint, match="40.* is unfinished.*step 30 is used"):
         assert_is(checkpoints.restore(TEMPLATE), 30)

@@ -1,6 +1,8 @@
 """Oracles: what the toy model's own steps give, and files read back by other readers."""
 
 import contextlib
+import copy
+import dataclasses
 import json
 import os
 import pty
@@ -10,14 +12,18 @@ import sys
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
-from jaxae.training import Plan
-from jaxae.training.checkpoint import Checkpoints
+from jaxae.training import Plan, loop, memory
+from jaxae.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint
+from jaxae.training.divergence import far_above_start
 from jaxae.training.loop import NonFiniteLoss, Stopped, fit
 from jaxae.training.parallel import DeviceError, Engine, Mode
+from jaxae.training.records import DamagedRecords
+from jaxae.training.workdir import WorkdirError
 
 DATA = tiny.images()
 MODEL = tiny.toy(DATA)
@@ -33,7 +39,10 @@ def strict_records(workdir):
         raise AssertionError(f"{name} is not JSON")
 
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line, parse_constant=refuse) for line in lines]
+    records = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert [record.pop("n") for record in records] == [*range(1, len(records) + 1)]
+    assert all(re.fullmatch("[0-9a-f]{8}", record.pop("crc")) for record in records)
+    return records
 
 
 def curves(workdir):
@@ -142,6 +151,30 @@ def test_the_memory_is_refreshed_when_the_plan_says_so(tmp_path, monkeypatch):
     fit(MODEL, DATA, plan, tmp_path, quiet=True)
     fit(MODEL, DATA, plan, tmp_path, quiet=True)  # it is finished: nothing happens
     assert steps == [0, 8]
+
+
+def test_what_is_evaluated_is_a_refreshed_copy(tmp_path):
+    """And training goes on, and is saved, as if nobody had looked."""
+    seen = []
+    plan = tiny.plan(steps=8, eval_every=4, save_every=4)
+    look = lambda state: seen.append(tiny.leaves(state)) or held_out(state)
+    fitted = fit(MODEL, DATA, plan, tmp_path, evaluate=look, quiet=True)
+    engine = Engine(MODEL, DATA.train, plan)
+    x = np.asarray(next(DATA.train.examples(DATA.train.size))[0]["image"], np.float64)
+    wanted = []
+    for step in (4, 8):
+        states, _ = engine.run(engine.init(), 0, step)
+        wanted.append(engine.part(states)[0])
+        mean = np.asarray(wanted[-1].params["mean"]["pixels"])
+        wanted[-1] = wanted[-1].replace(extra={"memory": np.sum((x - mean) ** 2, axis=(1, 2, 3))})
+    seen.append(tiny.leaves(fitted.states[0]))
+    for found, state in zip(seen, (*wanted, wanted[-1]), strict=True):
+        for name, value in tiny.leaves(state).items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        step, kept, _ = checkpoints.restore(jax.eval_shape(engine.init))
+    assert step == 8
+    tiny.assert_same_bits(kept, engine.run(engine.init(), 0, 8)[0])
 
 
 def test_metrics_are_fetched_one_chunk_late(tmp_path, monkeypatch):
@@ -261,12 +294,118 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
         assert checkpoints.steps() == [4]
 
 
-def test_says_when_there_was_no_checkpoint_yet(tmp_path):
+def spoilt(part, at, value=jnp.nan):
+    """The toy model, whose step `at` puts `value` into a part of the state that no metric shows."""
+
+    def step(state, *rest):
+        state, metrics = MODEL.step(state, *rest)
+        bad = jnp.where(state.step == at, value, 0)
+        spoil = lambda x: x + bad if jnp.issubdtype(x.dtype, jnp.inexact) else x
+        return state.replace(**{part: jax.tree.map(spoil, getattr(state, part))}), metrics
+
+    return MODEL._replace(step=step)
+
+
+@pytest.mark.parametrize(("part", "value", "name"), [
+    ("opt", jnp.nan, r"opt\['player'\]\[0\].mu"), ("extra", -jnp.inf, r"extra\['memory'\]"),
+])  # fmt: skip
+def test_no_part_of_a_state_that_is_not_finite_is_saved(tmp_path, part, value, name):
+    says = rf"{name}.* is not finite after step 8 \(seed 0\); the last good checkpoint is step 4"
+    with pytest.raises(NonFiniteLoss, match=says):
+        fit(spoilt(part, 8, value), DATA, tiny.plan(save_every=4), tmp_path, quiet=True)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [4]
+
+
+def test_a_folder_whose_newest_checkpoint_is_not_finite_goes_on_from_the_one_before(
+    tmp_path, monkeypatch
+):
+    """Earlier versions saved such states."""
+    plan = tiny.plan(save_every=4)
+    wanted = fit(MODEL, DATA, plan, tmp_path / "whole", quiet=True)
+    bad, folder = spoilt("opt", 8), tmp_path / "w"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(loop, "not_finite", lambda tree: None)
+        fit(bad, DATA, dataclasses.replace(plan, steps=8), folder, quiet=True)
+    says = r"checkpoints/8 cannot be gone on from: .*opt.*mu.*not finite.*damaged/8, and step 4 is"
+    with pytest.warns(DamagedCheckpoint, match=says):
+        found = fit(MODEL, DATA, plan, folder, quiet=True)
+    tiny.assert_same_bits(found.states, wanted.states)
+    assert (folder / "damaged" / "8").is_dir()
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [8, 12]
+
+
+def test_where_no_checkpoint_is_finite_all_stay(tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(loop, "not_finite", lambda tree: None)
+        fit(spoilt("extra", 4), DATA, tiny.plan(steps=4), tmp_path, quiet=True)
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint can be gone on from \(step 4: .*extra"
+    ):
+        fit(MODEL, DATA, tiny.plan(), tmp_path, quiet=True)
+    assert (tmp_path / "checkpoints" / "4").is_dir()
+
+
+def test_without_a_checkpoint_yet_the_start_is_kept(tmp_path):
     model = tiny.toy(DATA, bad_loss_at=2)
-    with pytest.raises(NonFiniteLoss, match=r"step 2 .*no checkpoint had been written yet"):
-        fit(model, DATA, tiny.plan(), tmp_path, quiet=True)
-    with pytest.raises(NonFiniteLoss, match=r"step 2 .*no checkpoint had been written yet"):
+    says = r"step 2 .*no checkpoint had been written yet; the state before the first .* as step 0"
+    plan = tiny.plan(refresh_first=True)
+    for _ in range(2):  # it goes on from there, to the same end
+        with pytest.raises(
+            NonFiniteLoss, match=says if not _ else "last good checkpoint is step 0"
+        ):
+            fit(model, DATA, plan, tmp_path, quiet=True)
+    engine = Engine(model, DATA.train, plan)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        step, kept, _ = checkpoints.restore(jax.eval_shape(engine.init))
+    assert step == 0
+    tiny.assert_same_bits(kept, engine.refresh(engine.init(), 0))
+    with pytest.raises(NonFiniteLoss, match=r"step 2 .*no checkpoint had been written yet\. A"):
         fit(model, DATA, tiny.plan(), quiet=True)
+
+
+def test_what_does_not_fit_the_memory_is_refused(tmp_path, monkeypatch):
+    state = (
+        8 * 8 * 4 * (3 + 1) + 48 * 4 + 2 * 4
+    )  # parameters, two moments, gradient; memory; counts
+    data = sum(x.nbytes for x in jax.tree.leaves(DATA.train.arrays))
+    need = 3 * (state + 6 * memory.ARRAY_BYTES) + data
+    monkeypatch.setattr(memory, "available", lambda: need)
+    memory.check_memory(MODEL, DATA.train, tiny.plan(seeds=3))
+    monkeypatch.setattr(memory, "available", lambda: need - 1)
+    with pytest.raises(DeviceError, match=r"seeds=3: 3 x .* need more memory than .*fewer seeds"):
+        fit(MODEL, DATA, tiny.plan(seeds=3), tmp_path / "w", quiet=True)
+    assert not (tmp_path / "w").exists()
+
+
+def test_the_memory_of_this_machine():
+    assert 2**28 < memory.available() < 2**50
+
+
+@pytest.mark.parametrize(("first", "last", "far"), [
+    (500.0, 500_500.0, False), (500.0, 500_501.0, True), (0.001, 1000.0, False),
+    (0.001, 1000.1, True), (-3.0, 2997.0, False), (-3.0, 2998.0, True), (5.0, -1e30, False),
+    (5.0, "inf", True), (5.0, "nan", True), ([1.0, 1.0], [2.0, 1e28], True),
+])  # fmt: skip
+def test_far_above_the_start(first, last, far):
+    """By hand: more than 1000 starts above the start, or 1000 where that is below 1."""
+    records = [{"step": 1, "train/loss": first}, {"step": 2, "test/loss": 1e30}]
+    records += [{"step": 2, "train/loss": last}]
+    assert bool(far_above_start(None, records)) == far
+    late = [{"step": 2, "train/loss": last}]  # it may diverge before the first record
+    assert bool(far_above_start(np.atleast_1d(first).tolist(), late)) == far
+    assert far_above_start(None, []) is None
+
+
+def test_the_loss_of_the_first_step_is_kept(tmp_path):
+    plan = tiny.plan(steps=8, seeds=2, loop="scan")
+    engine = Engine(MODEL, DATA.train, plan, Mode("mesh", 1, "scan", "vmap"))
+    wanted = engine.fetch(engine.run(engine.init(), 0, 1)[1])["loss"][:, 0]
+    found = fit(MODEL, DATA, plan, tmp_path, quiet=True)
+    np.testing.assert_allclose(found.start, wanted, rtol=1e-6)
+    longer = fit(MODEL, DATA, dataclasses.replace(plan, steps=12), tmp_path, quiet=True)
+    assert longer.start == found.start
 
 
 # -- stopping and going on -------------------------------------------------------------------------
@@ -347,6 +486,62 @@ def test_a_resumed_run_keeps_the_mode_it_began_with(tmp_path):
     assert found.mode == Mode("mesh", 1, "scan", "vmap")
 
 
+def timeless(records):
+    return [r | {"seconds": 0, "steps_per_s": 0} for r in records if "train/loss" in r]
+
+
+@pytest.mark.parametrize("changes", [
+    {"loop": "scan", "seeds": 2, "seeds_by": "vmap"},
+    {"refresh_every": 4, "refresh_first": True},  # one is due where the shorter run ended
+    {"log_every": 5, "eval_every": 3, "save_every": 7},
+])  # fmt: skip
+def test_a_lengthened_run_is_one_that_was_so_long_from_the_start(tmp_path, optimised, changes):
+    # One step more rewrites a third of the memory: a refresh that was left out shows in the rest.
+    long, short = tiny.plan(steps=9, **changes), tiny.plan(steps=8, **changes)
+    wanted = fit(MODEL, DATA, long, tmp_path / "long", evaluate=held_out, quiet=True)
+    fit(MODEL, DATA, short, tmp_path / "w", evaluate=held_out, quiet=True)
+    found = fit(MODEL, DATA, long, tmp_path / "w", evaluate=held_out, quiet=True)
+    tiny.assert_same_bits(found.states, wanted.states)
+    if "log_every" not in changes:  # else the shorter run's last chunk ended at 8, the other's not
+        assert timeless(found.records) == timeless(wanted.records)
+
+
+def test_a_lengthened_run_of_streamed_data(tmp_path):
+    streamed = DATA._replace(train=copy.copy(DATA.train))
+    streamed.train.resident = False
+    wanted = fit(MODEL, streamed, tiny.plan(steps=20), quiet=True)
+    fit(MODEL, streamed, tiny.plan(steps=8), tmp_path, quiet=True)
+    found = fit(MODEL, streamed, tiny.plan(steps=20), tmp_path, quiet=True)
+    tiny.assert_same_bits(found.states, wanted.states)
+
+
+def test_a_damaged_record_costs_the_record_and_not_the_run(tmp_path):
+    plan = tiny.plan(save_every=4)
+    wanted = fit(MODEL, DATA, plan, tmp_path / "whole", quiet=True)
+    folder = tmp_path / "w"
+    fit(MODEL, DATA, dataclasses.replace(plan, steps=8), folder, quiet=True)
+    file = folder / "metrics.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'"step":4', b'"step":5'))
+    with pytest.warns(DamagedRecords) as seen:
+        found = fit(MODEL, DATA, plan, folder, quiet=True)
+    assert [str(file) in str(w.message) for w in seen] == [True, True]
+    assert "line 1 is damaged" in str(seen[0].message)
+    assert "1 records up to step 8, but 2 when its checkpoint was saved" in str(seen[1].message)
+    tiny.assert_same_bits(found.states, wanted.states)
+    assert timeless(found.records) == timeless(wanted.records[1:])
+    assert strict_records(folder) == found.records
+
+
+def test_the_guard_is_asked_before_anything_is_written(tmp_path):
+    def guard():
+        if (tmp_path / "metrics.jsonl").exists():
+            raise WorkdirError("no longer ours")
+
+    with pytest.raises(WorkdirError, match="no longer ours"):
+        fit(MODEL, DATA, tiny.plan(log_every=2), tmp_path, quiet=True, guard=guard)
+    assert [record["step"] for record in strict_records(tmp_path)] == [2]
+
+
 # -- what a person sees ----------------------------------------------------------------------------
 
 
@@ -358,6 +553,18 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys):
     line = r"step {}/12  loss \d+\.\d{{3}}  [\d.e+]+ steps/s  \d+ s left"
     assert re.fullmatch(line.format(4), lines[0])
     assert re.fullmatch(line.format(12), lines[-1])
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_run_outlives_whoever_watched(monkeypatch, closed):
+    """Standard error is closed, or nobody reads at its other end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as stream:
+        monkeypatch.setattr(sys, "stderr", None if closed else stream)
+        assert fit(MODEL, DATA, tiny.plan()).states[0].step == 12
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()
 
 
 def test_quiet_is_quiet(capsys):
@@ -406,7 +613,7 @@ def test_a_plan_refuses_zero_of_what_it_needs(field):
 @pytest.mark.parametrize("field", ["seed", "devices", "eval_every", "refresh_every"])
 def test_a_plan_refuses_negative_numbers(field):
     Plan(**{field: 0})
-    with pytest.raises(ValueError, match=f"{field}=-1 must not be negative"):
+    with pytest.raises(ValueError, match=f"{field}=-1 must be at least 0"):
         Plan(**{field: -1})
 
 

@@ -1,0 +1,197 @@
+"""What the checks say: the function, the argument, what it is and what it should be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxae import losses
+from jaxae.losses import _check
+
+X = np.zeros((3, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (
+            lambda: losses.gaussian_nll(X, X[0], 0.0),
+            ValueError,
+            "gaussian_nll: x and mean must have one shape, are [3, 4] and [4]; nothing is "
+            "broadcast here",
+        ),
+        (
+            lambda: losses.gaussian_nll(X, X, X[0], 1),
+            ValueError,
+            "gaussian_nll: log_scale must have shape [3, 4] for x of shape [3, 4], has [4]",
+        ),
+        (
+            lambda: losses.kl_diagonal_gaussians(X, X, X, X[:, :1]),
+            ValueError,
+            "kl_diagonal_gaussians: mean_q, log_var_q, mean_p and log_var_p must have one shape, "
+            "are [3, 4], [3, 4], [3, 4] and [3, 1]; nothing is broadcast here",
+        ),
+        (
+            lambda: losses.mixture_log_prob(X, X, X, X),
+            ValueError,
+            "mixture_log_prob: logits must have shape [3, 4, M] for z of shape [3, 4], has [3, 4]",
+        ),
+        (
+            lambda: losses.kl_to_standard_normal(1.0, 2.0),
+            ValueError,
+            "kl_to_standard_normal: mean must have at least 1 axes, has shape []",
+        ),
+        (
+            lambda: losses.half_squared_error(X, X),
+            ValueError,
+            "half_squared_error: event_ndim for x of 2 axes must be from 0 to 2, is 3",
+        ),
+        (
+            lambda: losses.half_squared_error(X, X, 1.0),
+            TypeError,
+            "half_squared_error: event_ndim for x of 2 axes must be a whole number, is 1.0",
+        ),
+        (
+            lambda: losses.bernoulli_nll(X, np.zeros((3, 4), bool)),
+            TypeError,
+            "bernoulli_nll: targets must be an array of floats, is bool of shape [3, 4]; convert "
+            "it, as jnp.float32(...) does",
+        ),
+        (
+            lambda: losses.bernoulli_nll(None, X),
+            TypeError,
+            "bernoulli_nll: logits must be an array of floats, is NoneType of which no array can "
+            "be made",
+        ),
+        (
+            lambda: losses.words_nll([[1.0], [1.0, 2.0]], X),
+            TypeError,
+            "words_nll: logits must be an array of floats, is list of which no array can be made",
+        ),
+        (
+            lambda: losses.logistic_mixture_nll(X, X[:, :3], 1, 1),
+            ValueError,
+            "logistic_mixture_nll: levels must be at least 2, is 1",
+        ),
+        (
+            lambda: losses.logistic_mixture_nll(X, X[:, :3], 4, 1),
+            ValueError,
+            "logistic_mixture_nll: params must have a multiple of 10 numbers in the last axis, for "
+            "3 channels, has shape [3, 4]",
+        ),
+        (
+            lambda: losses.logistic_mixture_mean(np.zeros((3, 0), np.float32), 1),
+            ValueError,
+            "logistic_mixture_mean: params must have a multiple of 3 numbers in the last axis, for "
+            "1 channels, has shape [3, 0]",
+        ),
+        (
+            lambda: losses.logistic_mixture_sample(X[:, :3], jax.random.key(0), 1, 1),
+            ValueError,
+            "logistic_mixture_sample: levels must be at least 2, is 1",
+        ),
+        (
+            lambda: losses.categorical_nll(X[..., None], X, 1),
+            ValueError,
+            "categorical_nll: the last axis of logits must be at least 2, is 1",
+        ),
+        (
+            lambda: losses.kl_unit_gaussian_to_mixture(X[0], X.T, X.T, X.T, nodes=1),
+            ValueError,
+            "kl_unit_gaussian_to_mixture: nodes must be at least 2, is 1",
+        ),
+        (
+            lambda: losses.feature_matching(X, X[:, :3]),
+            ValueError,
+            "feature_matching: made must have shape [B', 4] for real of shape [3, 4], has [3, 3]",
+        ),
+        (
+            lambda: losses.squared_slopes(lambda: 0.0),
+            ValueError,
+            "squared_slopes: inputs must be at least one array",
+        ),
+        (
+            lambda: losses.r1_penalty(lambda x: x, X),
+            ValueError,
+            "r1_penalty: the critic must give one logit for each example, gave an array of shape "
+            "[1, 4] for one",
+        ),
+        (
+            lambda: losses.mean_squared_slope(lambda x: x, X),
+            ValueError,
+            "mean_squared_slope: what judge gives must have shape [3] for at of shape [3, 4], has "
+            "[12]",
+        ),
+        (
+            lambda: losses.importance_weighted_bound(X, axis=2),
+            ValueError,
+            "importance_weighted_bound: axis must be from -2 to 1, is 2",
+        ),
+        (
+            lambda: losses.importance_weighted_bound(X[:0]),
+            ValueError,
+            "importance_weighted_bound: the number of samples must be at least 1, is 0",
+        ),
+        (
+            lambda: losses.extend_bound(losses.empty_bound((4,)), X[:0]),
+            ValueError,
+            "extend_bound: the number of samples must be at least 1, is 0",
+        ),
+        (
+            lambda: losses.bits_per_dim(3.0, 0),
+            ValueError,
+            "bits_per_dim: dims must be at least 1, is 0",
+        ),
+        (
+            lambda: losses.bits_per_dim([1, 2], 3),
+            TypeError,
+            "bits_per_dim: nats must be an array of floats, is int32 of shape [2]; convert it, as "
+            "jnp.float32(...) does",
+        ),
+        (
+            lambda: losses.free_bits(X[0], 1.0),
+            ValueError,
+            "free_bits: kl must have shape [B, G], has [4]",
+        ),
+        (
+            lambda: losses.kl_balance(X, X[0, :3]),
+            ValueError,
+            "kl_balance: alpha must have shape [4] for kl of shape [3, 4], has [3]",
+        ),
+        (
+            lambda: losses.game("saturating").fool([1, 2]),
+            TypeError,
+            "game 'saturating': logits must be an array of floats, is int32 of shape [2]; convert "
+            "it, as jnp.float32(...) does",
+        ),
+        (
+            lambda: losses.likelihood("gaussian", (2, 2, 3)).mean(X),
+            ValueError,
+            "likelihood: outputs must have shape [3, 3], has [3, 4]",
+        ),
+    ],
+)
+def test_messages(call, error, says):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == says
+
+
+def test_both_ends_of_a_whole_number_are_allowed():
+    for value in (2, np.int64(3), 5):
+        assert _check.whole("f", "n", value, 2, 5) == value
+    for value in (1, 6):
+        with pytest.raises(ValueError, match=r"^f: n must be from 2 to 5, is "):
+            _check.whole("f", "n", value, 2, 5)
+
+
+def test_only_half_precision_is_converted():
+    a, b, c = _check.floats("f", a=jnp.float16([1]), b=jnp.bfloat16(2), c=[3.0])
+    assert a.dtype == b.dtype == c.dtype == jnp.float32
+    assert (a[0], b, c[0]) == (1, 2, 3)
+
+
+def test_nan_unless_spoils_gradients_too_and_nothing_else():
+    value = lambda x: _check.nan_unless(jnp.array([True, False]), 3 * x)
+    np.testing.assert_array_equal(value(jnp.ones(2)), [3, np.nan])
+    np.testing.assert_array_equal(jax.grad(lambda x: value(x).sum())(jnp.ones(2)), [3, np.nan])

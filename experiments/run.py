@@ -167,6 +167,8 @@ def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
         if what == "encode":
             return wiring.write_codes(run, states[0], words.out)
         result = wiring.conclude(run, workdir, states, step, about, first_loss)
+    for line in result["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
     if result["diverged"]:
         print(f"warning: {result['diverged']}", file=sys.stderr)
     show(result, path)

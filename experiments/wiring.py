@@ -350,13 +350,12 @@ def conclude(
 ) -> dict:
     """Evaluates and draws; writes figures/, result.json and report.html.
 
-    What calls for action is printed on stderr too, a line each.
-
     Args:
         about: what else result.json is to hold.
         first_loss: that of the very first step, one per seed.
     Returns:
-        what result.json holds; its `diverged` says why, where the run has.
+        what result.json holds; its `diverged` says why, where the run has, and its `warnings` what
+        else calls for action.
     Raises:
         Diverged: the state is finite and what it computes is not; result.json says so.
     """
@@ -412,8 +411,6 @@ def conclude(
         [pathlib.Path(f) for f in figures],
         result["environment"],
     )
-    for line in warnings:
-        say(f"warning: {line}")
     return result
 
 

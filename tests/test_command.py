@@ -160,7 +160,9 @@ def test_what_calls_for_action_is_told_and_kept(finished, call, tmp_path, monkey
         run = build(*words)
         return run._replace(model=run.model._replace(advise=idle))
 
-    numbers = {"whole_set": {"idle": {"mean": 0.5, "se": 0.4, "values": [0.1, 0.9]}}}
+    loss = {"loss": {"mean": 1.5, "se": 0.5, "values": [1.0, 2.0]}}
+    idle_seeds = {"idle": {"mean": 0.5, "se": 0.4, "values": [0.1, 0.9]}}
+    numbers = {"test": loss, "whole_set": idle_seeds}
     monkeypatch.setattr(wiring, "build", advising)
     monkeypatch.setattr(wiring, "assess", lambda run, states: numbers)
     monkeypatch.setattr(wiring.evaluation, "draw_all", lambda *_: [])

@@ -23,7 +23,9 @@ pixels, each given those before it, and `decode` draws. Objective and stages are
 the networks in `vqvae_networks`; `vqvae_audio` is the same for signals.
 Deviations: the distortion is divided by H W C in training, since the published weight between the
 terms is not known in our units; codebooks begin as vectors of the first batch, with counts of one
-(the paper's do not; see `codebook.moving_average` for what happens otherwise).
+(the paper's do not; see `codebook.moving_average` for what happens otherwise); and rows that are
+hardly chosen begin anew (`restart`, which the paper lacks and openai/jukebox has), since where a
+decoder listens late to its codes nine rows of ten can stay unused for good.
 """
 
 import dataclasses

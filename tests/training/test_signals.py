@@ -25,7 +25,7 @@ def command(monkeypatch):
 
     def conclude(of_run, workdir, states, step, about, first_loss):
         call.states = states
-        return {"diverged": None}
+        return {"diverged": None, "warnings": []}
 
     def call(workdir):
         return run.main([*FLAGS, "--workdir", str(workdir)])

@@ -47,7 +47,7 @@ def claims(folder: pathlib.Path = HERE / "claims" / "found") -> str:
     lines, made = [], set()
     for file in sorted(folder.glob("*.json")):
         found, claim = json.loads(file.read_text()), importlib.import_module(file.stem).CLAIM
-        measures = [Measure(**m) for m in found["measures"]]
+        measures = claim.measures(found)
         hardware, commit = found["made_with"].rsplit(", commit ", 1)
         lines.append(
             f"| {claim.said} | {verdict(measures)} | {'; '.join(map(_measured, measures))} "
@@ -61,7 +61,8 @@ def claims(folder: pathlib.Path = HERE / "claims" / "found") -> str:
         "The papers' claims, each by `python experiments/claims/run.py NAME`; pictures, the "
         "numbers behind them, and which were found before the code changed, are in "
         "[CLAIMS.md](CLAIMS.md). Measured is what the claim says is "
-        "above zero: mean over training seeds and 95 % interval. Budgets are minutes, so published "
+        "above zero: mean over training seeds and 95 % interval, which is of one machine: another "
+        "one's numbers may lie outside. Budgets are minutes, so published "
         "figures are for orientation.",
         "",
         "| claim | verdict | measured | published | name, seeds, time, commit |",

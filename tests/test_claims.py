@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments" / "clai
 
 import cells
 import readme
-from claims_common import Measure, verdict
+from claims_common import Claim, Measure, verdict
 
 from jaxae.data import DataError
 
@@ -45,6 +45,33 @@ def test_the_interval_is_students():
 )
 def test_a_measure_is_judged_by_its_interval(values, said):
     assert Measure("x", values).verdict == said
+
+
+@pytest.mark.parametrize(
+    ("sign", "margin", "said"),
+    [
+        (1, 0.74, "reproduced"), (1, 0.76, "inconclusive"),
+        (-1, 0.74, "not reproduced"), (-1, 0.76, "inconclusive"),
+    ],
+)  # fmt: skip
+def test_a_margin_between_machines_must_be_cleared(sign, margin, said):
+    """1 ± t(0.975, 2) 0.1 / sqrt(3) = 1 ± 4.303 x 0.0577 ends at 0.752."""
+    assert Measure("x", [sign * v for v in (1.0, 1.1, 0.9)], margin=margin).verdict == said
+
+
+def test_a_claims_margins_are_of_its_measures():
+    claim = Claim("said", "where", "how", test=None, margins={"b": 2.0})
+    found = {"measures": [{"name": n, "values": [1.0, 1.1], "unit": ""} for n in ("a", "b")]}
+    assert [m.margin for m in claim.measures(found)] == [0.0, 2.0]
+    with pytest.raises(ValueError, match="margins of 'b', which is none of a"):
+        claim.measures({"measures": found["measures"][:1]})
+
+
+@pytest.mark.parametrize("file", sorted((CLAIMS / "found").glob("*.json")), ids=lambda f: f.stem)
+def test_margins_fit_what_was_found(file):
+    claim = importlib.import_module(file.stem).CLAIM
+    margins = {m.name: m.margin for m in claim.measures(json.loads(file.read_text())) if m.margin}
+    assert margins == claim.margins
 
 
 def test_a_claim_holds_if_all_of_it_does():

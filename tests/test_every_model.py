@@ -275,16 +275,16 @@ def test_ten_steps_on_one_batch_lower_the_loss(case):
 def test_evaluates_each_example_by_itself(case):
     _, state = trained(case.variant)
     batch = next(DATA.train.examples(12))[0]
-    order = np.random.default_rng(0).permutation(12)
+    few = np.random.default_rng(0).permutation(12)[:5]
     evaluate = jax.jit(lambda *args: case.model.evaluate(*args))
     with without_noise():
         values = evaluate(state, batch, jax.random.key(1))
-        turned = evaluate(state, jax.tree.map(lambda x: x[order], batch), jax.random.key(1))
+        alone = evaluate(state, jax.tree.map(lambda x: x[few], batch), jax.random.key(1))
     assert "loss" in values
     for name, value in values.items():
         assert (value.shape, value.dtype) == ((12,), jnp.float32), name
         assert np.all(np.isfinite(value)), name
-        np.testing.assert_allclose(turned[name], value[order], 1e-4, 1e-4, err_msg=name)
+        np.testing.assert_allclose(alone[name], value[few], 1e-4, 1e-4, err_msg=name)
 
 
 def test_the_parts_fit_together(case):

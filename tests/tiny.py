@@ -105,6 +105,11 @@ VARIANTS = {
         {"latent": 3, "widths": (16, 8), "method": "joint_regressor", "deviation": 0.2,
          "halved": True},
     ),
+    "ali post hoc": (
+        "ali",
+        {"latent": 3, "widths": (16, 8), "method": "post_hoc_ali", "gan_steps": 1,
+         "deviation": 0.2},
+    ),
     "ali r1": (
         "ali",
         {"latent": 3, "widths": (16, 8), "discriminator_norm": "none", "r1": 0.3, "average": 0.9,
@@ -190,8 +195,8 @@ RUN = (*FIRST, "alae style")
 """for what training promises of seeds, devices and checkpoints: `FIRST`, and what shares no network
 with the first of its model"""
 ALIKE = ("vae free bits", "vae capacity", "acn unique", "ali feature matching",
-         "ali joint regressor", "gan wasserstein", "iae given", "iae semisupervised",
-         "vaegan separate", "alae ablated")  # fmt: skip
+         "ali joint regressor", "ali post hoc", "gan wasserstein", "iae given",
+         "iae semisupervised", "vaegan separate", "alae ablated")  # fmt: skip
 """differ from another variant in a loss alone, which other tests look at"""
 COUPLED = ("aae conditioned", "acai vqvae", "acn gaussian", "ali semisupervised",
            "ali feature matching", "gan conv", "iae flipped", "vaegan r1",

@@ -12,6 +12,12 @@ LATENT, STEPS, COUNT = 50, 2500, 2000
 # The rates at which BiGAN draws best of those tried, as GANS are for the GAN.
 BIGAN = {"learning_rate": 5e-4, "critic_rate": 1e-3}
 
+OF_TEST = "distance of a test image's reconstruction, over another's: regressor minus BiGAN"
+OF_OWN = "the same of the generator's own samples"
+# BiGAN's ratio of test images was 0.712 and 0.753 for the first two seeds on a second machine,
+# where five seeds of one machine gave 0.763 on average: they part by up to this much.
+BY_MACHINE = 0.051
+
 
 def test(data, seeds, picture, data_dir):
     source, found, back = opened(data, data_dir), {}, []
@@ -39,9 +45,8 @@ def test(data, seeds, picture, data_dir):
              "test images, and what the generator makes of their codes")  # fmt: skip
     joint, after = found.values()
     return (
-        [Measure("distance of a test image's reconstruction, over another's: regressor minus BiGAN",
-                 after["reconstruction_ratio"] - joint["reconstruction_ratio"]),
-         Measure("the same of the generator's own samples", after["own"] - joint["own"]),
+        [Measure(OF_TEST, after["reconstruction_ratio"] - joint["reconstruction_ratio"]),
+         Measure(OF_OWN, after["own"] - joint["own"]),
          Measure("recall of samples, BiGAN's minus the GAN's", joint["recall"] - after["recall"])],
         rows_of(["ratio, test images", "ratio, own samples", "recall of samples"], {
             label: [seen["reconstruction_ratio"], seen["own"], seen["recall"]]
@@ -68,7 +73,12 @@ CLAIM = Claim(
     "back: of test images, and of what the generator itself draws. Recall as in precision and "
     "recall of samples, in the features of a frozen network. Each has the rates at which it draws "
     "best of those tried; on MNIST the GAN's discriminator must also normalise images and fakes as "
-    "one batch. Both generators cover little of the data, so that the recalls compare near zero.",
+    "one batch. Both generators cover little of the data, so that the recalls compare near zero. "
+    "On a second machine the same code gave BiGAN's ratio of test images as 0.712 and 0.753 for "
+    "the first two seeds, outside of the spread of five seeds on one machine (0.763 ± 0.010): "
+    f"a margin of {BY_MACHINE}, taken for the ratio of own samples as well. That ratio, the "
+    "regressor's and the recall were not compared between machines.",
     test,
     published="modes of 25 Gaussians: ALI 13.4 ± 5.8, GAN 10.4 ± 9.2",
+    margins={OF_TEST: BY_MACHINE, OF_OWN: BY_MACHINE},
 )

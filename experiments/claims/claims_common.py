@@ -10,7 +10,8 @@ import math
 import pathlib
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -37,6 +38,8 @@ class Measure:
     name: str
     values: Sequence[float]
     unit: str = ""
+    margin: float = 0.0
+    """how far the same code and seeds were seen to differ on another machine; 0: never compared"""
 
     @property
     def interval(self) -> tuple[float, float, float]:
@@ -50,11 +53,14 @@ class Measure:
 
     @property
     def verdict(self) -> str:
-        """reproduced: the interval is above zero; not reproduced: below; else inconclusive."""
+        """reproduced: the interval is above zero, and by more than the margin; not reproduced:
+        below by more than it; else inconclusive."""
         _, low, high = self.interval
         if not np.all(np.isfinite(self.values)):
             return "inconclusive"
-        return "reproduced" if low > 0 else "not reproduced" if high < 0 else "inconclusive"
+        if low > self.margin:
+            return "reproduced"
+        return "not reproduced" if high < -self.margin else "inconclusive"
 
 
 def verdict(measures: Sequence[Measure]) -> str:
@@ -82,6 +88,21 @@ class Claim:
     """independent training runs: three where five would take more than ten minutes or so"""
     data: tuple[str, ...] = ("mnist", "digits")
     """on what it can be tested; the verdict of CLAIMS.md is that of the first"""
+    margins: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """`Measure.margin` by the name of the measure, where other machines' numbers are known"""
+
+    def measures(self, found: Mapping[str, Any]) -> list[Measure]:
+        """The measures of what was found, with this claim's margins.
+
+        Raises:
+            ValueError: a margin of a measure that is not there.
+        """
+        names = [m["name"] for m in found["measures"]]
+        if strange := sorted(set(self.margins) - set(names)):
+            raise ValueError(f"margins of {strange[0]!r}, which is none of {', '.join(names)}")
+        return [
+            Measure(**m | {"margin": self.margins.get(m["name"], 0.0)}) for m in found["measures"]
+        ]
 
 
 # -- training and looking with few words -----------------------------------------------------------

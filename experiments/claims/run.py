@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
             file = TRIALS / f"{name}-{data}-{seeds}.json"
             found = tested(name, data, seeds, asked, file, file.with_suffix(".png"))
             print(account(name, claim, found, file.with_suffix(".png")))
-        print(f"    {verdict([Measure(**m) for m in found['measures']])} "
+        print(f"    {verdict(claim.measures(found))} "
               f"({spent(found)})", flush=True)  # fmt: skip
     return 0
 
@@ -122,7 +122,7 @@ def write() -> None:
             continue
         found, claim = json.loads(file.read_text()), claim_of(name)
         sections.append(account(name, claim, found, FIGURES / f"{name}.png"))
-        result = verdict([Measure(**m) for m in found["measures"]])
+        result = verdict(claim.measures(found))
         lines.append(f"| `{name}` | {claim.said} | {result} |")
     head = f"""# Claims of the papers, put to the test
 
@@ -131,8 +131,12 @@ runs: *reproduced* where the interval of {CONFIDENCE:.0%} (Student's t over trai
 measure lies above zero, *not reproduced* where that of any lies below, else *inconclusive*. Seeds
 are those from {FIRST_SEED} on, where nothing was tuned, and their number was fixed beforehand:
 five, or three where five would take much more than ten minutes. In the tables ± is the standard
-deviation over seeds. Budgets are small (minutes on two CPU cores) and every setting is ours unless
-said otherwise: the verdicts are about these settings, not about the papers' own.
+deviation over seeds. An interval is of the machine that is named: another one rounds otherwise,
+the runs part, those of adversaries above all, and its numbers may lie outside. Where other
+machines' numbers are known, a measure has a margin that its interval must clear zero by; where
+none is written, no second machine was compared. Budgets are small (minutes on two CPU cores) and
+every setting is ours unless said otherwise: the verdicts are about these settings, not about the
+papers' own.
 
 | name | claim | verdict |
 |---|---|---|
@@ -142,7 +146,7 @@ said otherwise: the verdicts are about these settings, not about the papers' own
 
 def account(name: str, claim: Claim, found: dict[str, Any], picture: pathlib.Path) -> str:
     """A claim's section; `found` holds `measures`, `rows`, and its run."""
-    measures = [Measure(**m) for m in found["measures"]]
+    measures = claim.measures(found)
     flags = "" if found["data"] == claim.data[0] else f" --data {found['data']}"
     flags += "" if found["seeds"] == claim.seeds else f" --seeds {found['seeds']}"
     stale = ""
@@ -166,7 +170,10 @@ def _row(measure: Measure) -> list[str]:
     mean, low, high = measure.interval
     unit = f" {measure.unit}" if measure.unit else ""
     by_seed = " ".join(f"{value:.4g}" for value in measure.values)
-    return [measure.name, f"{mean:.4g}{unit}", f"{low:.4g} to {high:.4g}", by_seed, measure.verdict]
+    interval = f"{low:.4g} to {high:.4g}"
+    if measure.margin:
+        interval += f" (margin {measure.margin:g})"
+    return [measure.name, f"{mean:.4g}{unit}", interval, by_seed, measure.verdict]
 
 
 if __name__ == "__main__":

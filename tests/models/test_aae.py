@@ -6,6 +6,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 from scipy import stats
@@ -84,6 +85,21 @@ def test_unknown_priors_and_misfits_are_refused(name, word):
 
 
 # -- the step --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_discriminator_is_told_the_class_or_that_it_is_unknown(known):
+    """Its first layer's rows, one for each of three classes and for none: those that are never
+    told have no gradient."""
+    with mock.patch.object(aae, "adam", side_effect=lambda *_, **__: optax.sgd(1.0)):
+        model = model_of(task="conditioned", latent=2, widths=(8,))
+    batch = DATA.train.batch(0, 0, tiny.BATCH)
+    batch = batch | {"labelled": jnp.full(tiny.BATCH, known), "label": batch["label"] % 2}
+    state = jax.jit(model.init)(jax.random.key(0))
+    after = jax.jit(model.step)(state, batch, jax.random.key(1))[0]
+    old, new = (s.params["critic_z"]["Dense_0"]["kernel"][2:] for s in (state, after))
+    moved = np.any(old != new, axis=1)
+    assert moved.tolist() == ([True, True, False, False] if known else [False, False, False, True])
 
 
 def test_heads_repel_each_other_within_the_margin():

@@ -332,6 +332,19 @@ def test_the_code_is_z_where_z_is_found():
     assert made().prior is None
 
 
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_encoder_reads_what_the_networks_see(centred):
+    """With half a life of 0 there are no averages, and E is the network as it is."""
+    model = made(centred=centred, half_life=0)
+    state = compiled(model.init)(key())
+    x = np.asarray(BATCH["image"], np.float64).reshape(tiny.BATCH, -1)
+    for kernel in weights(state.params, "enc", 2, 1.0):
+        x = (2 * x - 1 if centred and x.shape[1] == 64 else x) @ kernel
+        x = np.where(x > 0, x, 0.2 * x)
+    found = compiled(model.encode)(state, BATCH["image"], key())
+    np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-5)
+
+
 def test_assess_compares_the_error_with_the_variance():
     """An encoder that answers zero errs by the mean square of the code."""
     model = made()

@@ -91,6 +91,23 @@ def ali(variant):
             cost = halves * cross_entropy(judge(p, generator(p, []))[0], 1)
             return cost + (0.25 * regression(p) if config.method == "joint_regressor" else 0)
 
+        def judged_pairs(p):
+            """What the discriminator that comes afterwards says of both kinds of pairs."""
+            ask = lambda *pair: run(p, stats, "pair_critic", *pair)[0][:, 0]
+            return ask(flat, encoder(p, flat, noise, [])[0]), ask(generator(p, []), z)
+
+        def pair_critic(p):
+            on_q, on_p = judged_pairs(p)
+            return halves * (cross_entropy(on_q, 1) + cross_entropy(on_p, 0))
+
+        def late_encoder(p):
+            return halves * cross_entropy(judged_pairs(p)[0], 0)
+
+        if config.method == "post_hoc_ali":  # once the GAN has frozen
+            owns = {"pair_critic": ("pair_critic",), "encoder": ("enc",)}
+            turns = {"pair_critic": pair_critic, "encoder": late_encoder}
+            return Oracle(owns, turns, config.simultaneous)
+
         owns = {"critic": ("critic",)}
         if config.method == "ali":
             owns["generator"] = ("enc", "gen", *(["embed"] if config.task == "conditional" else []))
@@ -110,6 +127,7 @@ LOSSES = {
         "ali semisupervised",
         "ali feature matching",
         "ali joint regressor",
+        "ali post hoc",
         "ali r1",
     )
 }

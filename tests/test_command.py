@@ -27,7 +27,7 @@ from presets import PRESETS
 from settings import from_flags, from_folder
 
 from jaxae.data import Options, download
-from jaxae.models import MODELS, vae
+from jaxae.models import vae
 from jaxae.training import Workdir
 from jaxae.training.checkpoint import DamagedCheckpoint, manifest
 from jaxae.training.records import DamagedRecords, MetricsFile, OlderRecords
@@ -518,34 +518,6 @@ def test_list_and_print_config(call):
     code, out, _ = call("--model", "acn", "--print-config", "--latent", "3")
     assert code == 0
     assert json.loads(out)["config"]["latent"] == 3
-
-
-SHORT = ["--devices", "1", "--steps", "2", "--batch-size", "16", "--log-every", "2",
-         "--eval-every", "2", "--eval-examples", "16", "--eval-batch", "16", "--save-every", "2",
-         "--images", "0", "--iwae-samples", "1", "--test-examples", "16", "--probe-examples", "32",
-         "--report-batch", "16"]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_runs_as_the_command_says(name, call, tmp_path):
-    code, out, _ = call("--model", name, "--help")
-    assert code == 0
-    assert "--steps" in out
-    code, out, err = call("--model", name, *SHORT, "--workdir", tmp_path)
-    assert code == 0, out + err
-    assert json.loads((tmp_path / "result.json").read_text())["step"] == 2
-
-
-def test_hashing_is_a_process_of_its_own(tmp_path):
-    """Its flags collided once, which no test of the model could see."""
-    words = [sys.executable, command.__file__, "--model", "hashing"]
-    print_config = subprocess.run([*words, "--print-config", "--binarise", "fixed"],
-                                  capture_output=True, text=True, check=True)  # fmt: skip
-    held = json.loads(print_config.stdout)
-    assert (held["config"]["discretise"], held["options"]["binarise"]) == ("noise", "fixed")
-    done = subprocess.run([*words, *SHORT, "--workdir", tmp_path], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "result.json").exists()
 
 
 def test_help_is_the_models_own(call):

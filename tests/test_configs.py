@@ -26,6 +26,7 @@ from jaxae.data import DataError, Options
 from jaxae.fields import Depth, DepthOrZero, Halvings, Range, field_types, unbounded
 from jaxae.models import MODELS
 from jaxae.training import Plan, Spec
+from jaxae.training.workdir import FORMAT, digest
 
 CONFIGS = {name: module.Config for name, module in MODELS.items()}
 KINDS = CONFIGS | {"Plan": Plan, "Options": Options, "Report": settings.Report}
@@ -200,12 +201,15 @@ def test_seeds_of_training_stay_below_that_of_evaluation():
 )  # fmt: skip
 def test_a_folder_with_a_value_of_the_wrong_kind_is_refused(part, field, value, tmp_path):
     held = settings.Settings("digits", CONFIGS["vae"](), Plan()).identity("vae")
-    held |= {"format": settings.FORMAT, "report": {}}
-    file = tmp_path / "config.json"
-    file.write_text(json.dumps(held))
+    held = json.loads(json.dumps(held | {"format": FORMAT, "report": {}}))
+
+    def keep(config):
+        text = json.dumps(config | {"sha256": digest(config)})
+        (tmp_path / "config.json").write_text(text)
+
+    keep(held)
     assert settings.from_folder(tmp_path, [])[1].plan == Plan()
-    held[part] = held[part] | {field: value}
-    file.write_text(json.dumps(held))
+    keep(held | {part: held[part] | {field: value}})
     with pytest.raises(settings.UsageError, match=rf"config\.json does not hold .*{field}="):
         settings.from_folder(tmp_path, [])
 

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from jaxae import losses
 
@@ -31,11 +32,27 @@ def test_balance_has_no_gradient():
     assert not np.any(jax.grad(lambda kl: losses.kl_balance(kl, ALPHA)[0])(jnp.asarray(KL)))
 
 
-def test_balance_refuses_other_shapes():
-    with pytest.raises(ValueError, match="alpha"):
-        losses.kl_balance(KL, ALPHA[:2])
-    with pytest.raises(ValueError, match="kl must have shape"):
-        losses.kl_balance(KL[0], ALPHA)
+@pytest.mark.parametrize(
+    ("kl", "alpha", "error", "says"),
+    [
+        (KL, ALPHA[:2], ValueError,
+         "kl_balance: alpha must have shape [3] for kl of shape [2, 3], has [2]"),
+        (KL[0], ALPHA, ValueError, "kl_balance: kl must have shape [B, L], has [3]"),
+        (np.int32(KL), ALPHA, TypeError, "kl_balance: kl must be an array of floats"),
+        (KL, np.int32(ALPHA), TypeError, "kl_balance: alpha must be an array of floats"),
+    ],
+)  # fmt: skip
+def test_balance_names_what_does_not_fit(kl, alpha, error, says):
+    with pytest.raises(error) as raised:
+        losses.kl_balance(kl, alpha)
+    assert str(raised.value).startswith(says)
+
+
+def test_balance_is_of_the_type_of_the_rates():
+    assert losses.kl_balance(KL, ALPHA).dtype == np.float32
+    with tiny.x64():
+        assert losses.kl_balance(KL, np.float64(ALPHA)).dtype == np.float32
+        assert losses.kl_balance(np.float64(KL), ALPHA).dtype == np.float64
 
 
 @pytest.mark.parametrize("groups", [(), (2, 0)])

@@ -101,6 +101,27 @@ X = np.zeros((3, 4), np.float32)
             "kl_unit_gaussian_to_mixture: nodes must be at least 2, is 1",
         ),
         (
+            lambda: losses.kl_to_standard_normal_per_dimension(X, X[0]),
+            ValueError,
+            "kl_to_standard_normal_per_dimension: mean and log_var must have one shape, are [3, 4] "
+            "and [4]; nothing is broadcast here",
+        ),
+        (
+            lambda: losses.free_bits_per_example(np.float32(1), 0.1),
+            ValueError,
+            "free_bits_per_example: kl must have at least 1 axes, has shape []",
+        ),
+        (
+            lambda: losses.free_bits(np.float32(1), 0.1),
+            ValueError,
+            "free_bits: kl must have shape [B, G], has []",
+        ),
+        (
+            lambda: losses.feature_matching(X[0], X[0]),
+            ValueError,
+            "feature_matching: real must have shape [B, F], has [4]",
+        ),
+        (
             lambda: losses.feature_matching(X, X[:, :3]),
             ValueError,
             "feature_matching: made must have shape [B', 4] for real of shape [3, 4], has [3, 3]",

@@ -112,6 +112,11 @@ X = np.zeros((3, 4), np.float32)
             "free_bits_per_example: kl must have at least 1 axes, has shape []",
         ),
         (
+            lambda: losses.mean_squared_slope(lambda x: x, np.float32(1)),
+            ValueError,
+            "mean_squared_slope: at must have at least 1 axes, has shape []",
+        ),
+        (
             lambda: losses.free_bits(np.float32(1), 0.1),
             ValueError,
             "free_bits: kl must have shape [B, G], has []",
@@ -196,6 +201,11 @@ def test_messages(call, error, says):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == says
+
+
+def test_one_axis_is_enough():
+    np.testing.assert_allclose(losses.mean_squared_slope(lambda x: 3 * x, X[0]), 9.0, rtol=1e-6)
+    np.testing.assert_allclose(losses.free_bits_per_example(X[0] + 0.5, 1.0), 4 * 1.0)
 
 
 def test_both_ends_of_a_whole_number_are_allowed():

@@ -50,8 +50,67 @@ def test_imports_point_one_way(package):
                 assert parts[1] in allowed, f"{file} imports {name}"
 
 
+def source(module: str) -> pathlib.Path | None:
+    """The file of a module of ours."""
+    path = ROOT.joinpath(*module.split("."))
+    found = [f for f in (path.with_suffix(".py"), path / "__init__.py") if f.exists()]
+    return found[0] if module.split(".")[0] == "jaxae" and found else None
+
+
+def modules_of(name: str) -> set[str]:
+    """The modules of ours that `name` imports, at its top or anywhere below.
+
+    A package that is only named on the way to one of its modules is not among them.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source(name).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {part if source(part) else node.module for part in inside}
+    return {part for part in found if source(part)} - {name}
+
+
+@pytest.fixture(scope="module")
+def imports_of():
+    """What each module of the package imports of ours; a package and its parts are apart."""
+    files = sorted((ROOT / "jaxae").rglob("*.py"))
+    names = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files]
+    return {n.removesuffix(".__init__"): modules_of(n.removesuffix(".__init__")) for n in names}
+
+
+def test_no_two_modules_import_each_other(imports_of):
+    """Neither directly nor by way of others, nor for the sake of a type."""
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, f"a circle: {' -> '.join([*path[path.index(name) :], name])}"
+        if name in done:
+            return
+        path.append(name)
+        for part in sorted(imports_of.get(name, ())):
+            visit(part)
+        done.add(path.pop())
+
+    for name in imports_of:
+        visit(name)
+
+
+def test_papers_share_through_shared(imports_of):
+    """A paper imports no other one's files, but for VQ-VAE's audio, which is the same paper."""
+    paper = lambda name: name.split(".")[2]
+    for name, parts in imports_of.items():
+        if name.startswith("jaxae.models."):
+            others = {paper(p) for p in parts if p.startswith("jaxae.models.")}
+            allowed = {paper(name), "shared"} | (
+                {"vqvae"} if paper(name) == "vqvae_audio" else set()
+            )
+            assert others <= allowed, f"{name} imports {sorted(others - allowed)}"
+
+
 def test_models_mention_no_device():
-    for file in (ROOT / "jaxae" / "models").glob("*.py"):
+    for file in (ROOT / "jaxae" / "models").rglob("*.py"):
         text = file.read_text()
         assert not [word for word in ("jax.devices", "device_put", "pmap(") if word in text], file
 

@@ -5,7 +5,8 @@ import numpy as np
 from claims_common import KEY, Claim, Measure, assessed, learned, opened, pictured, rows_of
 
 from jaxae import evaluation
-from jaxae.models import ae, pca
+from jaxae.models import ae
+from jaxae.models.shared import pca
 
 LATENT, WIDTHS, STEPS = 30, (500, 250), 3000
 

@@ -31,7 +31,9 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxae import evaluation
 from jaxae.data import Options, load
-from jaxae.models import aae, aae_priors, pca, vae
+from jaxae.models import aae, vae
+from jaxae.models.shared import pca
+from jaxae.models.shared import priors as aae_priors
 
 PUBLISHED = {100: "1.90", 1000: "1.60"}  # per cent on MNIST after 5,000 epochs, recalled
 CODE, COMPARED = 8, 2000

@@ -60,7 +60,7 @@ def compare(name: str, seeds: int, steps: int) -> str:
         fields = SETTINGS[name] | RATES | {"method": method, "decay_steps": steps}
         fields |= OF_VQ if method == "vqvae" else {}
         model = make(acai, data, **fields)
-        read = acai.features(acai.Config(**fields), data.spec)
+        read = acai.model.features(acai.Config(**fields), data.spec)
         if not rows:
             start = [jax.jit(model.init)(jax.random.key(seed)) for seed in range(seeds)]
             pixels = lambda state, x, rng: x.reshape(x.shape[0], -1)

@@ -29,7 +29,8 @@ from common import (
 )
 
 from jaxae import nets
-from jaxae.models import acn, acn_memory
+from jaxae.models import acn
+from jaxae.models.acn import memory as acn_memory
 
 NATS, ACCURACY = 0.4, 0.02  # tolerances
 

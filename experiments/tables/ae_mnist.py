@@ -12,7 +12,8 @@ from common import against, assessed, digits, holds, make, parser, publish, show
 from scipy.linalg import subspace_angles
 
 from jaxae.data import load
-from jaxae.models import ae, pca
+from jaxae.models import ae
+from jaxae.models.shared import pca
 
 DEEP = {"activation": "sigmoid", "init": "glorot"}
 HEAD = ("row", "number", "ours", "expected", "")

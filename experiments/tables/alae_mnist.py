@@ -23,8 +23,8 @@ from presets.alae import GREY
 from jaxae import evaluation
 from jaxae.data import Data, load
 from jaxae.models import ae, alae, ali
-from jaxae.models.ali_parts import reconstruction_ratio
-from jaxae.models.mirrored import Mirrored
+from jaxae.models.shared.mirrored import Mirrored
+from jaxae.models.shared.reconstruction import reconstruction_ratio
 from jaxae.training import Model, Plan, State, fit
 
 PROBED = 10_000  # training images that the probes see, and test images at most

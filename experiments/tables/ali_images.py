@@ -82,10 +82,10 @@ def compared(title: str, data: Data, seeds: int, steps: int, methods, batch_size
     for name, own in methods.items():
         fields_here = fields | own | {"decay_steps": steps}
         length = steps
-        if own.get("method", "") in ali.POST_HOC:
+        if own.get("method", "") in ali.model.POST_HOC:
             fields_here, length = fields_here | {"gan_steps": steps}, 2 * steps
         model = make(ali, data, **fields_here)
-        bundle = ali._networks(ali.Config(**fields_here), data.spec)
+        bundle = ali.model._networks(ali.Config(**fields_here), data.spec)
 
         def hidden(state, x, rng, bundle=bundle):
             x = x.reshape(x.shape[0], pixels)

@@ -31,7 +31,7 @@ from presets import PRESETS
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
 from jaxae.models import iae
-from jaxae.models.iae_parts import in_the_other_domain
+from jaxae.models.iae.domains import in_the_other_domain
 from jaxae.training import Model
 
 

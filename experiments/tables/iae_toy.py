@@ -16,7 +16,7 @@ from common import KEY, assessed, gather, holds, make, on_test, parser, publish,
 from jaxae import evaluation
 from jaxae.data import Data, Options, from_arrays, load
 from jaxae.models import iae
-from jaxae.models.iae_networks import DenseReader
+from jaxae.models.iae.networks import DenseReader
 
 PLANE = {
     "task": "clustering", "clusters": 2, "local": 2, "widths": (64, 64), "output": "linear",
@@ -108,7 +108,7 @@ class Blind(DenseReader):
 def blind(seeds: int, steps: int) -> str:
     """Both pairs have the same code, so that it alone gives nothing away."""
     data, _ = plane()
-    with mock.patch.object(iae, "DenseReader", Blind):
+    with mock.patch.object(iae.model, "DenseReader", Blind):
         model = make(iae, data, **PLANE | {"decay_steps": steps})
         _, last = train(model, data, seeds, steps, **PLAN)
     off = np.abs(last["critic_pair"] - 2 * np.log(2)).max()

@@ -21,9 +21,9 @@ import jax.numpy as jnp
 
 from jaxae import losses
 from jaxae.fields import Checked, LayerSteps, Rate, Size, StepsOrZero, Weight
-from jaxae.models import pca
-from jaxae.models.mirrored import Mirrored, flat
-from jaxae.models.rbm import Pretraining
+from jaxae.models.shared import pca
+from jaxae.models.shared.mirrored import Mirrored, flat
+from jaxae.models.shared.rbm import Pretraining
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import Model, Spec, State, adam, descend
 

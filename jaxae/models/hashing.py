@@ -23,8 +23,8 @@ import numpy as np
 
 from jaxae import losses
 from jaxae.fields import Checked, InnerShare, LayerSteps, Rate, Size, StepsOrZero, Weight
-from jaxae.models.mirrored import Mirrored, flat
-from jaxae.models.rbm import Pretraining
+from jaxae.models.shared.mirrored import Mirrored, flat
+from jaxae.models.shared.rbm import Pretraining
 from jaxae.training.state import Model, Spec, State, adam, descend, gathered
 
 SATURATED = 0.1  # from 0 or 1: a unit that is nearer to either is as good as a bit

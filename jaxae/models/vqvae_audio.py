@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from jaxae.fields import Depth, Halvings, Range, Size
 from jaxae.losses import categorical_nll
-from jaxae.models.vqvae_stages import Parts, Quantised, assemble
+from jaxae.models.vqvae.stages import Parts, Quantised, assemble
 from jaxae.nets import codebook
 from jaxae.nets.wavenet import WaveNet
 from jaxae.training.state import Model, Spec, State, adam

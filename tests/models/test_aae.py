@@ -11,8 +11,9 @@ import pytest
 import tiny
 from scipy import stats
 
-from jaxae.models import aae, aae_priors, ali, iae
-from jaxae.models.aae_networks import head_repulsion
+from jaxae.models import aae, ali, iae
+from jaxae.models.aae.networks import head_repulsion
+from jaxae.models.shared import priors as aae_priors
 from jaxae.training import state as state_module
 from jaxae.training.parallel import Engine, Mode
 
@@ -91,7 +92,7 @@ def test_unknown_priors_and_misfits_are_refused(name, word):
 def test_the_discriminator_is_told_the_class_or_that_it_is_unknown(known):
     """Its first layer's rows, one for each of three classes and for none: those that are never
     told have no gradient."""
-    with mock.patch.object(aae, "adam", side_effect=lambda *_, **__: optax.sgd(1.0)):
+    with mock.patch.object(aae.model, "adam", side_effect=lambda *_, **__: optax.sgd(1.0)):
         model = model_of(task="conditioned", latent=2, widths=(8,))
     batch = DATA.train.batch(0, 0, tiny.BATCH)
     batch = batch | {"labelled": jnp.full(tiny.BATCH, known), "label": batch["label"] % 2}
@@ -125,7 +126,7 @@ def test_an_adversary_of_one_head_does_not_move_the_other(silent, resting):
             *args,
         )
 
-    with mock.patch.object(aae, "play", without_reconstruction):
+    with mock.patch.object(aae.model, "play", without_reconstruction):
         after, _ = model.step(state, batch, jax.random.key(1))
     tiny.assert_same_bits(after.params[silent], mute)
     tiny.assert_same_bits(after.params[resting], state.params[resting])
@@ -194,7 +195,7 @@ def test_fixed_heads_are_no_parameters():
     assert "heads" not in state.params
     logits = model.predict(state, x, jax.random.key(1))
     code = model.encode(state, x, jax.random.key(1))
-    network = aae._networks(
+    network = aae.model._networks(
         dataclasses.replace(TINY, task="reduction", reduction_labels=True, fixed_heads=10.0),
         DATA.spec,
     )
@@ -216,7 +217,7 @@ def test_the_published_optimiser_by_hand():
         "fool": (0.3, 0.1),
         "supervised": (0.4, 0.9),
     }
-    players = aae._players(config)
+    players = aae.model._players(config)
     assert set(players) == set(wanted)
     for name, (rate, momentum) in wanted.items():
         state, trace = players[name].tx.init(jnp.zeros(1)), 0.0
@@ -262,7 +263,7 @@ def test_what_reads_every_label_says_so(module, task, others):
 
 def test_tasks_that_need_labels_say_so():
     unlabelled = DATA.spec._replace(classes=0)
-    for task in aae.LABELLED:
+    for task in aae.model.LABELLED:
         with pytest.raises(ValueError, match=f"task={task} needs labels"):
             aae.make(dataclasses.replace(TINY, task=task), unlabelled)
     with pytest.raises(ValueError, match="latent=3 to be the number of classes, 16"):

@@ -16,7 +16,7 @@ from scipy.signal import correlate2d
 from scipy.stats import norm
 
 from jaxae.models import acai
-from jaxae.models.acai_networks import Critic, Decoder, Encoder
+from jaxae.models.acai.networks import Critic, Decoder, Encoder
 from jaxae.nets.conv import doubled
 from jaxae.training import Spec
 
@@ -38,7 +38,7 @@ def made(method, **fields):
 
 def bare(method, **fields):
     """The linen modules, by name, as `run(p, name, x)`."""
-    modules = acai._networks(acai.Config(method=method, **TINY | fields), DATA.spec).networks
+    modules = acai.model._networks(acai.Config(method=method, **TINY | fields), DATA.spec).networks
     return lambda p, name, x: modules[name].apply({"params": p[name]}, x)
 
 
@@ -65,7 +65,7 @@ def one_step(method, params=None, **fields):
         ):
             return *model.step(state, tiny.in_float64(BATCH), key()), draws
 
-    with mock.patch.object(acai, "adam", side_effect=lambda *_: optax.sgd(1.0)):
+    with mock.patch.object(acai.model, "adam", side_effect=lambda *_: optax.sgd(1.0)):
         model = made(method, **fields)
     state = tiny.in_float64(jax.jit(model.init)(key(3)))
     state = state if params is None else state.replace(params=params)
@@ -198,7 +198,7 @@ def test_doubling_repeats_pixels():
 
 def test_images_stand_in_the_middle_of_a_black_frame():
     config = acai.Config(scales=3, side=10)
-    frame = acai._frame(config, Spec((9, 8, 1), 8, 0, 17, np.zeros((9, 8, 1))))
+    frame = acai.model._frame(config, Spec((9, 8, 1), 8, 0, 17, np.zeros((9, 8, 1))))
     image = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 9, 8, 1)), jnp.float32)
     framed = np.asarray(frame.put(image))
     assert framed.shape == (2, 16, 16, 1)
@@ -221,7 +221,7 @@ def test_loss_is_half_the_squared_error_on_the_unit_interval():
 
 
 def test_shares_are_uniform_up_to_a_half():
-    alpha = np.asarray(acai.mixing_shares(key(), 10**6), np.float64)
+    alpha = np.asarray(acai.model.mixing_shares(key(), 10**6), np.float64)
     assert 0 <= alpha.min() < alpha.max() <= 0.5
     # Var(alpha) = 1/48, Var(alpha^2) = 1/80 - 1/144.
     assert alpha.mean() == pytest.approx(1 / 4, abs=5 * np.sqrt(1 / 48 / 1e6))
@@ -232,17 +232,17 @@ def parts_of(judge):
     """Networks of which only the critic is more than the identity."""
     enc = lambda p, x: x.reshape(x.shape[0], -1)
     dec = lambda p, z: z.reshape(z.shape[0], 2, 1, 1)
-    return acai.Parts(enc, dec, lambda p, name, x: judge(p, x), lambda back, x: {}, 2)
+    return acai.model.Parts(enc, dec, lambda p, name, x: judge(p, x), lambda back, x: {}, 2)
 
 
 def costs(judge, x, alpha, p=None, **fields):
-    turns = acai.acai(acai.Config(**fields), parts_of(judge)).turns(x, alpha, None)
+    turns = acai.model.acai(acai.Config(**fields), parts_of(judge)).turns(x, alpha, None)
     return {name: float(turn(p, {})[0]) for name, turn in turns.items()}
 
 
 @tiny.x64()  # a mean of a million numbers
 def test_a_constant_critic_pays_what_algebra_says():
-    alpha = acai.mixing_shares(key(), 10**6)
+    alpha = acai.model.mixing_shares(key(), 10**6)
     x = jnp.zeros((10**6, 2, 1, 1))
     for c in (0.0, 0.125, 0.4):
         found = costs(lambda p, x, c=c: jnp.full(x.shape[0], c), x, alpha)
@@ -258,7 +258,7 @@ def test_mixtures_and_the_blended_second_term_by_hand():
     parts = parts_of(lambda p, x: jnp.sum(x, axis=(1, 2, 3)))
     parts = parts._replace(dec=lambda p, z: 0.5 * z.reshape(-1, 2, 1, 1))
     for gamma in (0.0, 0.2, 1.0):
-        turns = acai.acai(acai.Config(gamma=gamma, weight=0.3), parts).turns(x, alpha, None)
+        turns = acai.model.acai(acai.Config(gamma=gamma, weight=0.3), parts).turns(x, alpha, None)
         sums = np.array([4.0, 3.0])
         mixed = 0.5 * np.array([0.25 * 4 + 0.75 * 3, 0.5 * 3 + 0.5 * 4])
         unmixed = gamma * sums + (1 - gamma) * 0.5 * sums
@@ -345,7 +345,7 @@ def test_vae_pays_rate_and_distortion():
 @tiny.x64()
 def test_vae_mixes_draws_and_its_classifier_reads_what_comes_before():
     config = acai.Config(method="vae", **TINY)
-    model, read = acai.make(config, DATA.spec), acai.features(config, DATA.spec)
+    model, read = acai.make(config, DATA.spec), acai.model.features(config, DATA.spec)
     state, image = tiny.in_float64((jax.jit(model.init)(key()), BATCH["image"]))
     run = bare("vae")
     h = run(state.params, "enc", X).reshape(len(X), -1)
@@ -399,7 +399,7 @@ def test_vqvae_by_gradient_and_moving_average():
 @tiny.x64()
 def test_vqvae_mixes_before_it_quantises_and_its_classifier_reads_behind():
     config = acai.Config(method="vqvae", **TINY)
-    model, read = acai.make(config, DATA.spec), acai.features(config, DATA.spec)
+    model, read = acai.make(config, DATA.spec), acai.model.features(config, DATA.spec)
     state, image = tiny.in_float64((jax.jit(model.init)(key()), BATCH["image"]))
     run = bare("vqvae")
     h = run(state.params, "enc", X)

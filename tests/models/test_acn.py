@@ -13,7 +13,9 @@ from scipy.special import logsumexp
 from scipy.stats import chisquare, kstest, norm
 
 from jaxae import losses, nets
-from jaxae.models import acn, acn_memory, acn_networks
+from jaxae.models import acn
+from jaxae.models.acn import memory as acn_memory
+from jaxae.models.acn import networks as acn_networks
 from jaxae.training.state import Spec
 
 SHAPE, SIZE, D = (2, 2, 1), 12, 2
@@ -32,7 +34,7 @@ def recorded(monkeypatch):
         lambda p: jax.tree.map(jnp.zeros_like, p),
         lambda g, s, p: (jax.tree.map(jnp.zeros_like, g), g),
     )
-    monkeypatch.setattr(acn, "adam", lambda *_: keep)
+    monkeypatch.setattr(acn.model, "adam", lambda *_: keep)
 
 
 def batch_of(images, index):
@@ -443,7 +445,7 @@ def test_mutations_are_noticed(recorded, monkeypatch):
         change.setattr(nets, "nearest", itself_too)
         assert rate_and_memory()[0] == 0.0
     nobody = lambda tree, axis_name: (jnp.full_like(tree[0], -1), tree[1])
-    monkeypatch.setattr(acn, "gathered", nobody)
+    monkeypatch.setattr(acn.model, "gathered", nobody)
     rate, memory = rate_and_memory()
     assert rate > 1e4
     np.testing.assert_array_equal(memory, FAR)

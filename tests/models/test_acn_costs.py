@@ -10,7 +10,8 @@ from scipy.stats import norm
 
 from jaxae import losses
 from jaxae.data import from_arrays
-from jaxae.models import acn, acn_costs
+from jaxae.models import acn
+from jaxae.models.acn import costs as acn_costs
 from jaxae.nets.orderings import greedy_path
 
 K, D = 2, 2

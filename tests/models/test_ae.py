@@ -10,8 +10,9 @@ from scipy.special import expit
 from sklearn.decomposition import PCA
 
 from jaxae.data import from_arrays, load
-from jaxae.models import ae, pca
-from jaxae.models.mirrored import Mirrored
+from jaxae.models import ae
+from jaxae.models.shared import pca
+from jaxae.models.shared.mirrored import Mirrored
 from jaxae.training import Plan, fit
 from jaxae.training.state import Spec
 

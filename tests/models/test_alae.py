@@ -41,7 +41,7 @@ def differing(one, other):
 def turn(name, model, state, batch=BATCH, rng=None):
     """One step in which only this turn is taken."""
     only = lambda players, losses, *rest: contract.play(players, {name: losses[name]}, *rest)
-    with mock.patch.object(alae, "play", only):
+    with mock.patch.object(alae.model, "play", only):
         return compiled(model.step, name)(state, batch, key() if rng is None else rng)
 
 
@@ -251,9 +251,9 @@ def test_styles_are_cut_at_each_input_alike_and_past_the_last(probability, monke
             assert name in players
         return params, opt, stats, {}
 
-    monkeypatch.setattr(alae, "play", nothing)
+    monkeypatch.setattr(alae.model, "play", nothing)
     state = jax.jit(model.init)(key())
-    monkeypatch.setattr(alae.jnp, "where", noted)
+    monkeypatch.setattr(alae.model.jnp, "where", noted)
     model.step(state, {"image": jnp.zeros((n, 8, 8, 1))}, key())
     assert len(cuts) == 2  # in reciprocity nothing is mixed
     for cut in cuts:
@@ -274,7 +274,7 @@ def test_only_the_critic_sees_the_images():
 
 def test_the_target_of_reciprocity_does_not_follow_the_encoder():
     """With an encoder that answers c whatever it sees, F has no reason to move towards c."""
-    with mock.patch.object(alae, "adam", side_effect=lambda *_, **__: optax.sgd(1.0)):
+    with mock.patch.object(alae.model, "adam", side_effect=lambda *_, **__: optax.sgd(1.0)):
         model = alae.make(alae.Config(**SMALL), DATA.spec)
     state = compiled(model.init)(key())
     state.params["enc"] = jax.tree.map(jnp.zeros_like, state.params["enc"])
@@ -298,7 +298,7 @@ def test_averages_of_weights_and_of_w():
     # The published half life at a batch of 128.
     assert 0.5 ** (128 / alae.Config().half_life) == pytest.approx(0.991167, abs=1e-6)
     # w of the critic's and of the generator's turn, drawn as they draw: F moves after both.
-    w = lambda z: alae.Mapping(2).apply({"params": state.params["map"]}, z)
+    w = lambda z: alae.model.Mapping(2).apply({"params": state.params["map"]}, z)
     draws = [jax.random.split(turn, 5)[0] for turn in jax.random.split(key(), 3)[:2]]
     means = [np.mean(w(jax.random.normal(draw, (tiny.BATCH, 3))), axis=0) for draw in draws]
     wanted = 0.995 * 0.005 * means[0] + 0.005 * means[1]
@@ -326,7 +326,7 @@ def test_the_code_is_z_where_z_is_found():
     model = made(reciprocity="z")
     state = tiny.in_float64(compiled(model.init)(key()))
     z = model.prior(key(), 1)
-    w = alae.Mapping(2).apply({"params": state.params["map"]}, z)
+    w = alae.model.Mapping(2).apply({"params": state.params["map"]}, z)
     wanted = compiled(made().decode)(state, w, key())
     np.testing.assert_allclose(compiled(model.decode)(state, z, key()), wanted, rtol=1e-12)
     assert made().prior is None
@@ -354,7 +354,7 @@ def test_assess_compares_the_error_with_the_variance():
     error, variance = found["reciprocity_error"], found["code_variance"]
     assert found["reciprocity_share"] == pytest.approx(error / variance)
     z = jax.random.normal(jax.random.key(8), (20_000, 3))
-    w = alae.Mapping(2).apply({"params": state.params["map"]}, z)
+    w = alae.model.Mapping(2).apply({"params": state.params["map"]}, z)
     assert error == pytest.approx(float(np.mean(w**2)), rel=0.1)
     assert variance == pytest.approx(float(np.mean(np.var(w, axis=0))), rel=0.1)
 

@@ -7,7 +7,8 @@ import pytest
 import tiny
 from scipy.signal import correlate2d
 
-from jaxae.models import alae, alae_style
+from jaxae.models import alae
+from jaxae.models.alae import style as alae_style
 
 SHAPE = (8, 8, 1)
 SMALL = {"network": "style", "latent": 3, "conv_width": 2, "conv_most": 4, "map_layers": 2}
@@ -136,7 +137,7 @@ def test_mixing_replaces_the_coarse_or_the_fine_styles():
     mix = jax.jit(model.mix)
     found = mix(state, x, y, key())
     assert found.shape == (2, 2, *SHAPE)  # two levels, two images
-    generator = alae._networks(config, DATA.spec).networks["gen"]
+    generator = alae.model._networks(config, DATA.spec).networks["gen"]
     noise = [jnp.zeros((2, *shape)) for shape in alae_style.noise_shapes(SHAPE)]
     w_x, w_y = (model.encode(state, image, key()) for image in (x, y))
     for theirs, images in zip(((w_y, w_x), (w_x, w_y)), found, strict=True):

@@ -17,7 +17,7 @@ from scipy.stats import multivariate_normal
 
 from jaxae import losses
 from jaxae.models import ali
-from jaxae.models.gan import excess_over_chance
+from jaxae.models.shared.discriminators import excess_over_chance
 from jaxae.training import Spec
 from jaxae.training.parallel import Engine, Mode
 
@@ -29,7 +29,7 @@ SMALL = {"latent": 3, "widths": (8, 8), "deviation": 0.3}
 
 def made(**fields):
     """A model whose players descend plainly."""
-    with mock.patch.object(ali, "adam", side_effect=lambda *_, **__: optax.sgd(0.1)):
+    with mock.patch.object(ali.model, "adam", side_effect=lambda *_, **__: optax.sgd(0.1)):
         return ali.make(ali.Config(**SMALL | fields), DATA.spec)
 
 
@@ -114,7 +114,7 @@ def test_players_do_not_see_each_others_optimisers():
 def test_feature_matching_compares_means_of_the_last_hidden_layer():
     model = made(network="plane", feature_matching=True)
     state, batch = tiny.in_float64((model.init(key()), BATCH))
-    bundle = ali._networks(ali.Config(**SMALL, network="plane"), DATA.spec)
+    bundle = ali.model._networks(ali.Config(**SMALL, network="plane"), DATA.spec)
     # Drawn as the step draws it: from the first of its keys.
     z = jax.random.uniform(jax.random.split(key(), 4)[0], (tiny.BATCH, 3), minval=-1.0, maxval=1.0)
     run = lambda name, *inputs: bundle.train(state.params, state.extra["stats"], name, *inputs)[0]
@@ -181,15 +181,15 @@ def test_a_trained_discriminator_reaches_the_divergence(rho, jsd, value):
 def test_the_error_of_a_latent_regressor_lies_between_one_half_and_log_two():
     blind, z = jnp.zeros((4, 3)), jax.random.uniform(key(), (4, 3), minval=-0.99, maxval=0.99)
     np.testing.assert_allclose(
-        ali.regression_error("uniform", blind, blind, z), np.log(2), rtol=1e-6
+        ali.model.regression_error("uniform", blind, blind, z), np.log(2), rtol=1e-6
     )
     entropy = lambda t: -t * np.log(t) - (1 - t) * np.log(1 - t)
     assert integrate.quad(entropy, 0, 1)[0] == pytest.approx(0.5)
     share = np.float32((z + 1) / 2)
-    perfect = ali.regression_error("uniform", jnp.log(share / (1 - share)), z, z)
+    perfect = ali.model.regression_error("uniform", jnp.log(share / (1 - share)), z, z)
     np.testing.assert_allclose(perfect, entropy(share).mean(1), rtol=1e-5)
     np.testing.assert_allclose(
-        ali.regression_error("gaussian", blind, blind + 2, blind), 3 * 4, rtol=1e-6
+        ali.model.regression_error("gaussian", blind, blind + 2, blind), 3 * 4, rtol=1e-6
     )
 
 
@@ -333,7 +333,7 @@ def test_the_published_networks_have_their_parameters():
 
 
 def test_bigans_descent_is_adam_with_decay_inside_and_a_falling_rate():
-    tx = ali._descent(ali.Config(optimiser="bigan", decay_steps=4, learning_rate=0.1), 0.1)
+    tx = ali.model._descent(ali.Config(optimiser="bigan", decay_steps=4, learning_rate=0.1), 0.1)
     w, m, v = np.float64(2.0), 0.0, 0.0
     ours, opt = jnp.float32(2.0), tx.init(jnp.float32(2.0))
     for t in range(1, 6):
@@ -380,9 +380,9 @@ def test_missing_labels_are_named():
 
 def test_the_ratio_compares_an_image_with_its_own_reconstruction():
     x = np.float64(next(DATA.test.examples(11))[0]["image"])
-    perfect = ali.reconstruction_ratio(lambda s, b, r: b["image"], None, DATA, key(), 4)
+    perfect = ali.model.reconstruction_ratio(lambda s, b, r: b["image"], None, DATA, key(), 4)
     apart = np.linalg.norm((np.roll(x, 1, 0) - x).reshape(11, -1), axis=1).mean()
     assert perfect["reconstruction_ratio"] == 0
     np.testing.assert_allclose(perfect["distance_to_another"], apart, rtol=1e-6)
-    blind = ali.reconstruction_ratio(lambda s, b, r: 0 * b["image"], None, DATA, key(), 4)
+    blind = ali.model.reconstruction_ratio(lambda s, b, r: 0 * b["image"], None, DATA, key(), 4)
     np.testing.assert_allclose(blind["reconstruction_ratio"], 1, rtol=1e-6)

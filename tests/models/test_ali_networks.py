@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxae.models.ali_networks import Critic, Encoder, Generator
+from jaxae.models.ali.networks import Critic, Encoder, Generator
 
 RNG = np.random.default_rng(0)
 X, Z, LABEL = (RNG.normal(size=(5, n)).astype(np.float32) for n in (3, 2, 2))

@@ -11,7 +11,8 @@ from scipy.special import expit
 from sklearn.decomposition import PCA
 
 from jaxae.data import from_arrays
-from jaxae.models import corruptions, dae
+from jaxae.models import dae
+from jaxae.models.dae import corruptions
 from jaxae.training.state import Spec
 
 SHAPE = (4, 4, 1)
@@ -162,10 +163,10 @@ def test_decibels_by_hand():
     clean = jnp.zeros((3, 4))
     image = jnp.float32([[0.1, 0.1, 0.1, 0.1], [1, 0, 0, 0], [0, 0, 0, 0]])
     # mean squares 0.01 and 1/4; none at all
-    np.testing.assert_allclose(dae.decibels(image, clean), [20, 6.0206, 100], rtol=1e-5)
+    np.testing.assert_allclose(dae.model.decibels(image, clean), [20, 6.0206, 100], rtol=1e-5)
     missing = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], bool)  # 0.01 and 1/2; no hole
     for xp in (jnp, np):
-        found = dae.decibels(xp.asarray(image), xp.asarray(clean), missing, xp)
+        found = dae.model.decibels(xp.asarray(image), xp.asarray(clean), missing, xp)
         np.testing.assert_allclose(found, [20, 3.0103, 100], rtol=1e-5)
 
 
@@ -228,19 +229,19 @@ def test_holes_given_by_the_caller_are_filled():
     model, seen = dae.make(HOLE, SPEC), tiny.in_float64(batch())
     state, image = tiny.in_float64(model.init(jax.random.key(0))), seen["image"]
     known = jnp.float32(generator.integers(0, 2, (6, 4, 4, 1)))
-    filled = dae.inpaint(HOLE, SPEC, state, image, known)
+    filled = dae.model.inpaint(HOLE, SPEC, state, image, known)
     np.testing.assert_array_equal(filled[known == 1], image[known == 1])
     other = jnp.where(known == 1, image, jnp.nan)  # what lies in a hole is not read
-    np.testing.assert_array_equal(dae.inpaint(HOLE, SPEC, state, other, known), filled)
+    np.testing.assert_array_equal(dae.model.inpaint(HOLE, SPEC, state, other, known), filled)
     m = np.ones(SHAPE, np.float32)
     m[1:3, 1:3] = 0
     _, restored = model.restore(state, image, jax.random.key(1))
-    again = dae.inpaint(HOLE, SPEC, state, image, jnp.broadcast_to(m, image.shape))
+    again = dae.model.inpaint(HOLE, SPEC, state, image, jnp.broadcast_to(m, image.shape))
     np.testing.assert_allclose(again, restored, rtol=1e-12)
     with pytest.raises(ValueError, match="has not learnt to fill in"):
-        dae.inpaint(SMALL, SPEC, state, image, known)
+        dae.model.inpaint(SMALL, SPEC, state, image, known)
     with pytest.raises(ValueError, match="known is"):
-        dae.inpaint(HOLE, SPEC, state, image, known[..., 0])
+        dae.model.inpaint(HOLE, SPEC, state, image, known[..., 0])
 
 
 # -- stacks ------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def test_a_layers_gradient_by_differences():
     """A step of plain descent of layer 1 is the slope of its cost, written out."""
     import optax
 
-    with mock.patch.object(dae, "adam", return_value=optax.sgd(1.0)):
+    with mock.patch.object(dae.model, "adam", return_value=optax.sgd(1.0)):
         model = dae.make(dataclasses.replace(STACK, stack_steps=1, corruption="none",
                                              levels=(0.0,)), SPEC)  # fmt: skip
     seen = batch()
@@ -323,7 +324,7 @@ def test_numbers_of_the_whole_set():
     def restore(x, rng):  # darkens; repairs a part of it
         return 0.5 * x, 0.9 * x, None
 
-    found = dae.of_set(restore, data, jax.random.key(0))
+    found = dae.model.of_set(restore, data, jax.random.key(0))
     x = np.float64(np.float32(test)).reshape(40, -1)
     ratio = lambda image: (-10 * np.log10(((image - x) ** 2).mean(1))).mean()
     np.testing.assert_allclose(found["psnr_corrupted"], ratio(0.5 * x), rtol=1e-5)
@@ -362,7 +363,7 @@ def test_numbers_of_the_whole_set_with_holes():
         m = jnp.broadcast_to(hole, x.shape)
         return jnp.where(m, 0.0, x), jnp.where(m, 0.8 * x + 0.1, 7.0), m
 
-    found = dae.of_set(restore, data, jax.random.key(0))
+    found = dae.model.of_set(restore, data, jax.random.key(0))
     x, missing = np.float64(test).reshape(40, -1), hole.ravel()
     squares = lambda image, x: ((image - x) ** 2)[:, missing]
     ratio = lambda image, x: np.minimum(-10 * np.log10(squares(image, x).mean(1)), 100).mean()

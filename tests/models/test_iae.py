@@ -17,10 +17,10 @@ from scipy.signal import correlate2d
 from jaxae.data import Options, from_arrays
 from jaxae.data.ones_twos import kinds_and_detail
 from jaxae.models import iae
-from jaxae.models.iae_games import CLIP, GAMES, pair_game
-from jaxae.models.iae_measures import information, reconstruction_measures, variance_within
-from jaxae.models.iae_networks import ConvReader, DenseReader
-from jaxae.models.iae_parts import in_the_other_domain
+from jaxae.models.iae.domains import in_the_other_domain
+from jaxae.models.iae.games import CLIP, GAMES, pair_game
+from jaxae.models.iae.measures import information, reconstruction_measures, variance_within
+from jaxae.models.iae.networks import ConvReader, DenseReader
 from jaxae.training import State
 
 DATA = tiny.images(labels_batch=8)
@@ -32,7 +32,7 @@ SMALL = {"widths": (8,), "local": 2, "latent": 3}
 
 def made(rate=0.1, data=DATA, **fields):
     """A model whose players descend plainly."""
-    with mock.patch.object(iae, "adam", side_effect=lambda *_, **__: optax.sgd(rate)):
+    with mock.patch.object(iae.model, "adam", side_effect=lambda *_, **__: optax.sgd(rate)):
         return iae.make(iae.Config(**SMALL | fields), data.spec)
 
 
@@ -244,7 +244,7 @@ def test_the_encoder_hears_both_critics():
         step = jax.jit(model.step)
         mute = state.replace(params=without(state.params, "critic_pair"))
         deaf = state.replace(params=without(without(state.params, "critic_pair"), "critic_code"))
-        with mock.patch.object(iae, "play", only("encoder")):
+        with mock.patch.object(iae.model, "play", only("encoder")):
             moved = lambda state: (
                 not same(step(state, BATCH, key())[0].params["enc"], state.params["enc"])
             )
@@ -254,7 +254,7 @@ def test_the_encoder_hears_both_critics():
 
 
 def only(name):
-    true_play = iae.play
+    true_play = iae.model.play
     return lambda players, losses, *args: true_play(
         {name: players[name]},
         {name: lambda p, stats: (lambda c, aux: (c, ({"decoder": c} | aux[0], aux[1])))(
@@ -273,7 +273,7 @@ def test_a_critic_blind_to_images_learns_nothing_from_codes():
     plan = {"task": "clustering", "clusters": 3, "r1": 0.0, "average": 0.0}
     fields = plan | {"critic_rate": 3e-2, "learning_rate": 1e-2}
     for reader, learns in ((Blind, False), (DenseReader, True)):
-        with mock.patch.object(iae, "DenseReader", reader):
+        with mock.patch.object(iae.model, "DenseReader", reader):
             model = iae.make(iae.Config(**SMALL | fields), DATA.spec)
             state, step = model.init(key()), jax.jit(model.step)
             for i in range(120):
@@ -350,13 +350,13 @@ def test_noise_of_size_zero_is_no_noise():
 def test_the_local_code_grows(start, warmup, deviations):
     model, seen = made(local_start=start, local_warmup=warmup, average=0.0), []
     state, z = model.init(key()), jnp.zeros((4, 3))
-    true = iae.nets.Bundle.__call__
+    true = iae.model.nets.Bundle.__call__
 
     def noted(self, params, stats, name, *inputs):
         seen.append(np.asarray(inputs[0])[:, 3:])
         return true(self, params, stats, name, *inputs)
 
-    with mock.patch.object(iae.nets.Bundle, "__call__", noted):
+    with mock.patch.object(iae.model.nets.Bundle, "__call__", noted):
         for steps in (1, 5, 10, 100):
             model.decode(state.replace(step=jnp.int32(steps - 1)), z, key())
     for local, deviation in zip(seen, deviations, strict=True):

@@ -10,7 +10,7 @@ from scipy.stats import logistic, norm
 
 from jaxae import losses, nets
 from jaxae.models import nvae
-from jaxae.models.nvae_cells import (
+from jaxae.models.nvae.cells import (
     Conv,
     Depthwise,
     EncoderCell,
@@ -18,7 +18,7 @@ from jaxae.models.nvae_cells import (
     bilinear_double,
     drawn_kernels,
 )
-from jaxae.models.nvae_networks import Hierarchy, Normal
+from jaxae.models.nvae.networks import Hierarchy, Normal
 from jaxae.training.state import Spec
 
 DATA = tiny.images(binarise="dynamic")
@@ -159,7 +159,7 @@ def test_a_posterior_that_says_nothing_costs_nothing():
 def test_published_mnist_sizes():
     config = nvae.Config(groups=(5, 10), latent=20, width=32, blocks=2)
     spec = Spec((28, 28, 1), 1, 10, 2, np.zeros((28, 28, 1), np.float32))
-    layout = nvae._layout(config, spec)
+    layout = nvae.model._layout(config, spec)
     shapes = layout.code_shapes()
     assert layout.image == (32, 32, 1)
     assert shapes == [(4, 4, 20)] * 5 + [(8, 8, 20)] * 10
@@ -169,7 +169,7 @@ def test_published_mnist_sizes():
 
 def pieces(state, x, noise):
     """Outputs and groups, through the networks alone."""
-    layout = nvae._layout(CONFIG, DATA.spec)
+    layout = nvae.model._layout(CONFIG, DATA.spec)
     variables = {"params": state.params, "batch_stats": state.extra["stats"]}
     return jax.jit(lambda x, z: Hierarchy(layout, 1).apply(variables, x, z, method="infer"))(
         x, noise
@@ -177,7 +177,7 @@ def pieces(state, x, noise):
 
 
 def noise_for(n):
-    shapes = nvae._layout(CONFIG, DATA.spec).code_shapes()
+    shapes = nvae.model._layout(CONFIG, DATA.spec).code_shapes()
     return [normal(n, *shape, seed=i) for i, shape in enumerate(shapes)]
 
 
@@ -218,7 +218,7 @@ def test_an_image_reaches_the_decoder_through_its_codes_only(model, state):
     """Other images with the codes of the first: `render` has no other input."""
     batch = DATA.train.batch(0, 0, 5)
     out, groups = pieces(state, batch["image"], noise_for(5))
-    layout = nvae._layout(CONFIG, DATA.spec)
+    layout = nvae.model._layout(CONFIG, DATA.spec)
     variables = {"params": state.params, "batch_stats": state.extra["stats"]}
     codes = [g.z for g in groups]
     again, _ = jax.jit(lambda z: Hierarchy(layout, 1).apply(variables, z, method="render"))(codes)
@@ -239,7 +239,7 @@ def test_images_of_any_size_are_padded_and_cropped():
     assert jax.eval_shape(lambda s: model.sample(s, jax.random.key(1), 3), state).shape == (
         3, 6, 10, 1,
     )  # fmt: skip
-    assert nvae._layout(config, spec).image == (8, 12, 1)
+    assert nvae.model._layout(config, spec).image == (8, 12, 1)
 
 
 def test_the_rates_weight_rises_with_each_step():
@@ -264,7 +264,7 @@ def training(state):
 
     @jax.jit
     def run(state):
-        (out, groups), left = Hierarchy(nvae._layout(CONFIG, DATA.spec), 1).apply(
+        (out, groups), left = Hierarchy(nvae.model._layout(CONFIG, DATA.spec), 1).apply(
             {"params": state.params, "batch_stats": state.extra["stats"]}, images, noise, True,
             method="infer", mutable=["batch_stats", "weights"],
         )  # fmt: skip
@@ -315,7 +315,7 @@ def test_the_objective_against_numpy(state, training, monkeypatch, spectral_star
 
 def test_a_step_of_adamax_against_numpy():
     """eps 1e-3 inside max(b2 u, |g| + eps), L2 in the gradient, a rate that rises from zero."""
-    tx = nvae._optimiser(nvae.Config(learning_rate=0.1, rate_warmup=4, decay_steps=8))
+    tx = nvae.model._optimiser(nvae.Config(learning_rate=0.1, rate_warmup=4, decay_steps=8))
     w, m, u = 2.0, 0.0, 0.0
     params = {"w": jnp.float32(w)}
     opt = tx.init(params)
@@ -332,7 +332,7 @@ def test_a_step_of_adamax_against_numpy():
 
 def test_samples_use_the_readjusted_statistics(model, state):
     """`sample` by hand: statistics of its first draws, then images of its second ones."""
-    layout = nvae._layout(CONFIG, DATA.spec)
+    layout = nvae.model._layout(CONFIG, DATA.spec)
     variables = {"params": state.params, "batch_stats": state.extra["stats"]}
     of_z, of_statistics = jax.random.split(jax.random.key(3))
     shapes = layout.code_shapes()
@@ -412,7 +412,7 @@ def test_the_first_step_takes_forty_rounds_of_the_power_method_and_later_ones_fo
 
 def test_adam_may_take_the_place_of_adamax():
     """A first step is the rate, whatever the gradient; there is no decay of weights."""
-    tx = nvae._optimiser(nvae.Config(optimiser="adam", learning_rate=0.1))
+    tx = nvae.model._optimiser(nvae.Config(optimiser="adam", learning_rate=0.1))
     params = {"w": jnp.float32([2.0, -3.0])}
     updates, _ = tx.update({"w": jnp.float32([1e-2, -5.0])}, tx.init(params), params)
     np.testing.assert_allclose(updates["w"], [-0.1, 0.1], rtol=1e-4)
@@ -429,7 +429,7 @@ def test_the_network_begins_at_a_drawn_constant_and_the_mean_image():
 
 
 def test_readjusting_changes_the_decoders_statistics_alone(model, state):
-    layout = nvae._layout(CONFIG, DATA.spec)
+    layout = nvae.model._layout(CONFIG, DATA.spec)
     variables = {"params": state.params, "batch_stats": state.extra["stats"]}
     noise = noise_for(24)
     trained = lambda momentum: jax.jit(lambda: Hierarchy(layout, 1, momentum=momentum).apply(

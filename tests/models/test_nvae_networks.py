@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from jaxae.models import nvae
-from jaxae.models.nvae_cells import (
+from jaxae.models.nvae.cells import (
     DecoderCell,
     Depthwise,
     EncoderCell,
@@ -17,7 +17,7 @@ from jaxae.models.nvae_cells import (
     SkipDown,
     SqueezeExcite,
 )
-from jaxae.models.nvae_networks import Hierarchy, Layout, Normal
+from jaxae.models.nvae.networks import Hierarchy, Layout, Normal
 from jaxae.training.state import Spec
 
 

@@ -8,9 +8,9 @@ import pytest
 import tiny
 from scipy.special import expit, logsumexp
 
-from jaxae.models.layerwise import take_turns
-from jaxae.models.mirrored import Mirrored
-from jaxae.models.rbm import Pretraining, Rbm, climb, contrast
+from jaxae.models.shared.layerwise import take_turns
+from jaxae.models.shared.mirrored import Mirrored
+from jaxae.models.shared.rbm import Pretraining, Rbm, climb, contrast
 from jaxae.training.state import State
 
 VISIBLE, HIDDEN = 4, 3

@@ -14,8 +14,8 @@ import tiny
 
 from jaxae import losses
 from jaxae.models import vae, vaegan
-from jaxae.models.vaegan_game import adversarial_game, balance_gate
-from jaxae.models.vaegan_networks import ConvLayers, DenseLayers
+from jaxae.models.vaegan.game import adversarial_game, balance_gate
+from jaxae.models.vaegan.networks import ConvLayers, DenseLayers
 from jaxae.training.state import Spec
 
 RATE = 1.0  # of plain descent: what moves is the gradient, with few bits lost
@@ -47,7 +47,7 @@ def updates(start=None, spec=SPEC, **fields):
 
     `start` replaces the parameters of the networks that it holds. All in float64.
     """
-    with mock.patch.object(vaegan, "adam", sgd):
+    with mock.patch.object(vaegan.model, "adam", sgd):
         model = make(spec, **fields)
     state = model.init(jax.random.key(0))
     state = tiny.in_float64(
@@ -77,7 +77,7 @@ def close(found, wanted):
 def test_the_encoder_never_sees_the_game_and_the_discriminator_never_the_likelihood():
     plain, _ = updates(start())
     weak = lambda name, floor: losses.Game(*(lambda t, f=f: 1000 * f(t) for f in losses.game(name)))
-    with mock.patch.object(vaegan, "adversarial_game", weak):
+    with mock.patch.object(vaegan.model, "adversarial_game", weak):
         loud, _ = updates(start())
     tiny.assert_same_bits(loud["enc"], plain["enc"])
     close(loud["dis"], jax.tree.map(lambda g: 1000 * g, plain["dis"]))
@@ -292,7 +292,11 @@ def shapes_of(side, channels=3, **fields):
         (side, side, channels), 16, 0, 256, np.full((side, side, channels), 0.5, np.float32)
     )
     model = vaegan.make(config, spec)
-    return model, jax.eval_shape(model.init, jax.random.key(0)), vaegan._networks(config, spec)
+    return (
+        model,
+        jax.eval_shape(model.init, jax.random.key(0)),
+        vaegan.model._networks(config, spec),
+    )
 
 
 def test_sizes_of_the_published_networks():
@@ -382,7 +386,10 @@ def test_a_conditional_code_holds_a_label():
 
 def test_rmsprop_falls_as_the_official_code_does():
     config = vaegan.Config(optimiser="rmsprop", decay_steps=10)
-    tx, params = vaegan._optimiser(config, 1e-2), {"bias": jnp.zeros(1), "kernel": jnp.ones((1, 1))}
+    tx, params = (
+        vaegan.model._optimiser(config, 1e-2),
+        {"bias": jnp.zeros(1), "kernel": jnp.ones((1, 1))},
+    )
     gradient = {"bias": jnp.full(1, 2.0), "kernel": jnp.full((1, 1), 2.0)}
     state, square = tx.init(params), 0.0
     for step in range(12):

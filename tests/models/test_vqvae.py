@@ -11,7 +11,7 @@ import scipy.stats
 import tiny
 
 from jaxae.models import vqvae
-from jaxae.models.vqvae_networks import CodePrior
+from jaxae.models.vqvae.networks import CodePrior
 from jaxae.nets import codebook
 from jaxae.training.parallel import Engine, Mode
 from jaxae.training.state import Spec
@@ -38,15 +38,15 @@ def recorded(monkeypatch):
         lambda p: jax.tree.map(jnp.zeros_like, p),
         lambda g, s, p: (jax.tree.map(jnp.zeros_like, g), g),
     )
-    monkeypatch.setattr(vqvae, "adam", lambda *_: keep)
+    monkeypatch.setattr(vqvae.model, "adam", lambda *_: keep)
     return lambda config: vqvae.make(config, SPEC)
 
 
 def networks(config, p):
     """Encoder and decoder as functions of their parameters, built by hand from the same parts."""
     of_convolutions = (config.halvings, config.conv_width, config.conv_blocks, config.block_width)
-    encoder = vqvae.Encoder(*of_convolutions, config.groups, config.code_width)
-    decoder = vqvae.Decoder(SHAPE[:2], *of_convolutions, 1)
+    encoder = vqvae.model.Encoder(*of_convolutions, config.groups, config.code_width)
+    decoder = vqvae.model.Decoder(SHAPE[:2], *of_convolutions, 1)
     return (
         lambda enc, x: encoder.apply({"params": enc}, x),
         lambda dec, z: decoder.apply({"params": dec}, z),

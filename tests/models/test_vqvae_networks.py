@@ -10,9 +10,10 @@ import optax
 import pytest
 
 from jaxae import nets
-from jaxae.models import vqvae, vqvae_costs
-from jaxae.models.vqvae_networks import CodePrior, Decoder, Encoder
-from jaxae.models.vqvae_stages import Quantised
+from jaxae.models import vqvae
+from jaxae.models.vqvae import measures
+from jaxae.models.vqvae.networks import CodePrior, Decoder, Encoder
+from jaxae.models.vqvae.stages import Quantised
 from jaxae.training.state import Spec
 
 SHAPE, D, K, G = (4, 4, 1), 3, 5, 2
@@ -146,7 +147,7 @@ def test_the_prior_learns_the_codes_that_images_have_after_the_step(monkeypatch)
         lambda p: jax.tree.map(jnp.zeros_like, p),
         lambda g, s, p: (jax.tree.map(jnp.zeros_like, g), g),
     )
-    monkeypatch.setattr(vqvae, "adam", lambda *_: keep)
+    monkeypatch.setattr(vqvae.model, "adam", lambda *_: keep)
     model, state, batch = begun(TINY)
     opt = {"autoencoder": {n: state.params[n] for n in ("enc", "dec")},
            "prior": {"prior": state.params["prior"]}}  # fmt: skip
@@ -168,7 +169,7 @@ def test_the_prior_learns_the_codes_that_images_have_after_the_step(monkeypatch)
 @pytest.fixture
 def parts_of(monkeypatch):
     """What a kind of data adds to a VQ-VAE, and its optimisers."""
-    monkeypatch.setattr(vqvae, "assemble", lambda config, parts, tx: (parts, tx))
+    monkeypatch.setattr(vqvae.model, "assemble", lambda config, parts, tx: (parts, tx))
     return vqvae.make
 
 
@@ -185,7 +186,7 @@ def test_bits_are_told_of_probabilities_alone(parts_of, likelihood, levels, is_m
 
 
 def test_each_player_has_its_own_rate(parts_of, monkeypatch):
-    monkeypatch.setattr(vqvae, "adam", lambda *about: about)
+    monkeypatch.setattr(vqvae.model, "adam", lambda *about: about)
     config = dataclasses.replace(TINY, learning_rate=0.1, decay_steps=7,
                                  prior_learning_rate=0.2, prior_decay_steps=9)  # fmt: skip
     _, tx = parts_of(config, SPEC)
@@ -218,5 +219,5 @@ def test_codes_that_lie_idle_are_told_with_the_remedy(used, restart, remedy):
 
 
 def test_a_third_is_enough():
-    assert not vqvae_costs.advice({"codes_used_train": 1 / 3}, 6, 0.0, USUAL)
-    assert vqvae_costs.advice({"codes_used_train": 0.33}, 6, 0.0, USUAL)
+    assert not measures.advice({"codes_used_train": 1 / 3}, 6, 0.0, USUAL)
+    assert measures.advice({"codes_used_train": 0.33}, 6, 0.0, USUAL)

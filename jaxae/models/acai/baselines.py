@@ -33,8 +33,8 @@ import jax.numpy as jnp
 
 from jaxae import losses, nets
 from jaxae.fields import Checked, Decay, Range, Size, SizeOrZero, Weight
-from jaxae.models.acai_networks import Bottleneck
-from jaxae.models.vae import gaussian_draw
+from jaxae.models.acai.networks import Bottleneck
+from jaxae.models.shared.gaussian import gaussian_draw
 from jaxae.nets import codebook
 from jaxae.training.state import gathered
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxae.models.nvae_cells import Conv, DecoderCell, EncoderCell, FlowCell
+from jaxae.models.nvae.cells import Conv, DecoderCell, EncoderCell, FlowCell
 
 BOUND = 5.0  # of means and log-deviations
 FLOOR = 0.01  # added to every deviation

@@ -16,7 +16,7 @@ that the step began with. A critic that can tell nothing says 1/8 and pays 0.052
 mixtures from others but not their share 0.0208, a perfect one 0.
 
 No prior is laid on the codes: only the methods vae and aae can sample. `method` makes of the same
-networks the models that the paper compares, see `acai_baselines`; the networks are in
+networks the models that the paper compares, see `baselines`; the networks are in
 `acai_networks`. Under `pmap` partners are found within a device's share of the batch.
 Deviation: the paper's classifier learns beside the autoencoder; here codes are probed afterwards.
 """
@@ -41,9 +41,9 @@ from jaxae.fields import (
     StepsOrZero,
     Weight,
 )
-from jaxae.models import acai_baselines
-from jaxae.models.acai_baselines import Comparison, Method, Parts, mean_squares, plain
-from jaxae.models.acai_networks import Critic, Decoder, Encoder
+from jaxae.models.acai import baselines
+from jaxae.models.acai.baselines import Comparison, Method, Parts, mean_squares, plain
+from jaxae.models.acai.networks import Critic, Decoder, Encoder
 from jaxae.training.state import Model, Need, Player, Spec, State, adam, enter, play
 
 SAMPLERS = ("vae", "aae")
@@ -127,7 +127,7 @@ def _assembled(config: Config, spec: Spec) -> tuple[Model, Callable]:
         return {name: jnp.mean(value) for name, value in errors(back, x).items()}
 
     parts = Parts(enc, dec, run, report, size)
-    of = acai if config.method == "acai" else acai_baselines.METHODS[config.method]
+    of = acai if config.method == "acai" else baselines.METHODS[config.method]
     method = of(config, parts)
 
     def init(rng):
@@ -262,4 +262,4 @@ def _networks(config: Config, spec: Spec) -> nets.Bundle:
         depth = config.critic_depth or config.depth
         critic = Critic(config.scales, depth, config.channels, config.gain)
         return nets.Bundle(**networks, critic=critic)
-    return nets.Bundle(**networks, **acai_baselines.further_networks(config, size))
+    return nets.Bundle(**networks, **baselines.further_networks(config, size))

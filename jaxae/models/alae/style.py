@@ -27,7 +27,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxae.models.alae_networks import SLOPE
+from jaxae.models.alae.networks import SLOPE
 from jaxae.nets.conv import doubled, halved
 from jaxae.nets.equalised import (
     EqualConv,

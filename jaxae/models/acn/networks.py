@@ -4,7 +4,7 @@ x [B,H,W,C] image, c and z [B,d]. All but two are the library's own: the prior n
 experimental decoder which passes z through a table of vectors.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,12 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxae import nets
-from jaxae.models.vae import DENSE_FLOOR, output_start
+from jaxae.models.acn.config import Config
+from jaxae.models.shared.gaussian import DENSE_FLOOR, output_start
 from jaxae.nets import codebook
 from jaxae.training.state import Spec
-
-if TYPE_CHECKING:
-    from jaxae.models.acn import Config
 
 # Scales of the prior's components: z carries unit noise, so that narrower ones than this are of no
 # use, but a quadrature could be deceived by what falls between its nodes, and training would.
@@ -25,7 +23,7 @@ LOG_SCALE_BOUNDS = (-0.5, 5.0)
 COMMITMENT = 0.25
 
 
-def encoder(config: "Config", out: int) -> nn.Module:
+def encoder(config: Config, out: int) -> nn.Module:
     """Images to vectors: x `[B,H,W,C]` -> `[B,out]`."""
     if config.encoder == "mlp":
         return nets.MLP(config.widths, out, config.activation)
@@ -62,7 +60,7 @@ class PriorNetwork(nn.Module):
         return logits, means, bound * jnp.tanh(raw / bound)
 
 
-def decoder(config: "Config", spec: Spec, channels: int) -> nn.Module:
+def decoder(config: Config, spec: Spec, channels: int) -> nn.Module:
     """z `[B,d]`, and before it x where the decoder is autoregressive, -> `channels` per pixel.
 
     Its output bias begins at the mean training image.

@@ -22,9 +22,10 @@ import numpy as np
 
 from jaxae import losses, nets
 from jaxae.fields import Checked, LayerSteps, Rate, Size, StepsOrZero, Weight
-from jaxae.models import corruptions, pca
-from jaxae.models.layerwise import take_turns
-from jaxae.models.mirrored import Mirrored, flat
+from jaxae.models.dae import corruptions
+from jaxae.models.shared import pca
+from jaxae.models.shared.layerwise import take_turns
+from jaxae.models.shared.mirrored import Mirrored, flat
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import Model, Spec, State, adam, descend
 

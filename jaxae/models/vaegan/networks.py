@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxae import nets
-from jaxae.models.vae import output_start
+from jaxae.models.shared.gaussian import output_start
 from jaxae.nets.mlp import Norm, activation, bias_init, linear, needs_bias, normalised
 from jaxae.training.state import Spec
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxae.models.layerwise import Turn, take_turns
-from jaxae.models.mirrored import Mirrored
+from jaxae.models.shared.layerwise import Turn, take_turns
+from jaxae.models.shared.mirrored import Mirrored
 from jaxae.training.state import State
 
 SLOW, FAST = 0.5, 0.9  # momentum before and after the first steps (MATLAB release)

@@ -42,10 +42,10 @@ from jaxae.fields import (
     StepsOrZero,
     Weight,
 )
-from jaxae.models.batch_needs import fewest_normalised
-from jaxae.models.nvae_cells import drawn_kernels
-from jaxae.models.nvae_networks import Hierarchy, Layout
-from jaxae.models.vae import output_start
+from jaxae.models.nvae.cells import drawn_kernels
+from jaxae.models.nvae.networks import Hierarchy, Layout
+from jaxae.models.shared.batch_needs import fewest_normalised
+from jaxae.models.shared.gaussian import output_start
 from jaxae.training.state import Model, Need, Spec, State, adam, descend, gathered
 
 FIRST_ITERATIONS, ITERATIONS = 40, 4  # of the power method, in the first step and later

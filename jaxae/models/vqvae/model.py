@@ -38,9 +38,9 @@ import jax.numpy as jnp
 
 from jaxae import losses, nets
 from jaxae.fields import Depth, DepthOrZero, Halvings, Positive, Range, Size, SizeOrZero
-from jaxae.models.vae import output_start
-from jaxae.models.vqvae_networks import CodePrior, Decoder, Encoder, map_sizes
-from jaxae.models.vqvae_stages import Parts, Quantised, assemble
+from jaxae.models.shared.gaussian import output_start
+from jaxae.models.vqvae.networks import CodePrior, Decoder, Encoder, map_sizes
+from jaxae.models.vqvae.stages import Parts, Quantised, assemble
 from jaxae.training.state import Model, Spec, adam
 
 

@@ -28,7 +28,7 @@ from jaxae.fields import (
     StepsOrZero,
     Weight,
 )
-from jaxae.models import vqvae_costs
+from jaxae.models.vqvae import measures
 from jaxae.nets import codebook
 from jaxae.training.state import Model, State, gathered, split_names
 
@@ -292,8 +292,8 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
         return -costs["distortion"] - rate_of(state.params, k)
 
     def assess(state, data, rng):
-        """How the codebooks are used, and what an example costs: see `vqvae_costs`."""
-        return vqvae_costs.of_set(
+        """How the codebooks are used, and what an example costs: see `measures`."""
+        return measures.of_set(
             codes_of,
             evaluate,
             state,
@@ -305,7 +305,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
         )
 
     def advise(found):
-        return vqvae_costs.advice(found, config.codes, config.restart, Quantised.restart)
+        return measures.advice(found, config.codes, config.restart, Quantised.restart)
 
     return Model(
         init,

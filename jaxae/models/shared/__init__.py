@@ -1,0 +1,1 @@
+"""What several papers share: priors, pretraining, posteriors, labelled batches."""

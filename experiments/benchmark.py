@@ -24,10 +24,10 @@ from typing import Any
 import jax
 import numpy as np
 from cells import FOLDER, cell, hardware, reported
-from ending import leave
 from pipe_table import pipe_table
 
 from jaxae import evaluation
+from jaxae.command.streams import leave
 from jaxae.data import Options, load
 from jaxae.models import MODELS
 from jaxae.training import Plan, fit

@@ -18,8 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from ending import STOPPED
-
+from jaxae.command.streams import STOPPED
 from jaxae.data import DataError
 from jaxae.evaluation import environment
 from jaxae.training.loop import NonFiniteLoss, Stopped

@@ -16,10 +16,10 @@ import time
 
 import jax
 import numpy as np
-import wiring
-from presets import PRESETS
 
+from jaxae.command import run as runs
 from jaxae.data import DataError
+from jaxae.recipes import RECIPES
 from jaxae.training import fit
 from jaxae.training.parallel import Engine
 
@@ -61,11 +61,11 @@ def main() -> None:
     parser.add_argument("--data-dir")
     words = parser.parse_args()
     for preset in words.presets:
-        settings = PRESETS[words.model][preset]()
+        settings = RECIPES[words.model][preset]()
         plan = dataclasses.replace(settings.plan, steps=words.steps, seeds=1)
         start = time.perf_counter()
         try:
-            run = wiring.build(words.model, settings, words.data_dir)
+            run = runs.build(words.model, settings, words.data_dir)
         except DataError as error:
             print(f"{words.model} {preset}: left out, {str(error).splitlines()[0]}")
             continue

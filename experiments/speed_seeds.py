@@ -11,9 +11,9 @@ import statistics
 import time
 
 import jax
-import wiring
-from presets import PRESETS
 
+from jaxae.command import run as runs
+from jaxae.recipes import RECIPES
 from jaxae.training.parallel import Engine
 
 
@@ -29,7 +29,7 @@ def timed(engine: Engine, states, step: int, steps: int) -> tuple[float, list]:
 def main() -> None:
     """Prints a line per model."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    words.add_argument("--models", nargs="+", default=["vae", "alae", "vqvae"], choices=PRESETS)
+    words.add_argument("--models", nargs="+", default=["vae", "alae", "vqvae"], choices=RECIPES)
     words.add_argument("--preset", default="digits")
     words.add_argument("--seeds", type=int, default=3)
     words.add_argument("--steps", type=int, default=100)
@@ -37,8 +37,8 @@ def main() -> None:
     words.add_argument("--data-dir")
     asked = words.parse_args()
     for name in asked.models:
-        settings = PRESETS[name][asked.preset]()
-        run = wiring.build(name, settings, asked.data_dir)
+        settings = RECIPES[name][asked.preset]()
+        run = runs.build(name, settings, asked.data_dir)
         plan = dataclasses.replace(settings.plan, devices=1, log_every=asked.steps)
         engines = {
             by: Engine(run.model, run.data.train, dataclasses.replace(plan, seeds=n, seeds_by=by))

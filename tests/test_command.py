@@ -19,20 +19,19 @@ import pytest
 import tiny
 from PIL import Image
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
-
-import run as command
-import wiring
-from presets import PRESETS
-from settings import from_flags, from_folder
-
+from jaxae.command import main as command
+from jaxae.command import outputs, results
+from jaxae.command import run as runs
+from jaxae.command.flags import from_flags, from_folder
 from jaxae.data import Options, download
 from jaxae.models import vae
+from jaxae.recipes import RECIPES
 from jaxae.training import Workdir
 from jaxae.training.checkpoint import DamagedCheckpoint, manifest
 from jaxae.training.records import DamagedRecords, MetricsFile, OlderRecords
 from jaxae.training.workdir import OlderConfig, digest, read_config
 
+RUN = str(pathlib.Path(__file__).parents[1] / "experiments" / "run.py")
 TINY = ["--devices", "1", "--steps", "6", "--batch-size", "8", "--log-every", "2",
         "--eval-every", "4", "--save-every", "4", "--widths", "8", "--latent", "2",
         "--test-examples", "20", "--probe-examples", "60", "--report-batch", "20"]  # fmt: skip
@@ -59,11 +58,11 @@ def call(capsys):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A workdir in which a tiny VAE has been trained, evaluated and drawn."""
-    folder, train = tmp_path_factory.mktemp("vae"), wiring.train
+    folder, train = tmp_path_factory.mktemp("vae"), runs.train
     with pytest.MonkeyPatch.context() as patched:
         # Whatever is chosen while it trains, the test images have no part in it.
         unseen = lambda run: run._replace(data=run.data._replace(test=None))
-        patched.setattr(wiring, "train", lambda run, workdir: train(unseen(run), workdir))
+        patched.setattr(runs, "train", lambda run, workdir: train(unseen(run), workdir))
         assert command.main([*HELD, "--workdir", str(folder)]) == 0
     return folder
 
@@ -154,7 +153,7 @@ def test_evaluate_keeps_the_report_and_what_training_took(finished, call, tmp_pa
 def test_what_calls_for_action_is_told_and_kept(finished, call, tmp_path, monkeypatch):
     """Whatever the model: of the second of two seeds, on stderr, in result.json and the report."""
     shutil.copytree(finished, tmp_path / "w")
-    build, idle = wiring.build, lambda found: ["wake it"] if found["idle"] > 0.5 else []
+    build, idle = runs.build, lambda found: ["wake it"] if found["idle"] > 0.5 else []
 
     def advising(*words):
         run = build(*words)
@@ -163,9 +162,9 @@ def test_what_calls_for_action_is_told_and_kept(finished, call, tmp_path, monkey
     loss = {"loss": {"mean": 1.5, "se": 0.5, "values": [1.0, 2.0]}}
     idle_seeds = {"idle": {"mean": 0.5, "se": 0.4, "values": [0.1, 0.9]}}
     numbers = {"test": loss, "whole_set": idle_seeds}
-    monkeypatch.setattr(wiring, "build", advising)
-    monkeypatch.setattr(wiring, "assess", lambda run, states: numbers)
-    monkeypatch.setattr(wiring.evaluation, "draw_all", lambda *_: [])
+    monkeypatch.setattr(runs, "build", advising)
+    monkeypatch.setattr(results, "assess", lambda run, states: numbers)
+    monkeypatch.setattr(results.evaluation, "draw_all", lambda *_: [])
     code, _, err = call("evaluate", "--workdir", tmp_path / "w")
     assert (code, err) == (0, "warning: seed 1: wake it\n")
     result = json.loads((tmp_path / "w" / "result.json").read_text())
@@ -178,11 +177,11 @@ def test_ctrl_c_during_the_evaluation(finished, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     before = (finished / "result.json").read_bytes()
-    monkeypatch.setattr(wiring, "conclude", pressed)
+    monkeypatch.setattr(results, "conclude", pressed)
     monkeypatch.setattr(sys, "argv", ["run.py", "evaluate", "--workdir", str(finished)])
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as left:
-        runpy.run_path(command.__file__, run_name="__main__")
+        runpy.run_path(RUN, run_name="__main__")
     assert left.value.code == 130
     assert capsys.readouterr().err.splitlines()[-1].startswith("stopped: ")
     assert (finished / "result.json").read_bytes() == before
@@ -213,7 +212,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 @pytest.mark.parametrize("case", ["nobody reads", "no stderr"])
 def test_any_terminal_will_do(elsewhere, case):
     """A real process: letters that cannot be shown, and `| true` or `2>&-`."""
-    words = [command.__file__, "evaluate", "--workdir", elsewhere, "--images", "0"]
+    words = [RUN, "evaluate", "--workdir", elsewhere, "--images", "0"]
     reader, writer = os.pipe()
     if case == "nobody reads":
         os.close(reader)
@@ -236,13 +235,13 @@ def test_any_terminal_will_do(elsewhere, case):
 
 
 def test_standard_output_that_is_closed(finished):
-    words = ["-c", CLOSED, "1", command.__file__, "--list"]
+    words = ["-c", CLOSED, "1", RUN, "--list"]
     done = subprocess.run([sys.executable, *words], stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_an_error_without_stderr_still_has_its_exit_code(tmp_path):
-    words = ["-c", CLOSED, "2", command.__file__, "--workdir", tmp_path]
+    words = ["-c", CLOSED, "2", RUN, "--workdir", tmp_path]
     done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE)
     assert (done.returncode, done.stdout) == (1, b"")
 
@@ -295,9 +294,9 @@ def states_of(folder):
     """Every number of the newest checkpoint of a run."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run = wiring.build(*from_folder(folder, []), None)
+        run = runs.build(*from_folder(folder, []), None)
         with Workdir.open(folder) as workdir:
-            step, states, _ = wiring.restore(run, workdir)
+            step, states, _ = runs.restore(run, workdir)
     return step, tiny.leaves(states)
 
 
@@ -431,7 +430,7 @@ def test_a_finite_state_that_computes_what_is_not(
 
 
 def test_samples_are_drawn_in_batches(finished, call, tmp_path, monkeypatch):
-    monkeypatch.setattr(wiring, "SAMPLES", 4)
+    monkeypatch.setattr(outputs, "SAMPLES", 4)
     words = ("sample", "--workdir", finished, "--out")
     assert call(*words, tmp_path / "s", "--n", 10)[0] == 0
     pictures = [(tmp_path / "s" / f"{i:05d}.png").read_bytes() for i in range(10)]
@@ -482,9 +481,9 @@ def test_acn_from_end_to_end(call, tmp_path):
     assert test["loss_given_neighbours"]["mean"] == pytest.approx(loss, rel=1e-5)
     assert re.search(r"test\.loss_given_neighbours +.* ± ", out)
 
-    run = wiring.build(*from_folder(tmp_path / "acn", []), None)
+    run = runs.build(*from_folder(tmp_path / "acn", []), None)
     with Workdir.open(tmp_path / "acn") as workdir:
-        _, (state,), _ = wiring.restore(run, workdir)
+        _, (state,), _ = runs.restore(run, workdir)
     codes, images = [], run.data.train
     for batch, mask in images.examples(500):
         codes.append(np.asarray(run.model.encode(state, batch["image"], None))[mask])
@@ -506,14 +505,14 @@ def test_newsgroups_from_its_archive(call, tmp_path, monkeypatch):
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
     remote = download.REMOTE["newsgroups"]._replace(files=files)
     monkeypatch.setitem(download.REMOTE, "newsgroups", remote)
-    words = ["--model", "hashing", "--preset", "paper-20", "--workdir", tmp_path / "w"]
+    words = ["--model", "hashing", "--recipe", "paper-20", "--workdir", tmp_path / "w"]
     code, _, err = call(*words, "--data-dir", tmp_path)
     assert (code, err) == (1, "error: batch_size must be in 1..2 (the images), is 100\n")
 
 
 def test_list_and_print_config(call):
     out = call("--list")[1]
-    for word in ("acn", "vae", "--preset digits", "--preset mnist", "--data tfds:"):
+    for word in ("acn", "vae", "--recipe digits", "--recipe mnist", "--data tfds:"):
         assert word in out
     code, out, _ = call("--model", "acn", "--print-config", "--latent", "3")
     assert code == 0
@@ -530,16 +529,16 @@ def test_help_is_the_models_own(call):
         assert flag in vae
 
 
-@pytest.mark.parametrize("model", PRESETS)
-def test_no_flags_are_the_preset(model):
-    preset = next(iter(PRESETS[model].values()))()
-    assert from_flags(model, preset, []) == preset
-    assert from_flags(model, preset, ["--seed", "7"]).plan.seed == 7
+@pytest.mark.parametrize("model", RECIPES)
+def test_no_flags_are_the_recipe(model):
+    recipe = next(iter(RECIPES[model].values()))()
+    assert from_flags(model, recipe, []) == recipe
+    assert from_flags(model, recipe, ["--seed", "7"]).plan.seed == 7
 
 
 MISTAKES = {
     "model": (["--model", "acm"], "unknown model 'acm'.*did you mean acn"),
-    "preset": (["--model", "acn", "--preset", "mnits"], "unknown preset 'mnits'.*mean mnist"),
+    "recipe": (["--model", "acn", "--recipe", "mnits"], "unknown recipe 'mnits'.*mean mnist"),
     "field": (["--model", "acn", "--latnt", "3"], "(?s)latnt.*--latent"),
     "type": (["--model", "acn", "--latent", "x"], "(?s)--latent.*'x'"),
     "value": (["--model", "acn", "--latent", "0"], "latent=0 must be at least 1"),
@@ -582,7 +581,7 @@ MISTAKES = {
     "out, untrained": ([*VAE, "--out", "x"], "train does not use --out"),
     "count": (["encode", *VAE, "--out", "x", "--n", "3"], "encode does not use --n"),
     "no run": (["evaluate", "--model", "vae"], "holds no run"),
-    "preset alone": (["--workdir", "x", "--preset", "mnist"], "--preset mnist needs --model"),
+    "recipe alone": (["--workdir", "x", "--recipe", "mnist"], "--recipe mnist needs --model"),
     "nothing": (["--workdir", "there/is/nothing"], "there/is/nothing holds no run"),
     "no name": ([*VAE, "--workdir", ""], "--workdir: the name is empty"),
     "a file": ([*VAE, "--workdir", __file__], "test_command.py cannot be created: it is a file"),
@@ -636,9 +635,9 @@ OTHER_DATA = {
 
 
 @pytest.mark.parametrize("name", OTHER_DATA)
-def test_options_of_a_preset_stay_with_its_data_set(name, capsys):
-    (model, preset), flags, wanted, note = OTHER_DATA[name]
-    settings = from_flags(model, PRESETS[model][preset](), flags)
+def test_options_of_a_recipe_stay_with_its_data_set(name, capsys):
+    (model, recipe), flags, wanted, note = OTHER_DATA[name]
+    settings = from_flags(model, RECIPES[model][recipe](), flags)
     assert settings.options == wanted
     err = capsys.readouterr().err
     assert re.search(f"^note: .*{note}", err) if note else not err
@@ -653,7 +652,7 @@ def test_a_bernoulli_of_colours_is_refused_and_of_grey_levels_remarked(call, tmp
     words = [*VAE, "--workdir", tmp_path / "w", "--data"]
     code, _, err = call(*words, f"folder:{tmp_path / 'rgb'}")
     assert code == 1
-    told = "note: this preset has binarise=dynamic for digits, which is not used on folder:"
+    told = "note: this recipe has binarise=dynamic for digits, which is not used on folder:"
     refused = "error: likelihood=bernoulli is of bits, .* have colours: take --likelihood gaussian"
     assert re.search(f"^{told}.*\n{refused}", err), err
     assert not (tmp_path / "w" / "config.json").exists()

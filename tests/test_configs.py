@@ -6,9 +6,7 @@ Oracle: a wrong value ends in a ValueError that names its field, whatever the va
 import dataclasses
 import json
 import math
-import pathlib
 import random
-import sys
 import typing
 
 import jax
@@ -16,15 +14,13 @@ import numpy as np
 import pytest
 import tiny
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
-
-import run as command
-import settings
-from presets import PRESETS
-
+from jaxae import settings
+from jaxae.command import flags as command_flags
+from jaxae.command import main as command
 from jaxae.data import DataError, Options
 from jaxae.fields import Depth, DepthOrZero, Halvings, Range, field_types, unbounded
 from jaxae.models import MODELS
+from jaxae.recipes import RECIPES
 from jaxae.training import Plan, Spec
 from jaxae.training.workdir import FORMAT, digest
 
@@ -141,9 +137,9 @@ def test_any_flag_ends_in_settings_or_in_the_name_of_a_field(seed, capsys):
 
 
 def _refusal_of_flags(name: str, flags: list[str], capsys) -> str | None:
-    """What is said against flags beside the first preset; None where the command would run."""
+    """What is said against flags beside the first recipe; None where the command would run."""
     try:
-        settings.from_flags(name, next(iter(PRESETS[name].values()))(), flags)
+        command_flags.from_flags(name, next(iter(RECIPES[name].values()))(), flags)
     except settings.UsageError as error:
         return str(error)
     except SystemExit:
@@ -181,10 +177,10 @@ def test_the_command_says_what_a_number_may_be(words, said, tmp_path, capsys):
 
 
 def test_seeds_of_training_stay_below_that_of_evaluation():
-    import wiring
+    from jaxae.command import run
 
-    last = Plan(seed=wiring.EVALUATION_KEY - 2, seeds=2)
-    assert last.seed + last.seeds - 1 == wiring.EVALUATION_KEY - 1
+    last = Plan(seed=run.EVALUATION_KEY - 2, seeds=2)
+    assert last.seed + last.seeds - 1 == run.EVALUATION_KEY - 1
     with pytest.raises(ValueError, match=r"the last seed would be 2,147,483,647"):
         dataclasses.replace(last, seeds=3)
 
@@ -208,10 +204,10 @@ def test_a_folder_with_a_value_of_the_wrong_kind_is_refused(part, field, value, 
         (tmp_path / "config.json").write_text(text)
 
     keep(held)
-    assert settings.from_folder(tmp_path, [])[1].plan == Plan()
+    assert command_flags.from_folder(tmp_path, [])[1].plan == Plan()
     keep(held | {part: held[part] | {field: value}})
     with pytest.raises(settings.UsageError, match=rf"config\.json does not hold .*{field}="):
-        settings.from_folder(tmp_path, [])
+        command_flags.from_folder(tmp_path, [])
 
 
 def test_a_folder_whose_data_has_no_name_is_refused():
@@ -238,14 +234,14 @@ def test_networks_that_halve_a_width_can_be_as_narrow_as_it_may_be(name, field):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_no_two_owners_share_a_flag(name):
-    read = settings.owners(name)
+    read = command_flags.owners(name)
     assert set(field_types(CONFIGS[name])) <= {f for f, o in read.items() if o == f"{name}.Config"}
     assert read["binarise"] == "Options"
     assert read["steps"] == "Plan"
 
 
 @pytest.mark.parametrize(
-    ("field", "owner"), [("binarise", "Options"), ("steps", "Plan"), ("out", "run.py"),
+    ("field", "owner"), [("binarise", "Options"), ("steps", "Plan"), ("out", "jaxae"),
                          ("images", "Report"), ("data", "Settings")]
 )  # fmt: skip
 def test_a_shared_flag_is_named_with_both_owners(field, owner, monkeypatch):
@@ -254,10 +250,10 @@ def test_a_shared_flag_is_named_with_both_owners(field, owner, monkeypatch):
     monkeypatch.setattr(MODELS["vae"], "Config", kind)
     both = {"vae.Config", owner}
     with pytest.raises(TypeError, match=f"^{field} is a field of") as refused:
-        settings.owners("vae")
+        command_flags.owners("vae")
     assert all(name in str(refused.value) for name in both)
 
 
 def test_the_words_of_the_command_are_those_that_no_field_may_have():
     words = {action.dest for action in command.words_parser()._actions}
-    assert words | {"help"} == set(settings.WORDS)
+    assert words | {"help"} == set(command_flags.WORDS)

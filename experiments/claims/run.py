@@ -26,9 +26,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from cells import digest, hardware, made_with, reported, sources, spent  # noqa: E402
 from claims_common import CONFIDENCE, FIRST_SEED, Claim, Measure, verdict  # noqa: E402
-from ending import leave  # noqa: E402
 from pipe_table import pipe_table  # noqa: E402
 
+from jaxae.command.streams import leave  # noqa: E402
 from jaxae.training.workdir import write_atomically  # noqa: E402
 
 ROOT = HERE.parents[1]

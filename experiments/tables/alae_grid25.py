@@ -10,12 +10,12 @@ are 2 apart. Reciprocity share: mean (w - E(G(w)))^2 over mean Var(w); for ALI, 
 import jax
 import numpy as np
 from common import KEY, gather, make, parser, publish, shown, table, train
-from presets import ali as presets
 
 from jaxae.data import Options, load
 from jaxae.data.grid25 import CENTRES, DEVIATION, PLANE
 from jaxae.evaluation import mode_coverage
 from jaxae.models import alae, ali
+from jaxae.recipes import ali as recipes
 
 SAMPLES = 10_000
 NETWORKS = {"latent": 8, "widths": (128, 128, 128), "output": "linear", "r1": 0.1}
@@ -57,7 +57,7 @@ def measured(model, states, data) -> dict[str, np.ndarray]:
 def methods(seeds: int, steps: int) -> str:
     """A row per method."""
     data, rows, best = load("grid25", Options(standardise=True)), [], 0
-    own = presets.grid25()
+    own = recipes.grid25()
     runs = [(alae, label, fields) for label, fields in METHODS.items()]
     for module, label, fields in [*runs, (ali, "ALI", vars(own.model))]:
         model = make(module, data, **fields | {"decay_steps": steps})
@@ -83,6 +83,6 @@ def methods(seeds: int, steps: int) -> str:
 
 
 if __name__ == "__main__":
-    args = parser(__doc__, ["methods"], seeds=3, steps=presets.grid25().plan.steps).parse_args()
+    args = parser(__doc__, ["methods"], seeds=3, steps=recipes.grid25().plan.steps).parse_args()
     publish("alae_grid25", "ALAE on 25 Gaussians in the plane",
             {"methods": lambda: methods(args.seeds, args.steps)}, whole=True)  # fmt: skip

@@ -18,13 +18,13 @@ import jax
 import numpy as np
 from ali_images import GANS
 from common import BATCH, KEY, gather, holds, make, parser, publish, sampled_classes, shown, table
-from presets.alae import GREY
 
 from jaxae import evaluation
 from jaxae.data import Data, load
 from jaxae.models import ae, alae, ali
 from jaxae.models.shared.mirrored import Mirrored
 from jaxae.models.shared.reconstruction import reconstruction_ratio
+from jaxae.recipes.alae import GREY
 from jaxae.training import Model, Plan, State, fit
 
 PROBED = 10_000  # training images that the probes see, and test images at most

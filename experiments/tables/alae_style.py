@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import BATCH, KEY, RESULTS, make, on_test, parser, publish, shown, table, train
-from presets import alae as presets
 
 from jaxae import evaluation
 from jaxae.data import load
 from jaxae.models import alae
+from jaxae.recipes import alae as recipes
 from jaxae.training import Model, State
 
 SAMPLES, PAIRS, PICTURES = 1000, 500, 30
@@ -27,7 +27,7 @@ SURE = 0.9  # probability from which a classifier is taken at its word
 
 def main_table(seeds: int, steps: int) -> str:
     """Trains, draws, and measures."""
-    settings = presets.style()
+    settings = recipes.style()
     data = load(settings.data, settings.options)
     fields = vars(settings.model) | {"decay_steps": steps}
     model = make(alae, data, **fields)
@@ -124,6 +124,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    args = parser(__doc__, ["style"], seeds=1, steps=presets.style().plan.steps).parse_args()
+    args = parser(__doc__, ["style"], seeds=1, steps=recipes.style().plan.steps).parse_args()
     publish("alae_style", "StyleALAE at 32x32",
             {"style": lambda: main_table(args.seeds, args.steps)}, whole=True)  # fmt: skip

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import KEY, gather, make, parser, publish, shown, table, train
-from presets import ali as presets
 
 from jaxae import evaluation
 from jaxae.data import Options, load
 from jaxae.data.grid25 import CENTRES, DEVIATION, PLANE
 from jaxae.models import ali
 from jaxae.models.ali import POST_HOC
+from jaxae.recipes import ali as recipes
 
 SAMPLES = 10_000
 METHODS = {
@@ -61,7 +61,7 @@ def measured(model, states, data) -> dict[str, np.ndarray]:
 def methods(seeds: int, steps: int) -> str:
     """A row per method, and the verdicts on the best seed."""
     data, rows, seen = load("grid25", Options(standardise=True)), [], {}
-    settings = presets.grid25()
+    settings = recipes.grid25()
     for name, method in METHODS.items():
         fields = vars(settings.model) | {"method": method, "decay_steps": steps}
         length = steps
@@ -114,6 +114,6 @@ def verdicts(ours: dict[str, np.ndarray], gan: dict[str, np.ndarray]) -> str:
 
 
 if __name__ == "__main__":
-    args = parser(__doc__, ["methods"], seeds=3, steps=presets.grid25().plan.steps).parse_args()
+    args = parser(__doc__, ["methods"], seeds=3, steps=recipes.grid25().plan.steps).parse_args()
     publish("ali_grid25", "25 Gaussians in the plane",
             {"methods": lambda: methods(args.seeds, args.steps)}, whole=True)  # fmt: skip

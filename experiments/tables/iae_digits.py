@@ -26,12 +26,12 @@ from common import (
     table,
     train,
 )
-from presets import PRESETS
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
 from jaxae.models import iae
 from jaxae.models.iae.domains import in_the_other_domain
+from jaxae.recipes import RECIPES
 from jaxae.training import Model
 
 
@@ -57,7 +57,7 @@ def images(split) -> np.ndarray:
 def trained(preset: str, seeds: int, steps: int, labels: int = 0, **changes):
     """The model of a preset with changes, and its states."""
     schedule = {"decay_steps": steps, "local_warmup": steps // 2}
-    settings = PRESETS["iae"][preset]()
+    settings = RECIPES["iae"][preset]()
     model = make(iae, data(labels), **vars(settings.model) | schedule | changes)
     states, _ = train(model, data(labels), seeds, steps, log_every=100, eval_every=0,
                       save_every=10**6, batch_size=settings.plan.batch_size)  # fmt: skip

@@ -1,6 +1,6 @@
 """The `mnist` presets of VAE and ACN, and ACN's baselines with the same PixelCNN decoder.
 
-    python experiments/tables/mnist_presets.py --data-dir <folder that holds mnist/> [--only vae]
+    python experiments/tables/mnist_recipes.py --data-dir <folder that holds mnist/> [--only vae]
 
 Each row is a run of `experiments/run.py` in its own folder under runs/, which is continued or,
 where it is finished, evaluated again; then one table of all. Up to ten minutes a row on two CPU
@@ -15,8 +15,9 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import run as command  # noqa: E402
 from pipe_table import pipe_table  # noqa: E402
+
+from jaxae.command import main as command  # noqa: E402
 
 ROWS = {
     "vae": ["--model", "vae"],
@@ -26,7 +27,7 @@ ROWS = {
     "acn-pixelcnn-bias": ["--model", "acn", "--pixelcnn-map", "0"],
     "acn-pixelcnn-bias-as-vae": ["--model", "acn", "--pixelcnn-map", "0", "--variant", "vae"],
 }
-PRESETS = ("vae", "acn-pixelcnn")  # whose time is stated: the others are variants
+RECIPES = ("vae", "acn-pixelcnn")  # whose time is stated: the others are variants
 
 
 def row(name: str, result: dict) -> list[str]:
@@ -52,12 +53,12 @@ def row(name: str, result: dict) -> list[str]:
         number(codes.get("linear_accuracy"), 4),
         number(untrained.get("linear_accuracy"), 4),
         number(codes.get("knn_accuracy"), 4),
-        number(minutes if name in PRESETS else None, 1),
+        number(minutes if name in RECIPES else None, 1),
     ]
 
 
 def main() -> None:
-    """Runs what is asked, prints the table, writes results/mnist_presets.md."""
+    """Runs what is asked, prints the table, writes results/mnist_recipes.md."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words.add_argument("--data-dir")
     words.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
@@ -66,7 +67,7 @@ def main() -> None:
     data = ["--data-dir", asked.data_dir] if asked.data_dir else []
     for name in asked.only if not asked.read else ():
         folder = pathlib.Path("runs") / f"mnist-{name}"
-        if command.main([*ROWS[name], "--preset", "mnist", "--workdir", str(folder), *data]):
+        if command.main([*ROWS[name], "--recipe", "mnist", "--workdir", str(folder), *data]):
             sys.exit(f"{name} failed")
     heads = ["run.py", "R", "D", "R + D", "unordered R", "unordered total", "IWAE-100",
              "linear probe", "untrained", "5-NN", "minutes"]  # fmt: skip
@@ -80,7 +81,7 @@ def main() -> None:
             rows.append(row(name, result))
     text = f"""# The `mnist` presets on MNIST's test set
 
-`python experiments/tables/mnist_presets.py`, dynamic binarisation, one seed, nats per image.
+`python experiments/tables/mnist_recipes.py`, dynamic binarisation, one seed, nats per image.
 
 {pipe_table(rows)}
 
@@ -96,7 +97,7 @@ map of the image's size.
 
 Environment: {json.dumps(environment)}
 """
-    (HERE / "results" / "mnist_presets.md").write_text(text)
+    (HERE / "results" / "mnist_recipes.md").write_text(text)
     print(text)
 
 

@@ -27,11 +27,11 @@ from common import (
     table,
     train,
 )
-from presets import nvae as presets
 from scipy.special import logsumexp
 
 from jaxae import evaluation
 from jaxae.models import nvae
+from jaxae.recipes import nvae as recipes
 
 SAMPLES, DRAWS, ROUNDS, REFERENCE = 50, 20, 100, 22.57
 WITHOUT = {
@@ -75,7 +75,7 @@ def compared(seeds: int, steps: int) -> str:
         name = f"mixture of {size}" if size > 1 else "independent pixels"
         rows.append((name, "", "", shown(loss[size]), "", ""))
     short, long = (dataclasses.asdict(preset.model)
-                   for preset in (presets.digits(), presets.digits_long()))  # fmt: skip
+                   for preset in (recipes.digits(), recipes.digits_long()))  # fmt: skip
     long["decay_steps"] = long["decay_steps"] * steps // short["decay_steps"]
     short["decay_steps"] = steps
     smallest, gap = {}, {}
@@ -113,6 +113,6 @@ def compared(seeds: int, steps: int) -> str:
 
 
 if __name__ == "__main__":
-    asked = parser(__doc__, ["compared"], seeds=1, steps=presets.digits().plan.steps).parse_args()
+    asked = parser(__doc__, ["compared"], seeds=1, steps=recipes.digits().plan.steps).parse_args()
     publish("nvae_digits", "NVAE on digits",
             {"compared": lambda: compared(asked.seeds, asked.steps)}, whole=True)  # fmt: skip

@@ -21,11 +21,11 @@ import types
 import jax
 import numpy as np
 from common import KEY, gather, holds, make, parser, publish, shown, table, train
-from presets.nvae import mnist
 
 from jaxae import evaluation
 from jaxae.data import Options, load
 from jaxae.models import nvae, vae
+from jaxae.recipes.nvae import mnist
 
 IMAGES, SAMPLES, BATCH = 500, 50, 32
 COARSE = {"groups": (1,), "latent": 80, "blocks": 3, "cells": 3}

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import BATCH, KEY, RESULTS, holds, make, on_test, parser, publish, shown, table, train
-from presets import PRESETS
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
 from jaxae.evaluation.attributes import attribute_vector, draw_edits, edited
 from jaxae.models import vaegan
+from jaxae.recipes import RECIPES
 from jaxae.training import Model, State
 
 OURS, BOTH = "vaegan", "vaegan, x~ and x_p as fakes"
@@ -54,7 +54,7 @@ def images(split) -> np.ndarray:
 @functools.cache
 def trained(row: str, seeds: int, steps: int, until: int, told: bool = False):
     """The model of a row, and its states after `until` of `steps` steps."""
-    preset = vars(PRESETS["vaegan"]["digits"]().model)
+    preset = vars(RECIPES["vaegan"]["digits"]().model)
     fields = {"decay_steps": steps, "conditional": told} | ROWS[row]
     model = make(vaegan, data(), **preset | fields)
     print(f"{row}:", file=sys.stderr)
@@ -156,7 +156,7 @@ def small(seeds: int, steps: int) -> str:
     model, states = trained(OURS, seeds, steps, steps)
     _, early = trained(OURS, seeds, steps, 100)
     real, unseen = images(data().train), images(data().test)
-    config = vaegan.Config(**vars(PRESETS["vaegan"]["digits"]().model))
+    config = vaegan.Config(**vars(RECIPES["vaegan"]["digits"]().model))
     networks = vaegan.model._networks(config, data().spec)
 
     def spread(state):

@@ -20,8 +20,8 @@ from common import RESULTS, holds, shown, table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-import run as command
-from presets.vqvae import BITS, mnist
+from jaxae.command import main as command
+from jaxae.recipes.vqvae import BITS, mnist
 
 FOLDER = pathlib.Path("runs") / "vqvae-mnist-table"
 
@@ -51,7 +51,7 @@ def main() -> None:
     fewer = []
     if asked.steps is not None:
         fewer = ["--steps", str(asked.steps), "--stage-one", str(asked.steps // 2)]
-    if command.main(["--model", "vqvae", "--preset", "mnist", "--workdir", str(folder),
+    if command.main(["--model", "vqvae", "--recipe", "mnist", "--workdir", str(folder),
                      *fewer, *data]):  # fmt: skip
         sys.exit("the run failed")
     result = json.loads((folder / "result.json").read_text())

@@ -27,14 +27,13 @@ from common import KEY, RESULTS, holds, shown, table
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-import run as command
-import wiring
-from presets.vqvae_audio import speech
-
 from jaxae import evaluation
+from jaxae.command import main as command
+from jaxae.command import run as runs
 from jaxae.data import mu_law_decode, speech_content
 from jaxae.data.speech import PITCH, SOUND, SOUNDS
 from jaxae.models import vqvae_audio
+from jaxae.recipes.vqvae_audio import speech
 from jaxae.training import Workdir
 
 FOLDER = pathlib.Path("runs") / "vqvae-speech-table"
@@ -74,9 +73,9 @@ def main() -> None:
         sys.exit("the run failed")
     result = json.loads((folder / "result.json").read_text())
     settings = speech()
-    run = wiring.build("vqvae_audio", settings, None)
+    run = runs.build("vqvae_audio", settings, None)
     with Workdir.open(folder) as workdir:
-        state = wiring.restore(run, workdir)[1][0]
+        state = runs.restore(run, workdir)[1][0]
     data, config = run.data, settings.model
     (said, _), (said_test, who_test) = (speech_content(n, s) for n, s in ((4000, 0), (500, 1)))
     train, test = (evaluation.images_of(split, 500) for split in (data.train, data.test))

@@ -1,6 +1,5 @@
 """The command under SIGTERM and Ctrl-C. Oracle: the same command, left alone."""
 
-import pathlib
 import signal
 import subprocess
 import sys
@@ -9,7 +8,8 @@ import time
 import pytest
 import tiny
 
-EXPERIMENTS = pathlib.Path(__file__).parents[2] / "experiments"
+from jaxae.command import main, results
+
 FLAGS = [
     "--model", "vae", "--widths", "16", "--latent", "3", "--steps", "1500", "--log-every", "5",
     "--eval-every", "0", "--save-every", "100000", "--batch-size", "16", "--devices", "1",
@@ -19,25 +19,22 @@ FLAGS = [
 @pytest.fixture
 def command(monkeypatch):
     """`command(workdir) -> exit code`, in this process; `command.states` are where it ended."""
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    import run
-    import wiring
 
     def conclude(of_run, workdir, states, step, about, first_loss):
         call.states = states
         return {"diverged": None, "warnings": []}
 
     def call(workdir):
-        return run.main([*FLAGS, "--workdir", str(workdir)])
+        return main.main([*FLAGS, "--workdir", str(workdir)])
 
-    monkeypatch.setattr(wiring, "conclude", conclude)  # what follows training is not looked at
-    monkeypatch.setattr(run, "show", lambda result, path: None)
+    monkeypatch.setattr(results, "conclude", conclude)  # what follows training is not looked at
+    monkeypatch.setattr(main, "show", lambda result, path: None)
     return call
 
 
 def start(workdir):
     return subprocess.Popen(
-        [sys.executable, EXPERIMENTS / "run.py", *FLAGS, "--workdir", workdir],
+        [sys.executable, "-m", "jaxae", *FLAGS, "--workdir", workdir],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

@@ -1,68 +1,24 @@
-"""The settings of a run: what the command line can say, and what config.json holds."""
+"""The flags of the command: from words to the settings of a run."""
 
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import pathlib
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from jaxae.data import Options
-from jaxae.fields import Batch, Checked, Count, CountOrZero, Range
 from jaxae.models import MODELS
+from jaxae.recipes import choose
+from jaxae.settings import Report, Settings, UsageError
 from jaxae.training import Plan
 from jaxae.training.workdir import read_config
 
-WORDS = ("model", "preset", "workdir", "data_dir", "checkpoint", "out", "n", "list",
+WORDS = ("model", "recipe", "workdir", "data_dir", "checkpoint", "out", "n", "list",
          "print_config", "help")  # fmt: skip
-"""what run.py reads before the flags of a model, so that no field may be called so"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Report(Checked):
-    """How much the final evaluation looks at. Not part of a run's identity; beside --workdir alone
-    these flags replace what the folder holds."""
-
-    test_examples: CountOrZero = 0
-    """test images that the final numbers are read from, evenly spread (0: all)"""
-    iwae_samples: Annotated[int, Range(1, 10**6)] = 100
-    """k of the importance-weighted bound, where a model has one"""
-    probe_examples: Count = 20_000
-    """training codes that the linear and the nearest-neighbour probe are fitted on"""
-    report_batch: Batch = 250
-    """images at a time in the final evaluation"""
-    images: CountOrZero = 2_000
-    """test images reconstructed, and samples drawn and compared with as many (0: neither)"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings(Checked):
-    """One run, whole."""
-
-    data: str
-    """data set: see --list for the names"""
-    model: Any
-    plan: Plan
-    options: Options = dataclasses.field(default_factory=Options)
-    report: Report = dataclasses.field(default_factory=Report)
-
-    def identity(self, name: str) -> dict:
-        """What decides the outcome of training, as JSON values; config.json holds it, and beside
-        it the report."""
-        return {
-            "model": name,
-            "data": self.data,
-            "config": dataclasses.asdict(self.model),
-            "plan": dataclasses.asdict(self.plan),
-            "options": dataclasses.asdict(self.options),
-        }
-
-
-class UsageError(ValueError):
-    """Something on the command line is not there or does not fit."""
+"""what the command reads before the flags of a model, so that no field may be called so"""
 
 
 def say(line: str) -> None:
@@ -71,22 +27,13 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def choose(kind: str, name: str, there) -> Any:
-    """`there[name]`, or an error that lists the choices and guesses what was meant."""
-    if name in there:
-        return there[name]
-    close = difflib.get_close_matches(name, list(there), n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise UsageError(f"unknown {kind} {name!r}: choose from {', '.join(there)}{hint}")
-
-
 def owners(name: str) -> dict[str, str]:
-    """Who reads each flag of `run.py --model <name>`: a dataclass's name, or run.py itself.
+    """Who reads each flag of `jaxae --model <name>`: a dataclass's name, or the command itself.
 
     Raises:
         TypeError: a field that two of them have, whose flag would be read by one only.
     """
-    read = dict.fromkeys(WORDS, "run.py") | {"data": "Settings"}
+    read = dict.fromkeys(WORDS, "jaxae") | {"data": "Settings"}
     for kind in _groups(name).values():
         owner = f"{name}.Config" if kind is MODELS[name].Config else kind.__name__
         for field in dataclasses.fields(kind):
@@ -104,23 +51,23 @@ def _groups(name: str) -> dict[str, type]:
     return {"model": MODELS[name].Config, "plan": Plan, "options": Options, "report": Report}
 
 
-def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = "") -> Settings:
-    """The preset's settings as changed by typed flags; `--help` among them prints them all.
+def from_flags(name: str, recipe: Settings, flags: list[str], epilogue: str = "") -> Settings:
+    """The recipe's settings as changed by typed flags; `--help` among them prints them all.
 
-    A preset's options were chosen for its data set. With `--data` of another one they are back at
+    A recipe's options were chosen for its data set. With `--data` of another one they are back at
     their defaults, unless given as flags; a line on stderr names them.
     """
     owners(name)
-    data = _data_of(preset, flags)
-    left, preset = preset, dataclasses.replace(preset, options=_options_for(preset, data))
-    fields = [("data", str, dataclasses.field(default=preset.data))]
+    data = _data_of(recipe, flags)
+    left, recipe = recipe, dataclasses.replace(recipe, options=_options_for(recipe, data))
+    fields = [("data", str, dataclasses.field(default=recipe.data))]
     for group, kind in _groups(name).items():
         kind = Annotated[kind, tyro.conf.arg(name="")]
-        fields.append((group, kind, dataclasses.field(default=getattr(preset, group))))
+        fields.append((group, kind, dataclasses.field(default=getattr(recipe, group))))
     kind = dataclasses.make_dataclass(f"{name}_settings", fields, frozen=True)
     try:
         chosen = tyro.cli(
-            kind, args=flags, prog=f"run.py --model {name}", description=epilogue, default=kind()
+            kind, args=flags, prog=f"jaxae --model {name}", description=epilogue, default=kind()
         )
     except ValueError as error:  # what __post_init__ says of fields that contradict each other
         raise UsageError(str(error)) from error
@@ -129,34 +76,34 @@ def from_flags(name: str, preset: Settings, flags: list[str], epilogue: str = ""
     return settings
 
 
-def _data_of(preset: Settings, flags: list[str]) -> str:
-    """The data set that the flags name, or the preset's."""
+def _data_of(recipe: Settings, flags: list[str]) -> str:
+    """The data set that the flags name, or the recipe's."""
     words = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     words.add_argument("--data", nargs="?")
-    return words.parse_known_args(flags)[0].data or preset.data
+    return words.parse_known_args(flags)[0].data or recipe.data
 
 
-def _options_for(preset: Settings, data: str) -> Options:
-    """The preset's options where `data` is the set that they were chosen for, else the defaults.
+def _options_for(recipe: Settings, data: str) -> Options:
+    """The recipe's options where `data` is the set that they were chosen for, else the defaults.
 
-    A preset on `folder:...` is for whatever folder holds those images, and `tfds:mnist` is `mnist`.
+    A recipe on `folder:...` is for whatever folder holds those images, and `tfds:mnist` is `mnist`.
     """
     kind = lambda name: "folder" if name.startswith("folder:") else name.removeprefix("tfds:")
-    return preset.options if kind(data) == kind(preset.data) else Options()
+    return recipe.options if kind(data) == kind(recipe.data) else Options()
 
 
-def _tell_reset(preset: Settings, settings: Settings) -> None:
-    """Says on stderr which options of the preset did not go with another data set."""
-    if _options_for(preset, settings.data) is preset.options:
+def _tell_reset(recipe: Settings, settings: Settings) -> None:
+    """Says on stderr which options of the recipe did not go with another data set."""
+    if _options_for(recipe, settings.data) is recipe.options:
         return
-    there, now = vars(preset.options), vars(settings.options)
+    there, now = vars(recipe.options), vars(settings.options)
     gone = [f for f, default in vars(Options()).items() if now[f] == default != there[f]]
     if gone:
         flag = lambda field: f"--{field.replace('_', '-')}"
         keep = [flag(f) if there[f] is True else f"{flag(f)} {there[f]}" for f in gone]
         fields = ", ".join(f"{f}={there[f]}" for f in gone)
         say(
-            f"note: this preset has {fields} for {preset.data}, "
+            f"note: this recipe has {fields} for {recipe.data}, "
             f"which is not used on {settings.data}; to keep it add {' '.join(keep)}"
         )
 
@@ -186,7 +133,7 @@ def from_folder(folder: pathlib.Path, flags: list[str]) -> tuple[str, Settings]:
     kind = dataclasses.make_dataclass("folder_settings", fields, frozen=True)
     try:
         chosen, others = tyro.cli(
-            kind, args=flags, prog="run.py --workdir", default=kind(), return_unknown_args=True
+            kind, args=flags, prog="jaxae --workdir", default=kind(), return_unknown_args=True
         )
         plan = dataclasses.replace(settings.plan, steps=chosen.steps)
     except ValueError as error:

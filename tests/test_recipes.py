@@ -1,4 +1,4 @@
-"""Every preset builds its model for its data's shape; the papers' have the papers' numbers.
+"""Every recipe builds its model for its data's shape; the papers' have the papers' numbers.
 
 Oracle: the papers' settings as recalled, and the official scripts'.
 """
@@ -14,10 +14,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments" / "claims"))
 
 import c04_vae_covers_gan_sharpens
-from presets import PRESETS
 
 from jaxae.models import MODELS
 from jaxae.models import vaegan as vaegan_module
+from jaxae.recipes import RECIPES
 from jaxae.training import Spec
 
 # Data sets as their sources make them: image shape, classes, levels.
@@ -39,8 +39,8 @@ SHAPES = {
     "folder:ffhq": ((1024, 1024, 3), 0, 256),
 }
 SLOW = {("nvae", "paper-mnist"), ("nvae", "paper-cifar10"), ("nvae", "paper-celeba64")}
-"""whose parameters take seconds to trace; the other presets of the model show that it can be"""
-ALL = [(model, name) for model, presets in PRESETS.items() for name in presets]
+"""whose parameters take seconds to trace; the other recipes of the model show that it can be"""
+ALL = [(model, name) for model, recipes in RECIPES.items() for name in recipes]
 
 
 def spec_of(settings) -> Spec:
@@ -54,8 +54,8 @@ def spec_of(settings) -> Spec:
 
 
 @pytest.mark.parametrize(("model", "name"), ALL)
-def test_a_preset_builds_its_model(model, name):
-    settings = PRESETS[model][name]()
+def test_a_recipe_builds_its_model(model, name):
+    settings = RECIPES[model][name]()
     assert isinstance(settings.model, MODELS[model].Config)
     made = MODELS[model].make(settings.model, spec_of(settings))
     if (model, name) not in SLOW:
@@ -68,18 +68,18 @@ def test_a_preset_builds_its_model(model, name):
 
 def test_who_means_the_gan_without_a_penalty_says_so():
     """The default has one: that of the claim whose other row shows what comes without."""
-    dcgan = PRESETS["gan"]["dcgan"]().model
+    dcgan = RECIPES["gan"]["dcgan"]().model
     assert (dcgan.r1, dcgan.generator_norm, dcgan.discriminator_norm) == (0, "batch", "batch")
     rows = c04_vae_covers_gan_sharpens.RIVALS
     assert rows["GAN"][1]["r1"] == 0
     assert rows["GAN, R1"][1]["r1"] == MODELS["gan"].Config().r1 > 0
 
 
-def test_aae_presets_of_the_paper():
+def test_aae_recipes_of_the_paper():
     """Rates fall at epochs 50 and 1000 of 5000, clustering's at 50 of 1500; 600 steps each."""
     for name, epochs, drops in (("paper-semisupervised", 5000, (30_000, 600_000)),
                                 ("paper-clustering", 1500, (30_000,))):  # fmt: skip
-        settings = PRESETS["aae"][name]()
+        settings = RECIPES["aae"][name]()
         config = settings.model
         assert config.drops == drops
         assert settings.plan.steps == epochs * 600
@@ -87,7 +87,7 @@ def test_aae_presets_of_the_paper():
         assert (config.optimiser, config.deviation) == ("sgd", 0.01)
         assert (config.learning_rate, config.critic_rate, config.fool_rate) == (0.01, 0.1, 0.1)
     semisupervised, clustering = (
-        PRESETS["aae"][name]().model for name in ("paper-semisupervised", "paper-clustering")
+        RECIPES["aae"][name]().model for name in ("paper-semisupervised", "paper-clustering")
     )
     assert (semisupervised.widths, semisupervised.latent) == ((1000, 1000), 10)
     assert (semisupervised.image_noise, semisupervised.image_dropout) == (0.3, 0.0)
@@ -104,7 +104,7 @@ def test_aae_presets_of_the_paper():
 )
 def test_vaegan_measures_errors_where_the_official_code_does(name, map_shape, latent, gamma, steps):
     """The second convolution of stride 2 of CIFAR-10's script, the third of CelebA's."""
-    settings = PRESETS["vaegan"][name]()
+    settings = RECIPES["vaegan"][name]()
     config, spec = settings.model, spec_of(settings)
     assert (config.latent, config.gamma, settings.plan.steps) == (latent, gamma, steps)
     critic = vaegan_module.model._networks(config, spec).networks["dis"]
@@ -113,8 +113,8 @@ def test_vaegan_measures_errors_where_the_official_code_does(name, map_shape, la
     assert shown[config.measured_in - 1].shape == (1, *map_shape)
 
 
-def test_bigan_preset_of_the_paper():
-    settings = PRESETS["ali"]["paper-bigan-mnist"]()
+def test_bigan_recipe_of_the_paper():
+    settings = RECIPES["ali"]["paper-bigan-mnist"]()
     config = settings.model
     assert (config.latent, config.widths, config.prior) == (50, (1024, 1024), "uniform")
     assert (config.learning_rate, config.critic_rate, config.beta1) == (2e-4, 2e-4, 0.5)
@@ -123,13 +123,13 @@ def test_bigan_preset_of_the_paper():
     assert settings.plan.batch_size == 128
 
 
-def test_alae_presets_of_the_paper():
-    settings = PRESETS["alae"]["paper-mnist"]()
+def test_alae_recipes_of_the_paper():
+    settings = RECIPES["alae"]["paper-mnist"]()
     config = settings.model
     assert (config.latent, config.widths, config.map_layers) == (50, (1024, 1024), 6)
     assert (config.r1, config.beta1, config.beta2) == (10.0, 0.0, 0.99)
     for name, rate, width in (("paper-celebahq256", 0.0015, 64), ("paper-ffhq", 0.003, 16)):
-        config = PRESETS["alae"][name]().model
+        config = RECIPES["alae"][name]().model
         assert (config.latent, config.map_layers, config.last_gain) == (512, 8, 0.03)
         assert (config.conv_width, config.conv_most) == (width, 512)
         assert config.learning_rate == config.critic_rate == config.reciprocity_rate == rate

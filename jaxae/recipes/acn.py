@@ -1,12 +1,11 @@
-"""Presets of ACN. Times are of two CPU cores, compilation and evaluation included.
+"""Recipes of ACN. Times are of two CPU cores, compilation and evaluation included.
 
 None is called after the paper: its architecture section could not be read.
 """
 
-from settings import Report, Settings
-
 from jaxae.data import Options
 from jaxae.models.acn import Config
+from jaxae.settings import Report, Settings
 from jaxae.training import Plan
 
 BITS = Options(binarise="dynamic")
@@ -15,7 +14,7 @@ BITS = Options(binarise="dynamic")
 def digits() -> Settings:
     """ACN with a masked MLP decoder on scikit-learn's 8x8 digits, binarised anew at each visit.
 
-    python experiments/run.py --model acn; about a minute. The setting is ours. Expect a rate of
+    jaxae --model acn; about a minute. The setting is ours. Expect a rate of
     5.1 nats to held-out neighbours, a distortion of 15.4 and an unordered total of 23.0, all +- 0.4
     (experiments/tables/results/acn_digits.md).
     """
@@ -25,7 +24,7 @@ def digits() -> Settings:
 def digits_grey() -> Settings:
     """ACN on the 17 grey levels of scikit-learn's digits, by a mixture of logistics.
 
-    python experiments/run.py --model acn --preset digits-grey; about a minute. The setting is ours.
+    jaxae --model acn --recipe digits-grey; about a minute. The setting is ours.
     """
     config = Config(likelihood="logistic_mixture")
     return Settings("digits", config, Plan(steps=3000))
@@ -34,9 +33,9 @@ def digits_grey() -> Settings:
 def mnist() -> Settings:
     """ACN with a small gated PixelCNN on MNIST, binarised anew at each visit.
 
-    python experiments/run.py --model acn --preset mnist; within ten minutes. The setting is ours.
+    jaxae --model acn --recipe mnist; within ten minutes. The setting is ours.
     With --variant vae the same networks are a VAE. Expect what
-    experiments/tables/results/mnist_presets.md shows.
+    experiments/tables/results/mnist_recipes.md shows.
     """
     steps = 1500
     config = Config(
@@ -60,7 +59,7 @@ def mnist() -> Settings:
 def mnist_large() -> Settings:
     """ACN with a PixelCNN of 128 channels and 16 layers on MNIST, bits drawn once.
 
-    python experiments/run.py --model acn --preset mnist-large; for a GPU or TPU, not run by us. The
+    jaxae --model acn --recipe mnist-large; for a GPU or TPU, not run by us. The
     prior network and K are second-hand reports of the paper's, everything else is ours. The bits
     are drawn by a fixed seed of ours, not Larochelle's file, so published numbers do not compare.
     """
@@ -84,7 +83,7 @@ def mnist_large() -> Settings:
 def cifar10() -> Settings:
     """ACN with a PixelCNN of 256 channels and 20 layers on CIFAR-10, ten logistics per pixel.
 
-    python experiments/run.py --model acn --preset cifar10; for a GPU or TPU, not run by us. The
+    jaxae --model acn --recipe cifar10; for a GPU or TPU, not run by us. The
     setting is ours.
     """
     config = Config(
@@ -107,7 +106,7 @@ def cifar10() -> Settings:
     return Settings("cifar10", config, plan)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "digits-grey": digits_grey,
     "mnist": mnist,

@@ -1,8 +1,7 @@
-"""Presets of semantic hashing. Times are of two CPU cores, compilation and evaluation included."""
-
-from settings import Settings
+"""Recipes of semantic hashing. Times are of two CPU cores, compilation and evaluation included."""
 
 from jaxae.models.hashing import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 MNIST_EPOCH, NEWS_EPOCH = 60_000 // 128, 11_314 // 100
@@ -11,7 +10,7 @@ MNIST_EPOCH, NEWS_EPOCH = 60_000 // 128, 11_314 // 100
 def digits() -> Settings:
     """64-256-128-16 bits on scikit-learn's 8x8 digits, noise of deviation 4; under a minute.
 
-    python experiments/run.py --model hashing. The setting is ours, the noise that recalled of the
+    jaxae --model hashing. The setting is ours, the noise that recalled of the
     paper.
     """
     steps = 3000
@@ -21,7 +20,7 @@ def digits() -> Settings:
 def topics() -> Settings:
     """400-128-16 bits on generated documents, layers pretrained as machines; under a minute.
 
-    python experiments/run.py --model hashing --preset topics. The setting is ours. Without the
+    jaxae --model hashing --recipe topics. The setting is ours. Without the
     machines (--init he --pretrain-steps 0 --activation relu --count-input log) noise of deviation 4
     silences the code from the start.
     """
@@ -37,7 +36,7 @@ def topics() -> Settings:
 def mnist() -> Settings:
     """784-500-500-32 bits on MNIST, noise of deviation 4; within ten minutes.
 
-    python experiments/run.py --model hashing --preset mnist. The setting is ours. Expect what
+    jaxae --model hashing --recipe mnist. The setting is ours. Expect what
     experiments/tables/results/hashing_mnist.md shows after fewer steps.
     """
     steps = 10 * MNIST_EPOCH
@@ -62,7 +61,7 @@ def _paper(bits: int) -> Settings:
 def paper_128() -> Settings:
     """2000-500-500-128 bits on 20 Newsgroups, machines of 50 epochs a layer, then 50 epochs.
 
-    python experiments/run.py --model hashing --preset paper-128; downloads the documents
+    jaxae --model hashing --recipe paper-128; downloads the documents
     (14 MB). Sizes, the noise's variance of 16, the threshold of 0.1, counts divided by the length
     and the number of pretraining epochs are recalled; the epochs of fine-tuning, Adam and the rate
     of the machine on counts are ours. Its figures are curves, of which no number is recalled. Not
@@ -74,12 +73,12 @@ def paper_128() -> Settings:
 def paper_20() -> Settings:
     """As paper-128 with 20 bits, codes that are addresses.
 
-    python experiments/run.py --model hashing --preset paper-20. Not run by us.
+    jaxae --model hashing --recipe paper-20. Not run by us.
     """
     return _paper(20)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "topics": topics,
     "mnist": mnist,

@@ -1,16 +1,15 @@
-"""Presets of ALI and BiGAN. Times are of two CPU cores, compilation and evaluation included."""
-
-from settings import Settings
+"""Recipes of ALI and BiGAN. Times are of two CPU cores, compilation and evaluation included."""
 
 from jaxae.data import Options
 from jaxae.models.ali import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 
 def digits() -> Settings:
     """BiGAN with its dense networks, four times narrower, on the embedded 8x8 digits; a minute.
 
-    python experiments/run.py --model ali. The setting is ours. Expect a reconstruction ratio near
+    jaxae --model ali. The setting is ours. Expect a reconstruction ratio near
     0.6; --method regressor needs --learning-rate 5e-4 --critic-rate 1e-4
     (experiments/tables/results/ali_images-digits.md).
     """
@@ -22,7 +21,7 @@ def digits() -> Settings:
 def digits_100() -> Settings:
     """Semi-supervised BiGAN with 100 labels on the embedded digits; a minute.
 
-    python experiments/run.py --model ali --preset digits-100. The setting is ours.
+    jaxae --model ali --recipe digits-100. The setting is ours.
     """
     steps = 3000
     config = Config(task="semisupervised", decay_steps=steps)
@@ -33,7 +32,7 @@ def digits_100() -> Settings:
 def mnist() -> Settings:
     """BiGAN with its dense networks, half as wide, on MNIST; within ten minutes.
 
-    python experiments/run.py --model ali --preset mnist. The setting is ours; the published one is
+    jaxae --model ali --recipe mnist. The setting is ours; the published one is
     paper-bigan-mnist. --method regressor needs --together --learning-rate 1e-3 --critic-rate 2e-3,
     or its GAN draws nothing (experiments/tables/results/ali_images-mnist.md).
     """
@@ -54,7 +53,7 @@ def _plane(**fields) -> Config:
 def grid25() -> Settings:
     """ALI on 25 Gaussians in the plane with narrower networks; within ten minutes.
 
-    python experiments/run.py --model ali --preset grid25. Networks and schedule are ours;
+    jaxae --model ali --recipe grid25. Networks and schedule are ours;
     experiments/tables/ali_grid25.py counts modes (experiments/tables/results/ali_grid25.md).
     """
     steps = 6000
@@ -70,7 +69,7 @@ def grid25() -> Settings:
 def paper_grid25() -> Settings:
     """ALI's networks and schedule for 25 Gaussians, 200,000 steps; for a GPU, not run by us.
 
-    python experiments/run.py --model ali --preset paper-grid25. From the official code; its
+    jaxae --model ali --recipe paper-grid25. From the official code; its
     momentum reads 0.8 where the library then took one minus the decay, hence 0.2 here. The paper
     searches rate, momentum and initial deviation at random, and reports 13.4 modes +- 5.8 (8 to 25
     in ten runs). Departure: points are standardised, theirs have a deviation of 2.83.
@@ -87,7 +86,7 @@ def paper_grid25() -> Settings:
 def paper_bigan_mnist() -> Settings:
     """BiGAN on MNIST as published: 400 epochs, the rate falling in the second half; not run by us.
 
-    python experiments/run.py --model ali --preset paper-bigan-mnist; for a GPU or TPU, 187,200
+    jaxae --model ali --recipe paper-bigan-mnist; for a GPU or TPU, 187,200
     steps. Networks and schedule are those of the official code. It prints, for the 50-dimensional
     code and an own validation set, a reconstruction ratio of 0.62 and a nearest-neighbour accuracy
     of 92.10 %; the published 97.39 % is of the 1024 hidden units. Departure: batch statistics at
@@ -102,7 +101,7 @@ def paper_bigan_mnist() -> Settings:
     return Settings("mnist", config, plan)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "digits-100": digits_100,
     "mnist": mnist,

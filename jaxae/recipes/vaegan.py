@@ -1,16 +1,15 @@
-"""Presets of VAE/GAN."""
-
-from settings import Settings
+"""Recipes of VAE/GAN."""
 
 from jaxae.data import Options
 from jaxae.models.vaegan import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 
 def digits() -> Settings:
     """Dense VAE/GAN on the embedded 8x8 digits; a minute on two CPU cores.
 
-    python experiments/run.py --model vaegan. The setting is ours; as in the official scripts only
+    jaxae --model vaegan. The setting is ours; as in the official scripts only
     prior samples are fakes, and the gate holds back the player that is ahead. Expect what
     experiments/tables/results/vaegan_digits.md shows.
     """
@@ -25,7 +24,7 @@ def digits() -> Settings:
 def mnist() -> Settings:
     """Dense VAE/GAN on MNIST; within ten minutes on two CPU cores.
 
-    python experiments/run.py --model vaegan --preset mnist. The setting is ours; the layers are
+    jaxae --model vaegan --recipe mnist. The setting is ours; the layers are
     half as wide as those of the official MNIST baselines.
     """
     steps = 8000
@@ -57,7 +56,7 @@ def _published(data: str, epochs: int, gamma: float, **fields) -> Settings:
 def paper_cifar() -> Settings:
     """The official CIFAR-10 script: 32x32 networks, Z = 256, 50,000 updates; not run by us.
 
-    python experiments/run.py --model vaegan --preset paper-cifar; for a GPU or TPU. Networks and
+    jaxae --model vaegan --recipe paper-cifar; for a GPU or TPU. Networks and
     schedule are those of the authors' code, which measures L in the second convolution of stride 2
     (8x8x192 = 12,288 features); the paper has no numbers on this data. Departures: no augmentation;
     pixels in [0, 1], where theirs are in [-1, 1].
@@ -69,14 +68,14 @@ def paper_cifar() -> Settings:
 def paper_celeba() -> Settings:
     """The official CelebA script, 64x64, Z = 128, 62,500 updates, on a folder; not run by us.
 
-    python experiments/run.py --model vaegan --preset paper-celeba --data folder:PATH with images of
+    jaxae --model vaegan --recipe paper-celeba --data folder:PATH with images of
     64x64 pixels; for a GPU or TPU. Networks and schedule are from the code; the paper's rate is
     recalled as 3e-4, its encoder's dense layer as 2048 wide (here 1024). Without augmentation.
     """
     return _published("folder:images", 250, 1e-6, latent=128)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "mnist": mnist,
     "paper-cifar": paper_cifar,

@@ -1,11 +1,10 @@
-"""Presets of NVAE. Times are of two CPU cores, compilation and evaluation included."""
+"""Recipes of NVAE. Times are of two CPU cores, compilation and evaluation included."""
 
 import dataclasses
 
-from settings import Report, Settings
-
 from jaxae.data import Options
 from jaxae.models.nvae import Config
+from jaxae.settings import Report, Settings
 from jaxae.training import Plan
 
 BINARY = Options(binarise="dynamic")
@@ -14,7 +13,7 @@ BINARY = Options(binarise="dynamic")
 def digits() -> Settings:
     """Two scales of two groups on the embedded 8x8 digits; a minute and a half.
 
-    python experiments/run.py --model nvae. The setting is ours; Adam learns faster here than the
+    jaxae --model nvae. The setting is ours; Adam learns faster here than the
     published Adamax (experiments/tables/results/nvae_digits.md).
     """
     steps = 1500
@@ -25,7 +24,7 @@ def digits() -> Settings:
 def digits_long() -> Settings:
     """The same, half as wide again and longer; about ten minutes.
 
-    python experiments/run.py --model nvae --preset digits-long. The setting is ours; compared with
+    jaxae --model nvae --recipe digits-long. The setting is ours; compared with
     mixtures of Bernoullis in experiments/tables/results/nvae_digits.md.
     """
     short, steps = digits(), 10_000
@@ -38,7 +37,7 @@ def digits_long() -> Settings:
 def mnist() -> Settings:
     """Two scales of two groups on MNIST, sides padded to 32; within ten minutes.
 
-    python experiments/run.py --model nvae --preset mnist. The setting is ours, some hundred times
+    jaxae --model nvae --recipe mnist. The setting is ours, some hundred times
     less work than the published one. Expect what experiments/tables/results/nvae_mnist.md shows.
     """
     steps = 2000
@@ -52,7 +51,7 @@ def mnist() -> Settings:
 def paper_mnist() -> Settings:
     """MNIST as in the official README: 15 groups, 400 epochs, batches of 400; not run by us.
 
-    python experiments/run.py --model nvae --preset paper-mnist; for a GPU or TPU, 60,000 steps. It
+    jaxae --model nvae --recipe paper-mnist; for a GPU or TPU, 60,000 steps. It
     reports 78.01 nats (quoted by others), of the importance-weighted bound with 1,000 samples:
     run.py evaluate --iwae-samples 1000. The README's two cells per group are taken, where
     the paper's table (recalled) has one. Another implementation reports 80.33 +- 2.01 with one.
@@ -69,7 +68,7 @@ def paper_mnist() -> Settings:
 def paper_cifar10() -> Settings:
     """CIFAR-10 as in the official README: 30 groups on one scale, a flow; not run by us.
 
-    python experiments/run.py --model nvae --preset paper-cifar10; for eight GPUs or TPUs. It
+    jaxae --model nvae --recipe paper-cifar10; for eight GPUs or TPUs. It
     reports 2.91 bits/dim. The official training flips images, which is not done here.
     """
     steps = 400 * (50_000 // 256)
@@ -84,7 +83,7 @@ def paper_cifar10() -> Settings:
 def paper_celeba64() -> Settings:
     """CelebA at 64x64 as in the official README: three scales, 35 groups, a flow; not run by us.
 
-    python experiments/run.py --model nvae --preset paper-celeba64 --data folder:DIR
+    jaxae --model nvae --recipe paper-celeba64 --data folder:DIR
     --image-size 64 --colour rgb; for eight GPUs. It reports 2.03 bits/dim (recalled). The official
     crop (15, 40, 163, 188) and the flips are not done here: crop the files beforehand.
     """
@@ -98,7 +97,7 @@ def paper_celeba64() -> Settings:
     return Settings("folder:celeba", config, plan, Options(image_size=64, colour="rgb"))
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "digits-long": digits_long,
     "mnist": mnist,

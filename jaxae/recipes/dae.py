@@ -1,8 +1,7 @@
-"""Presets of the DAE. Times are of two CPU cores, compilation and evaluation included."""
-
-from settings import Settings
+"""Recipes of the DAE. Times are of two CPU cores, compilation and evaluation included."""
 
 from jaxae.models.dae import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 MNIST_EPOCH = 60_000 // 128
@@ -18,7 +17,7 @@ def _digits(**fields) -> Settings:
 def digits() -> Settings:
     """64-256-64-256-64 on scikit-learn's 8x8 digits, a quarter of the pixels masked.
 
-    python experiments/run.py --model dae; under a minute. The setting is ours.
+    jaxae --model dae; under a minute. The setting is ours.
     """
     return _digits()
 
@@ -26,7 +25,7 @@ def digits() -> Settings:
 def digits_salt() -> Settings:
     """As digits with a quarter of the pixels black or white.
 
-    python experiments/run.py --model dae --preset digits-salt
+    jaxae --model dae --recipe digits-salt
     """
     return _digits(corruption="salt_and_pepper")
 
@@ -34,7 +33,7 @@ def digits_salt() -> Settings:
 def digits_gaussian() -> Settings:
     """As digits with Gaussian noise of deviation 0.3.
 
-    python experiments/run.py --model dae --preset digits-gaussian
+    jaxae --model dae --recipe digits-gaussian
     """
     return _digits(corruption="gaussian", levels=(0.3,))
 
@@ -42,7 +41,7 @@ def digits_gaussian() -> Settings:
 def digits_inpainting() -> Settings:
     """As digits with a missing block of 4x4 pixels, whose place the network is told.
 
-    python experiments/run.py --model dae --preset digits-inpainting
+    jaxae --model dae --recipe digits-inpainting
     """
     return _digits(corruption="block", levels=(0.5,), kept_weight=0.0)
 
@@ -50,7 +49,7 @@ def digits_inpainting() -> Settings:
 def digits_stacked() -> Settings:
     """Two sigmoid layers, each trained alone for 1,000 steps, then both together.
 
-    python experiments/run.py --model dae --preset digits-stacked; under a minute. Ours.
+    jaxae --model dae --recipe digits-stacked; under a minute. Ours.
     """
     per_layer, steps = 1000, 3000
     config = Config(
@@ -72,7 +71,7 @@ def _mnist(**fields) -> Settings:
 def mnist() -> Settings:
     """784-512-64-512-784 on MNIST, half of the pixels masked; within ten minutes.
 
-    python experiments/run.py --model dae --preset mnist. The setting is ours.
+    jaxae --model dae --recipe mnist. The setting is ours.
     """
     return _mnist(levels=(0.5,))
 
@@ -80,7 +79,7 @@ def mnist() -> Settings:
 def mnist_inpainting() -> Settings:
     """As mnist with free-form strokes missing, whose place the network is told.
 
-    python experiments/run.py --model dae --preset mnist-inpainting. The setting is ours.
+    jaxae --model dae --recipe mnist-inpainting. The setting is ours.
     """
     return _mnist(corruption="strokes", levels=(0.2,), kept_weight=0.0)
 
@@ -88,7 +87,7 @@ def mnist_inpainting() -> Settings:
 def paper_stack() -> Settings:
     """Three layers of 1,000 sigmoid units, tied, masking 0.1, 0.2, 0.3, 15 epochs each.
 
-    python experiments/run.py --model dae --preset paper-stack; for a GPU or TPU, 112,500 steps of
+    jaxae --model dae --recipe paper-stack; for a GPU or TPU, 112,500 steps of
     layers. Sizes, levels and epochs are those of the authors' tutorial on stacked denoising
     autoencoders for MNIST. Not run by us. Departures: Adam and batches of 20 where it descends
     plainly with batches of one; 60,000 training images where it has 50,000; fine-tuned to denoise
@@ -105,7 +104,7 @@ def paper_stack() -> Settings:
     return Settings("mnist", config, plan)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "digits-salt": digits_salt,
     "digits-gaussian": digits_gaussian,

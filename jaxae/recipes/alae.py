@@ -1,14 +1,13 @@
-"""Presets of ALAE and StyleALAE. Times are of two CPU cores, compilation and evaluation included.
+"""Recipes of ALAE and StyleALAE. Times are of two CPU cores, compilation and evaluation included.
 
 The published settings are those of podgorskiy/ALAE's configuration files at its newest commit or,
 where said so, of older ones; the paper's text was not at hand, and its numbers are recalled where
 marked so.
 """
 
-from settings import Settings
-
 from jaxae.data import Options
 from jaxae.models.alae import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 # Noise between the grey levels: a generator never hits them exactly, and E would see that.
@@ -18,7 +17,7 @@ GREY = Options(dequantise=True)
 def digits() -> Settings:
     """Dense ALAE on the embedded 8x8 digits; a minute.
 
-    python experiments/run.py --model alae. The setting is ours; the published penalty, ten times
+    jaxae --model alae. The setting is ours; the published penalty, ten times
     as strong, keeps the discriminator from learning anything in so few steps. Expect samples of all
     ten digits, and reconstructions that keep the digit rather than its pixels.
     """
@@ -30,7 +29,7 @@ def digits() -> Settings:
 def mnist() -> Settings:
     """Dense ALAE on permutation-invariant MNIST, half as wide as published; within ten minutes.
 
-    python experiments/run.py --model alae --preset mnist. The setting is ours; the published one is
+    jaxae --model alae --recipe mnist. The setting is ours; the published one is
     paper-mnist.
     """
     steps = 6000
@@ -42,7 +41,7 @@ def mnist() -> Settings:
 def style() -> Settings:
     """StyleALAE on MNIST padded to 32x32, with few channels; about ten minutes.
 
-    python experiments/run.py --model alae --preset style. For your own pictures add
+    jaxae --model alae --recipe style. For your own pictures add
     --data folder:<path> --image-size 32. Penalty and style mixing are as published; there the
     channels are 64 to 256 and the batches 64 to 128, for 60 epochs.
     """
@@ -58,7 +57,7 @@ def style() -> Settings:
 def paper_mnist() -> Settings:
     """Permutation-invariant MNIST as published, 600 epochs; for a GPU or TPU, not run by us.
 
-    python experiments/run.py --model alae --preset paper-mnist. Networks and schedule are those of
+    jaxae --model alae --recipe paper-mnist. Networks and schedule are those of
     the commits of November 2019, the last whose dense configuration runs (rectifiers of slope 0.01
     in G and at E's end, pixels in [0, 1]); which run gave the published table is not known.
     Recalled: a linear SVM on w has 94.2 %, on the last hidden layer 98.6 %; the nearest neighbour
@@ -85,7 +84,7 @@ def _faces(data: str, side: int, conv_width: int, steps: int, batch_size: int, r
 def paper_celebahq256() -> Settings:
     """StyleALAE on CelebA-HQ 256; for GPUs or TPUs, not run by us.
 
-    python experiments/run.py --model alae --preset paper-celebahq256 --data folder:<path>, with
+    jaxae --model alae --recipe paper-celebahq256 --data folder:<path>, with
     train/ (29,000 images) and test/ (1,000). Sizes and rates as published. Departures: no growing
     level by level, so one batch size (the last level's) and a number of steps of our choosing
     (280 epochs); no horizontal flips. Published: FID 19.21 and a path length of 33.29.
@@ -96,14 +95,14 @@ def paper_celebahq256() -> Settings:
 def paper_ffhq() -> Settings:
     """StyleALAE on FFHQ 1024; for GPUs or TPUs, not run by us.
 
-    python experiments/run.py --model alae --preset paper-ffhq --data folder:<path>, with train/
+    jaxae --model alae --recipe paper-ffhq --data folder:<path>, with train/
     (60,000 images) and test/ (10,000). As paper-celebahq256, with the rate of the last level and
     112 epochs (the configuration submitted). Published: FID 13.09 and a path length (end) of 103.4.
     """
     return _faces("folder:ffhq", 1024, 16, 112 * 60_000 // 32, 32, 0.003)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "mnist": mnist,
     "style": style,

@@ -1,16 +1,15 @@
-"""Presets of the GAN baseline."""
-
-from settings import Settings
+"""Recipes of the GAN baseline."""
 
 from jaxae.data import Options
 from jaxae.models.gan import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 
 def digits() -> Settings:
     """Dense GAN on the embedded 8x8 digits; a minute on two CPU cores.
 
-    python experiments/run.py --model gan. The setting is ours.
+    jaxae --model gan. The setting is ours.
     """
     steps = 6000
     config = Config(latent=16, r1=0.1, decay_steps=steps)
@@ -21,7 +20,7 @@ def digits() -> Settings:
 def mnist() -> Settings:
     """Dense GAN with an R1 penalty on MNIST; within ten minutes on two CPU cores.
 
-    python experiments/run.py --model gan --preset mnist. The setting is ours.
+    jaxae --model gan --recipe mnist. The setting is ours.
     """
     steps = 12_000
     config = Config(latent=64, widths=(512, 512), r1=0.3, decay_steps=steps)
@@ -32,7 +31,7 @@ def mnist() -> Settings:
 def dcgan() -> Settings:
     """Convolutional GAN with batch normalisation on MNIST; for a GPU or TPU, not run by us.
 
-    python experiments/run.py --model gan --preset dcgan. Rates and momentum are those of Radford,
+    jaxae --model gan --recipe dcgan. Rates and momentum are those of Radford,
     Metz & Chintala 2016 (recalled); sizes and data are ours.
     """
     config = Config(
@@ -43,4 +42,4 @@ def dcgan() -> Settings:
     return Settings("mnist", config, plan, Options(dequantise=True))
 
 
-PRESETS = {"digits": digits, "mnist": mnist, "dcgan": dcgan}
+RECIPES = {"digits": digits, "mnist": mnist, "dcgan": dcgan}

@@ -1,14 +1,13 @@
-"""Presets of the IAE. Times are of two CPU cores, compilation and evaluation included.
+"""Recipes of the IAE. Times are of two CPU cores, compilation and evaluation included.
 
 The paper's body was not at hand. Sizes of z and n that are marked so are recalled; networks, rates
-and schedules are ours throughout, so no preset is called the paper's. The local code grows in the
+and schedules are ours throughout, so no recipe is called the paper's. The local code grows in the
 first half of training: without that a seed's z may stay half empty, or y hold one cluster alone.
 """
 
-from settings import Settings
-
 from jaxae.data import Options
 from jaxae.models.iae import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 # Noise between the grey levels: a decoder never hits them exactly, and a critic would see that.
@@ -24,7 +23,7 @@ def _config(steps: int, **fields) -> Config:
 def digits() -> Settings:
     """Four numbers of z and sixteen of n on the embedded 8x8 digits; a minute.
 
-    python experiments/run.py --model iae. The setting is ours. A reconstruction differs from its
+    jaxae --model iae. The setting is ours. A reconstruction differs from its
     original, and with other noise from itself: that is what is trained for. Expect about half of
     them in the class of their original.
     """
@@ -36,7 +35,7 @@ def digits() -> Settings:
 def digits_clusters() -> Settings:
     """Ten clusters, and sixteen numbers of n for the style, on the embedded digits; a minute.
 
-    python experiments/run.py --model iae --preset digits-clusters. The setting is ours
+    jaxae --model iae --recipe digits-clusters. The setting is ours
     (experiments/tables/results/iae_digits.md).
     """
     steps = 4000
@@ -47,7 +46,7 @@ def digits_clusters() -> Settings:
 def digits_100() -> Settings:
     """The same with a head for each class and 100 labels; a minute.
 
-    python experiments/run.py --model iae --preset digits-100. The setting is ours
+    jaxae --model iae --recipe digits-100. The setting is ours
     (experiments/tables/results/iae_digits.md).
     """
     steps = 4000
@@ -60,7 +59,7 @@ def digits_100() -> Settings:
 def digits_translation() -> Settings:
     """CycleIAE: from digits to coarse ones, means of 2x2 pixels, and back; a minute.
 
-    python experiments/run.py --model iae --preset digits-translation. The paper's pairs of data
+    jaxae --model iae --recipe digits-translation. The paper's pairs of data
     sets are not known; this one is ours (experiments/tables/results/iae_digits.md).
     """
     steps = 4000
@@ -72,7 +71,7 @@ def digits_translation() -> Settings:
 def ones_twos() -> Settings:
     """Two kinds of points in the plane and a code of one bit; half a minute.
 
-    python experiments/run.py --model iae --preset ones-twos. The setting is ours
+    jaxae --model iae --recipe ones-twos. The setting is ours
     (experiments/tables/results/iae_toy.md).
     """
     steps = 4000
@@ -87,7 +86,7 @@ def ones_twos() -> Settings:
 def mnist() -> Settings:
     """z of 10 and n of 100 (sizes recalled) with dense networks on MNIST; within ten minutes.
 
-    python experiments/run.py --model iae --preset mnist. Networks and schedule are ours, and so is
+    jaxae --model iae --recipe mnist. Networks and schedule are ours, and so is
     the half without noise: otherwise the codes come to say nothing in so few steps
     (experiments/tables/results/iae_mnist.md).
     """
@@ -103,7 +102,7 @@ def mnist() -> Settings:
 def mnist_clusters() -> Settings:
     """Thirty clusters (recalled, unsure) on MNIST; within ten minutes.
 
-    python experiments/run.py --model iae --preset mnist-clusters. Networks, schedule and the size
+    jaxae --model iae --recipe mnist-clusters. Networks, schedule and the size
     of n are ours; the paper's error is not known.
     """
     steps = 10_000
@@ -115,7 +114,7 @@ def mnist_clusters() -> Settings:
 def recalled_mnist() -> Settings:
     """The recalled sizes, z 10 and n 100, with convolutions; for a GPU or TPU, not run by us.
 
-    python experiments/run.py --model iae --preset recalled-mnist; --latent 20 --local 0 and
+    jaxae --model iae --recipe recalled-mnist; --latent 20 --local 0 and
     --latent 5 for the other two. Only these sizes are recalled of the paper. Convolutions, rates
     and the length are ours; the batch of 128 and 200 epochs are those of kaiu85/IAE_celebA.
     """
@@ -128,7 +127,7 @@ def recalled_mnist() -> Settings:
     return Settings("mnist", config, plan, GREY)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "digits-clusters": digits_clusters,
     "digits-100": digits_100,

@@ -1,15 +1,14 @@
-"""Presets of the VQ-VAE for signals."""
-
-from settings import Report, Settings
+"""Recipes of the VQ-VAE for signals."""
 
 from jaxae.models.vqvae_audio import Config
+from jaxae.settings import Report, Settings
 from jaxae.training import Plan
 
 
 def speech() -> Settings:
     """16 codes of 32 for 1,024 mu-law samples of generated speech-like sounds by four speakers.
 
-    python experiments/run.py --model vqvae_audio; minutes on two CPU cores. The setting is ours.
+    jaxae --model vqvae_audio; minutes on two CPU cores. The setting is ours.
     Expect what experiments/tables/results/vqvae_speech.md shows.
     """
     first, second = 1500, 1000
@@ -31,4 +30,4 @@ def speech() -> Settings:
     )
 
 
-PRESETS = {"speech": speech}
+RECIPES = {"speech": speech}

@@ -1,9 +1,8 @@
-"""Presets of the VQ-VAE. Times are of two CPU cores, compilation and evaluation included."""
-
-from settings import Report, Settings
+"""Recipes of the VQ-VAE. Times are of two CPU cores, compilation and evaluation included."""
 
 from jaxae.data import Options
 from jaxae.models.vqvae import Config
+from jaxae.settings import Report, Settings
 from jaxae.training import Plan
 
 BITS = Options(binarise="dynamic")
@@ -13,7 +12,7 @@ REPORT = Report(iwae_samples=1)  # the posterior is one point: more samples say 
 def digits() -> Settings:
     """VQ-VAE with 2x2 codes of 64 on scikit-learn's 8x8 digits, binarised anew at each visit.
 
-    python experiments/run.py --model vqvae; about a minute. The setting is ours.
+    jaxae --model vqvae; about a minute. The setting is ours.
     """
     config = Config(
         codes=64,
@@ -32,7 +31,7 @@ def digits() -> Settings:
 def mnist() -> Settings:
     """VQ-VAE with 7x7 codes of 64 on MNIST, binarised anew at each visit, then the codes' prior.
 
-    python experiments/run.py --model vqvae --preset mnist; within ten minutes. The setting is ours.
+    jaxae --model vqvae --recipe mnist; within ten minutes. The setting is ours.
     Expect what experiments/tables/results/vqvae_mnist.md shows.
     """
     first, second = 2000, 2500
@@ -56,7 +55,7 @@ def mnist() -> Settings:
 def paper_cifar10() -> Settings:
     """CIFAR-10 for bits/dim: 8x8 places of ten codes of 512 rows, a softmax over 256 levels.
 
-    python experiments/run.py --model vqvae --preset paper-cifar10; for a GPU or TPU, not run by us.
+    jaxae --model vqvae --recipe paper-cifar10; for a GPU or TPU, not run by us.
     Published: 256 hidden units, two convolutions of stride 2 and two residual blocks, 8x8x10 codes,
     gradient codebook, commitment 0.25, Adam 2e-4, batch 128, 250,000 steps, 4.67 bits/dim (by which
     prior is not said; a uniform one takes 1.875 of them). That pixels have softmaxes and the ten
@@ -89,7 +88,7 @@ def paper_cifar10() -> Settings:
 def sonnet_cifar10() -> Settings:
     """CIFAR-10 as in the public example: 8x8 codes of 512, moving averages, squared error.
 
-    python experiments/run.py --model vqvae --preset sonnet-cifar10; for a GPU or TPU, not run by
+    jaxae --model vqvae --recipe sonnet-cifar10; for a GPU or TPU, not run by
     us. Networks, rates and sizes are those of deepmind/sonnet: examples/vqvae_example.ipynb, which
     logs after 10,000 steps, on training images, a squared error of 0.056 of the pixels' variance
     and a perplexity of 326. The Gaussian's scale makes the distortion per pixel that error and a
@@ -117,7 +116,7 @@ def sonnet_cifar10() -> Settings:
     return Settings("cifar10", config, plan, report=REPORT)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "mnist": mnist,
     "paper-cifar10": paper_cifar10,

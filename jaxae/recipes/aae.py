@@ -1,11 +1,10 @@
-"""Presets of the AAE. Times are of two CPU cores, compilation and evaluation included."""
+"""Recipes of the AAE. Times are of two CPU cores, compilation and evaluation included."""
 
 import dataclasses
 
-from settings import Settings
-
 from jaxae.data import Options
 from jaxae.models.aae import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 MNIST_STEPS = 12_000
@@ -14,7 +13,7 @@ MNIST_STEPS = 12_000
 def digits() -> Settings:
     """AAE with a Gaussian prior on the embedded 8x8 digits; within a minute.
 
-    python experiments/run.py --model aae. The setting is ours.
+    jaxae --model aae. The setting is ours.
     """
     steps = 3000
     config = Config(latent=8, decay_steps=steps)
@@ -24,7 +23,7 @@ def digits() -> Settings:
 def digits_petals() -> Settings:
     """Codes in the plane, a petal of a flower for each class, which the discriminator is told.
 
-    python experiments/run.py --model aae --preset digits-petals; a minute. The setting is ours.
+    jaxae --model aae --recipe digits-petals; a minute. The setting is ours.
     """
     steps = 6000
     config = Config(task="conditioned", latent=2, prior="mixture", decay_steps=steps)
@@ -34,7 +33,7 @@ def digits_petals() -> Settings:
 def mnist() -> Settings:
     """AAE with eight Gaussian code dimensions on MNIST; within ten minutes.
 
-    python experiments/run.py --model aae --preset mnist. The setting is ours; the prior's deviation
+    jaxae --model aae --recipe mnist. The setting is ours; the prior's deviation
     of 5 and the size of the code are second-hand reports of the paper's.
     """
     config = Config(
@@ -47,7 +46,7 @@ def mnist() -> Settings:
 def mnist_petals() -> Settings:
     """As digits-petals on MNIST, with 10,000 labels; within ten minutes.
 
-    python experiments/run.py --model aae --preset mnist-petals. The setting is ours.
+    jaxae --model aae --recipe mnist-petals. The setting is ours.
     """
     config = Config(
         task="conditioned", latent=2, prior="mixture", widths=(512, 512), decay_steps=MNIST_STEPS
@@ -59,7 +58,7 @@ def mnist_petals() -> Settings:
 def mnist_100() -> Settings:
     """Semi-supervised with 100 labels on MNIST, two adversaries; within ten minutes.
 
-    python experiments/run.py --model aae --preset mnist-100; --labels 1000 for ten times as many.
+    jaxae --model aae --recipe mnist-100; --labels 1000 for ten times as many.
     The setting is ours but for the noise on the image, a second-hand report of the paper's.
     """
     config = Config(
@@ -97,7 +96,7 @@ def _published(config: Config, epochs: int, drops: tuple[int, ...], options: Opt
 def paper_semisupervised() -> Settings:
     """The published semi-supervised schedule, 5,000 epochs; for a GPU or TPU, not run by us.
 
-    python experiments/run.py --model aae --preset paper-semisupervised. Every figure of the setting
+    jaxae --model aae --recipe paper-semisupervised. Every figure of the setting
     is recalled and repeated by reimplementations, none was read in the paper. It reports (recalled)
     a test error of 1.90 % +- 0.10 with 100 labels; reimplementations stall near 5 %.
     """
@@ -108,7 +107,7 @@ def paper_semisupervised() -> Settings:
 def paper_clustering() -> Settings:
     """The published clustering schedule, 1,500 epochs; for a GPU or TPU, not run by us.
 
-    python experiments/run.py --model aae --preset paper-clustering; --clusters 30 for the other
+    jaxae --model aae --recipe paper-clustering; --clusters 30 for the other
     row. Recalled, as above: errors of 9.55 % +- 2.05 with 16 clusters and 4.10 % +- 1.13 with 30.
     Departure: the encoder's hidden layers are normalised, and its two heads, recalled as normalised
     too, are not.
@@ -120,7 +119,7 @@ def paper_clustering() -> Settings:
     return _published(config, 1500, (50,), Options())
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "digits-petals": digits_petals,
     "mnist": mnist,

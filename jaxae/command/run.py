@@ -1,28 +1,21 @@
-"""From settings to a finished run folder: data, model, training, evaluation, figures, report."""
+"""A run: its data and model, its folder, its training."""
 
-import contextlib
 import dataclasses
-import math
-import os
-import pathlib
 import shutil
-import time
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import jax
-import numpy as np
-from settings import Settings, UsageError, say
 
 from jaxae import evaluation
+from jaxae.command.flags import say
 from jaxae.data import Data, load
 from jaxae.fields import field_types
 from jaxae.models import MODELS
+from jaxae.settings import Settings, UsageError
 from jaxae.training import Model, State, Workdir, fit
 from jaxae.training.checkpoint import Checkpoints
-from jaxae.training.divergence import Diverged, far_above_start
 from jaxae.training.memory import check_memory
 from jaxae.training.parallel import Engine, Mode, choose
-from jaxae.training.records import MetricsFile
 from jaxae.training.workdir import WorkdirError, digest, read_config
 
 # Choices of a model that know pixels in [0, 1] only.
@@ -30,8 +23,6 @@ OF_UNIT_PIXELS = {"likelihood": "bernoulli", "loss": "bce", "output": "sigmoid"}
 EVALUATION_KEY = 2**31 - 1  # apart from every training seed
 # Of config.json, what may change while a run stays the same one.
 FREE = ("report", "plan.steps")
-SAMPLES = 250  # drawn at a time
-MOST_SAMPLES = 1_000_000
 
 
 class Run(NamedTuple):
@@ -236,216 +227,3 @@ def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[S
             raise UsageError(f"{workdir.path} holds no complete checkpoint: train first")
         step, states, meta = found
         return step, engine.to_evaluate(states, step), meta
-
-
-def assess(run: Run, states: list[State]) -> dict[str, Any]:
-    """The final numbers over all seeds, by the model's own capabilities."""
-    report, results = run.settings.report, []
-    for i, state in enumerate(states):
-        untrained = jax.jit(run.model.init)(jax.random.key(run.settings.plan.seed + i))
-        results.append(
-            evaluation.assess_run(
-                run.model,
-                state,
-                untrained,
-                run.data,
-                rng=jax.random.key(EVALUATION_KEY),
-                batch_size=report.report_batch,
-                iwae_samples=report.iwae_samples,
-                probe_train_limit=report.probe_examples,
-                limit=report.test_examples or None,
-                apart=False,
-                probe_data=run.data.unbinarised,
-                images=report.images,
-            )
-        )
-    return evaluation.combine_seeds(results)
-
-
-def advice(run: Run, numbers: dict[str, Any]) -> list[str]:
-    """What the model says of its numbers that calls for action, seed by seed.
-
-    Args:
-        numbers: from `assess`.
-    """
-    if run.model.advise is None:
-        return []
-    lines, plan = [], run.settings.plan
-    for i in range(plan.seeds):
-        found = {name: part["values"][i] for name, part in numbers["whole_set"].items()}
-        of_seed = f"seed {plan.seed + i}: " if plan.seeds > 1 else ""
-        lines += [of_seed + line for line in run.model.advise(found)]
-    return lines
-
-
-def write_samples(run: Run, state: State, folder: pathlib.Path, n: int) -> int:
-    """Writes n samples of the first seed's state as numbered PNGs, `SAMPLES` at a time.
-
-    Raises:
-        UsageError: the model cannot sample, or n is too small, too large, or more than fits on the
-            disk (by the size of the pixels: a PNG seldom takes more).
-    """
-    from PIL import Image
-
-    if run.model.sample is None:
-        raise UsageError(f"{run.name} cannot sample")
-    if not 1 <= n <= MOST_SAMPLES:
-        raise UsageError(f"--n {n}: must be at least 1 and at most {MOST_SAMPLES:,}")
-    folder.mkdir(parents=True, exist_ok=True)
-    block = os.statvfs(folder).f_frsize if hasattr(os, "statvfs") else 4096
-    needed = n * -(-math.prod(run.data.spec.image_shape) // block) * block
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UsageError(
-            f"--n {n}: about {needed / 2**20:,.0f} MiB of pictures, and {folder} has room for "
-            f"{free / 2**20:,.0f} MiB: ask for fewer, or choose another --out"
-        )
-    low, high = evaluation.value_range(evaluation.pixels_of(run.data.test, 500, 500))
-    draw = jax.jit(run.model.sample, static_argnums=2)
-    digits, key = max(5, len(str(n - 1))), jax.random.key(EVALUATION_KEY)
-    for first in range(0, n, SAMPLES):
-        images = np.asarray(draw(state, jax.random.fold_in(key, first), min(n, SAMPLES)))
-        if not np.isfinite(images).all():
-            raise Diverged("the samples hold NaN or infinity: the run has diverged")
-        pixels = np.uint8(np.round(np.clip((images - low) / (high - low), 0, 1) * 255))
-        for i, image in enumerate(pixels[: n - first], first):
-            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
-                folder / f"{i:0{digits}d}.png"
-            )
-    print(f"{n} samples of seed {run.settings.plan.seed} in {folder}")
-    return 0
-
-
-def write_codes(run: Run, state: State, file: pathlib.Path) -> int:
-    """Writes a .npz file: the first seed's codes of every split, labels, and names of classes."""
-    if run.model.encode is None:
-        raise UsageError(f"{run.name} has no code")
-    arrays, batch = {}, run.settings.report.report_batch
-    for name in ("train", "test", "validation"):
-        if (split := getattr(run.data, name)) is None:
-            continue
-        with diverged_where_not_finite(run, [state]):
-            codes, labels = evaluation.encode_split(
-                run.model, state, split, batch, jax.random.key(EVALUATION_KEY)
-            )
-        arrays[name] = codes
-        if labels is not None:
-            arrays[f"{name}_labels"] = labels
-            arrays["class_names"] = np.array(run.data.class_names)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "wb") as stream:  # to a name, numpy would add .npz
-        np.savez(stream, **arrays)
-    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-    print(f"{shapes} of seed {run.settings.plan.seed} in {file}")
-    return 0
-
-
-def conclude(
-    run: Run,
-    workdir: Workdir,
-    states: list[State],
-    step: int,
-    about: dict,
-    first_loss: list[float] | None = None,
-) -> dict:
-    """Evaluates and draws; writes figures/, result.json and report.html.
-
-    Args:
-        about: what else result.json is to hold.
-        first_loss: that of the very first step, one per seed.
-    Returns:
-        what result.json holds; its `diverged` says why, where the run has, and its `warnings` what
-        else calls for action.
-    Raises:
-        Diverged: the state is finite and what it computes is not; result.json says so.
-    """
-    start, plan = time.monotonic(), run.settings.plan
-    records = MetricsFile(workdir.path / "metrics.jsonl").read()
-    splits = {name: getattr(run.data, name) for name in ("train", "validation", "test")}
-    result = {
-        "model": run.name,
-        "data": run.settings.data,
-        "step": step,
-        "images": {name: split.size for name, split in splits.items() if split is not None},
-        "looked_at": "test" if run.data.validation is None else "validation",
-        "seeds": [plan.seed + i for i in range(plan.seeds)],
-        "diverged": far_above_start(first_loss, [r for r in records if r["step"] <= step]),
-        "warnings": [],
-        "results": {},
-        "report": dataclasses.asdict(run.settings.report),
-        "parameters": int(sum(np.size(x) for x in jax.tree.leaves(states[0].params))),
-        "figures": [],
-    } | about
-    environment = {"environment": evaluation.environment()}
-    try:
-        with diverged_where_not_finite(run, states):
-            result["results"] = assess(run, states)
-            loss = result["results"]["test"][run.model.result_names.get("loss", "loss")]
-            if not np.all(np.isfinite(loss["values"])):
-                raise Diverged("the loss on the test images is NaN or infinite")
-            figures = evaluation.draw_all(
-                run.model,
-                states[0],
-                run.data.unbinarised,
-                records,
-                workdir.path / "figures",
-                jax.random.key(EVALUATION_KEY),
-            )
-    except Diverged as error:
-        result["diverged"] = f"the final evaluation is not finite ({error})"
-        workdir.write_json("result.json", result | environment)
-        raise Diverged(
-            f"step {step}: {result['diverged']}: the run has diverged. A lower learning rate is "
-            f"the usual remedy; {workdir.path / 'result.json'} says so too"
-        ) from error
-    result["warnings"] = warnings = advice(run, result["results"])
-    result["figures"] = [str(pathlib.Path(f).relative_to(workdir.path)) for f in figures]
-    result |= {"seconds_evaluating": time.monotonic() - start} | environment
-    workdir.write_json("result.json", result)
-    evaluation.write_html(
-        workdir.path / "report.html",
-        f"{run.name} on {run.settings.data}, step {step}"
-        + (", the best on validation images" if about.get("checkpoint") == "best" else ""),
-        run.settings.identity(run.name),
-        result["results"] | ({"warnings": warnings} if warnings else {}),
-        [pathlib.Path(f) for f in figures],
-        result["environment"],
-    )
-    return result
-
-
-@contextlib.contextmanager
-def diverged_where_not_finite(run: Run, states: list[State]):
-    """Turns an evaluation's error into `Diverged` where the models compute what is not finite."""
-    try:
-        yield
-    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        if isinstance(error, Diverged) or not _beyond_numbers(run, states):
-            raise
-        lines = str(error).strip().splitlines()
-        raise Diverged(lines[0] if lines else type(error).__name__) from error
-
-
-def _beyond_numbers(run: Run, states: list[State]) -> bool:
-    """Whether what the models compute of some test images is not finite, or its square is not."""
-    model = run.model
-    batch, mask = next(run.data.test.examples(min(100, run.data.test.size)))
-    key = lambda: jax.random.key(EVALUATION_KEY)  # each is used once
-
-    def computed(state):
-        x = batch["image"]
-        yield model.evaluate(state, batch, key())
-        z = model.encode(state, x, key()) if model.encode else None
-        yield z
-        if z is not None and model.decode:
-            yield model.decode(state, z, key())
-        if model.predict:
-            yield model.predict(state, x, key())
-        if model.sample:
-            yield model.sample(state, key(), len(mask))
-
-    return not all(
-        np.all(np.isfinite(np.square(np.asarray(x, np.float32))))
-        for state in states
-        for x in jax.tree.leaves(list(computed(state)))
-    )

@@ -1,8 +1,7 @@
-"""Presets of ACAI. Times are of two CPU cores, compilation and evaluation included."""
-
-from settings import Settings
+"""Recipes of ACAI. Times are of two CPU cores, compilation and evaluation included."""
 
 from jaxae.models.acai import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 PAPER_STEPS = 2**24 // 64
@@ -11,7 +10,7 @@ PAPER_STEPS = 2**24 // 64
 def digits() -> Settings:
     """ACAI on scikit-learn's 8x8 digits, codes of 2x2x4 numbers; under a minute.
 
-    python experiments/run.py --model acai; --method baseline, dropout, denoising, vae, aae or vqvae
+    jaxae --model acai; --method baseline, dropout, denoising, vae, aae or vqvae
     for what it is compared with (--codes 256 --hidden 128 suit the last). The setting is ours.
     """
     config = Config(gain=2.0, learning_rate=1e-3, critic_rate=1e-3)
@@ -21,7 +20,7 @@ def digits() -> Settings:
 def lines() -> Settings:
     """ACAI on lines of 32x32, half as wide as published and short; several minutes.
 
-    python experiments/run.py --model acai --preset lines. The setting is ours, and that of
+    jaxae --model acai --recipe lines. The setting is ours, and that of
     experiments/tables/acai_lines.py, which compares all methods by distance and smoothness.
     """
     steps = 3000
@@ -36,7 +35,7 @@ def lines() -> Settings:
 def mnist() -> Settings:
     """ACAI on MNIST padded to 32x32, codes of 4x4x2 numbers, half as wide as published.
 
-    python experiments/run.py --model acai --preset mnist; several minutes. The setting is ours.
+    jaxae --model acai --recipe mnist; several minutes. The setting is ours.
     """
     steps = 4000
     config = Config(
@@ -57,7 +56,7 @@ def _published(data: str, scales: int, depth: int, channels: int, **fields) -> S
 def paper_lines() -> Settings:
     """The published lines: 2^24 images, codes of 2x2x16 numbers; for a GPU or TPU, not run by us.
 
-    python experiments/run.py --model acai --preset paper-lines. The setting is that of the official
+    jaxae --model acai --recipe paper-lines. The setting is that of the official
     code, but for 20,000 training lines where theirs never repeat. Published (recalled; the first
     corroborated): mean distance 0.24e-3 and smoothness 0.10, baseline 6.88e-3 and 0.44. --method
     vqvae has a map of 4x4 there: --scales 3.
@@ -68,7 +67,7 @@ def paper_lines() -> Settings:
 def paper_mnist_32() -> Settings:
     """The published MNIST with codes of 4x4x2 numbers; for a GPU or TPU, not run by us.
 
-    python experiments/run.py --model acai --preset paper-mnist-32. The setting is that of the
+    jaxae --model acai --recipe paper-mnist-32. The setting is that of the
     official code. Published, recalled: single-layer classifier 98.25 %, k-means 94.38 %.
     """
     return _published("mnist", scales=3, depth=16, channels=2)
@@ -77,7 +76,7 @@ def paper_mnist_32() -> Settings:
 def paper_mnist_256() -> Settings:
     """As paper-mnist-32 with codes of 4x4x16 numbers; published, recalled: 99.00 % and 96.17 %.
 
-    python experiments/run.py --model acai --preset paper-mnist-256
+    jaxae --model acai --recipe paper-mnist-256
     """
     return _published("mnist", scales=3, depth=16, channels=16)
 
@@ -85,7 +84,7 @@ def paper_mnist_256() -> Settings:
 def paper_svhn_256() -> Settings:
     """The published SVHN with codes of 4x4x16 numbers; for a GPU or TPU, not run by us.
 
-    python experiments/run.py --model acai --preset paper-svhn-256. The setting is that of the
+    jaxae --model acai --recipe paper-svhn-256. The setting is that of the
     official code, which trains on the extra images as well. Published, recalled: 85.14 %.
     """
     return _published("svhn_cropped", scales=3, depth=64, channels=16)
@@ -94,13 +93,13 @@ def paper_svhn_256() -> Settings:
 def paper_cifar10_1024() -> Settings:
     """The published CIFAR-10 with codes of 4x4x64 numbers; for a GPU or TPU, not run by us.
 
-    python experiments/run.py --model acai --preset paper-cifar10-1024. The setting is that of the
+    jaxae --model acai --recipe paper-cifar10-1024. The setting is that of the
     official code. Published, recalled: 63.99 %.
     """
     return _published("cifar10", scales=3, depth=64, channels=64)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "lines": lines,
     "mnist": mnist,

@@ -1,4 +1,4 @@
-"""How a command of this folder begins and ends. Imports nothing that takes time."""
+"""How a command begins and ends. Imports nothing that takes time."""
 
 import os
 import signal

@@ -1,8 +1,7 @@
-"""Presets of the AE. Times are of two CPU cores, compilation and evaluation included."""
-
-from settings import Settings
+"""Recipes of the AE. Times are of two CPU cores, compilation and evaluation included."""
 
 from jaxae.models.ae import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 MNIST_EPOCH, PAPER_EPOCH = 60_000 // 128, 60_000 // 100
@@ -11,7 +10,7 @@ MNIST_EPOCH, PAPER_EPOCH = 60_000 // 128, 60_000 // 100
 def digits() -> Settings:
     """64-256-128-64-8 with rectifiers on scikit-learn's 8x8 digits; under a minute.
 
-    python experiments/run.py --model ae. The setting is ours.
+    jaxae --model ae. The setting is ours.
     """
     steps = 4000
     plan = Plan(steps=steps, log_every=100, eval_every=1000, save_every=2000)
@@ -21,7 +20,7 @@ def digits() -> Settings:
 def digits_rbm() -> Settings:
     """The method of 2006 on digits: sigmoid units, machines for each layer, then fine-tuning.
 
-    python experiments/run.py --model ae --preset digits-rbm; under a minute. 600 steps (27 epochs)
+    jaxae --model ae --recipe digits-rbm; under a minute. 600 steps (27 epochs)
     per layer, then 4,000. The setting is ours. The same network with `--init glorot
     --pretrain-steps 0` ends above PCA.
     """
@@ -37,7 +36,7 @@ def digits_rbm() -> Settings:
 def mnist() -> Settings:
     """784-1000-500-250-30 with rectifiers on MNIST; within ten minutes.
 
-    python experiments/run.py --model ae --preset mnist. Layer sizes as published, units and
+    jaxae --model ae --recipe mnist. Layer sizes as published, units and
     optimiser ours. PCA of 30 components leaves 13.87.
     """
     steps = 20 * MNIST_EPOCH
@@ -66,7 +65,7 @@ def _paper(latent: int) -> Settings:
 def paper() -> Settings:
     """784-1000-500-250-30, sigmoid, machines of 50 epochs per layer, 200 epochs of fine-tuning.
 
-    python experiments/run.py --model ae --preset paper; for a GPU or TPU, 240,000 steps. Sizes,
+    jaxae --model ae --recipe paper; for a GPU or TPU, 240,000 steps. Sizes,
     units, cost and the machines' settings are from the MATLAB release, but for the code layer's
     rate, which is recalled. Published test error 3.00 and PCA 13.87 per image (both recalled; 13.87
     is what we compute). Not run by us. Departures: Adam at 1e-3 with a cosine in place of
@@ -78,12 +77,12 @@ def paper() -> Settings:
 def paper_2d() -> Settings:
     """As paper with two code units, for the published picture of the plane (size recalled).
 
-    python experiments/run.py --model ae --preset paper-2d. Not run by us.
+    jaxae --model ae --recipe paper-2d. Not run by us.
     """
     return _paper(2)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "digits-rbm": digits_rbm,
     "mnist": mnist,

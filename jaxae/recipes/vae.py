@@ -1,9 +1,8 @@
-"""Presets of the VAE. Times are of two CPU cores, compilation and evaluation included."""
-
-from settings import Settings
+"""Recipes of the VAE. Times are of two CPU cores, compilation and evaluation included."""
 
 from jaxae.data import Options
 from jaxae.models.vae import Config
+from jaxae.settings import Settings
 from jaxae.training import Plan
 
 BITS = Options(binarise="dynamic")
@@ -13,7 +12,7 @@ IWAE_EPOCHS, IWAE_BATCH = 3280, 20  # stages of 3^i epochs, i = 0..7 (yburda/iwa
 def digits() -> Settings:
     """Dense VAE on scikit-learn's 8x8 digits, binarised anew at each visit.
 
-    python experiments/run.py --model vae; under a minute. The setting is ours. Expect a bound of
+    jaxae --model vae; under a minute. The setting is ours. Expect a bound of
     -23.4 +- 0.3 nats and IWAE-100 near -22.9 (experiments/tables/results/vae_digits.md).
     """
     return Settings("digits", Config(), Plan(steps=2000), BITS)
@@ -22,8 +21,8 @@ def digits() -> Settings:
 def mnist() -> Settings:
     """Dense VAE on MNIST, binarised anew at each visit, the learning rate falling to zero.
 
-    python experiments/run.py --model vae --preset mnist; within ten minutes. The setting is ours.
-    Expect what experiments/tables/results/mnist_presets.md shows.
+    jaxae --model vae --recipe mnist; within ten minutes. The setting is ours.
+    Expect what experiments/tables/results/mnist_recipes.md shows.
     """
     steps = 20_000
     # The warm-up lets codes come into use before they are charged for.
@@ -51,7 +50,7 @@ def _iwae_2016(k: int) -> Settings:
 def paper_vae() -> Settings:
     """One stochastic layer, k = 1, of Burda et al. 2016: 784-200-200-50, tanh, 3,280 epochs.
 
-    python experiments/run.py --model vae --preset paper-vae --iwae-samples 5000; for a GPU or TPU,
+    jaxae --model vae --recipe paper-vae --iwae-samples 5000; for a GPU or TPU,
     9.8 million steps. Networks and schedule are from the official code. The published bound,
     -86.76 nats, is recalled and not re-read. Not run by us. Departures: all 60,000 images (theirs
     59,600), first-moment decay 0.9 (their code has 0.99, and second moments that begin at one),
@@ -64,7 +63,7 @@ def paper_vae() -> Settings:
 def paper_iwae_5() -> Settings:
     """As paper-vae with the k = 5 importance-weighted bound; published -85.54 nats, recalled.
 
-    python experiments/run.py --model vae --preset paper-iwae-5 --iwae-samples 5000
+    jaxae --model vae --recipe paper-iwae-5 --iwae-samples 5000
     """
     return _iwae_2016(5)
 
@@ -72,12 +71,12 @@ def paper_iwae_5() -> Settings:
 def paper_iwae_50() -> Settings:
     """As paper-vae with the k = 50 importance-weighted bound; published -84.78 nats, recalled.
 
-    python experiments/run.py --model vae --preset paper-iwae-50 --iwae-samples 5000
+    jaxae --model vae --recipe paper-iwae-50 --iwae-samples 5000
     """
     return _iwae_2016(50)
 
 
-PRESETS = {
+RECIPES = {
     "digits": digits,
     "mnist": mnist,
     "paper-vae": paper_vae,

@@ -1,0 +1,229 @@
+"""Train a model and look at it: `jaxae --model acn`.
+
+jaxae --model NAME [--recipe P] [--data D] [--workdir W] [any field of the model or the plan]
+jaxae --workdir W [--steps N]         goes on with a run, whatever it is, or lengthens it
+jaxae evaluate --workdir W            evaluates and draws again, without training
+jaxae sample   --workdir W --out DIR  [--n 64]      writes samples of the first seed as PNGs
+jaxae encode   --workdir W --out F.npz              writes its codes of all images
+                [--checkpoint best]    the lowest validation loss, for the three above: of a run
+                                       with --validation N, or of data with a folder val/
+                [--images 0 ...]       fields of the report, which no run's settings fix
+jaxae --list                          models, recipes, data sets
+jaxae --model NAME --help             every flag of that model
+"""
+
+import argparse
+import contextlib
+import inspect
+import json
+import pathlib
+import sys
+import warnings
+from typing import NoReturn
+
+from jaxae.command.streams import INTERRUPTED, STOPPED, leave, open_streams
+
+ALWAYS = "Besides these: --recipe, --workdir, --data-dir, --print-config (see jaxae --help)."
+# What to do, and the words that it uses beside --model, --recipe, --workdir and --data-dir.
+VERBS = {
+    "train": (),
+    "evaluate": ("checkpoint",),
+    "sample": ("checkpoint", "out", "n"),
+    "encode": ("checkpoint", "out"),
+}
+
+
+def words_parser() -> argparse.ArgumentParser:
+    """Reads the words that choose what to do; `flags.WORDS` keeps them from being fields."""
+    parser = argparse.ArgumentParser("jaxae", add_help=False, allow_abbrev=False)
+    parser.add_argument("--model")
+    parser.add_argument("--recipe", "--preset", help="default: the model's first, mostly digits")
+    parser.add_argument("--workdir", type=named)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--checkpoint", choices=["last", "best"])
+    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--n", type=int, help="default: 64")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--print-config", action="store_true")
+    return parser
+
+
+def parse(argv: list[str]):
+    """What to do, its words, and the rest, which are flags of the model."""
+    what = argv[0] if argv and argv[0] in VERBS else "train"
+    words, flags = words_parser().parse_known_args(argv[argv[:1] == [what] :])
+    return what, words, flags
+
+
+def named(text: str) -> pathlib.Path:
+    """A path; none is named by nothing, which pathlib would take for the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; name a folder ('.' for this one)")
+    return pathlib.Path(text)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit code."""
+    what, words, flags = parse(argv)
+    if words.list:
+        return show_list()
+    if not words.model and not words.workdir:
+        print(__doc__)
+        return 0 if not argv or "--help" in flags or "-h" in flags else 2
+    from jaxae.command.flags import from_flags, from_folder
+    from jaxae.data import DataError
+    from jaxae.models import MODELS
+    from jaxae.recipes import RECIPES, choose
+    from jaxae.settings import UsageError
+    from jaxae.training.checkpoint import CheckpointError
+    from jaxae.training.divergence import Diverged
+    from jaxae.training.loop import NonFiniteLoss, Stopped
+    from jaxae.training.parallel import DeviceError
+    from jaxae.training.workdir import WorkdirError
+
+    workdir = words.workdir
+    try:
+        refuse_unused(what, words, flags)
+        there = words.workdir and (words.workdir / "config.json").exists()
+        if words.model:
+            choose("model", words.model, MODELS)
+            words.recipe = words.recipe or next(iter(RECIPES[words.model]))
+            recipe = choose("recipe", words.recipe, RECIPES[words.model])
+            about = f"{inspect.getdoc(recipe)}\n\n{ALWAYS}"
+            name, settings = words.model, from_flags(words.model, recipe(), flags, about)
+        elif there:
+            name, settings = from_folder(words.workdir, flags)
+        else:
+            raise UsageError(f"{words.workdir} holds no run (no config.json): name a --model")
+        if words.print_config:
+            print(json.dumps(settings.identity(name), indent=2))
+            return 0
+        workdir = words.workdir or pathlib.Path("runs") / f"{name}-{words.recipe}"
+        return act(what, words, name, settings, workdir)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + stopped.signum
+    except (UsageError, DataError, WorkdirError, DeviceError, CheckpointError,
+            NonFiniteLoss, Diverged) as error:  # fmt: skip
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read has gone; what is printed comes after all that is done
+        return 0
+    except OSError as error:  # no room, no permission, a file where a folder should be
+        if error.errno is None:
+            raise
+        where = error.filename or words.out or workdir
+        print(f"error: {where}: {error.strerror}; when that is mended the same command goes on "
+              "from what was kept", file=sys.stderr)  # fmt: skip
+        return 1
+
+
+def refuse_unused(what: str, words, flags: list[str]) -> None:
+    """Raises UsageError where a word was given that would go unheard."""
+    from jaxae.settings import UsageError
+
+    if words.recipe and not words.model:
+        raise UsageError(f"--recipe {words.recipe} needs --model: a run's settings are fixed")
+    for word in ("checkpoint", "out", "n"):
+        if getattr(words, word) is not None and word not in VERBS[what]:
+            raise UsageError(f"{what} does not use --{word}")
+    if what == "sample" and flags and not words.model:
+        raise UsageError(f"sample does not use {' '.join(flags)}")
+    if what != "train" and not words.model and any(f.split("=")[0] == "--steps" for f in flags):
+        raise UsageError(f"{what} does not use --steps: it takes the run as it is")
+
+
+def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
+    """Does what was asked, in the locked folder."""
+    from jaxae.command import outputs, results, run
+    from jaxae.settings import UsageError
+    from jaxae.training import Workdir
+
+    if what in ("sample", "encode") and words.out is None:
+        raise UsageError(f"{what} needs --out")
+    if what != "train" and not (path / "config.json").exists():
+        raise UsageError(f"{path} holds no run: train first")
+    made = run.build(name, settings, words.data_dir)
+    with Workdir.open(path) as workdir:
+        if words.model:
+            run.claim(made, workdir, lengthened=what == "train")
+        else:  # the settings are the folder's own, but for the steps
+            run.check_data(made, workdir)
+            if what == "train":
+                run.lengthen(made, workdir)
+        if what == "train":
+            fitted = run.train(made, workdir)
+            step, states, first_loss = settings.plan.steps, fitted.states, fitted.start
+            about = {"seconds_training": fitted.seconds, "mode": vars(fitted.mode)}
+        else:
+            step, states, meta = run.restore(made, workdir, best=words.checkpoint == "best")
+            first_loss = meta.get("start")
+            about = {"checkpoint": words.checkpoint or "last", "mode": meta["mode"],
+                     "seconds_training": meta["seconds"]}  # fmt: skip
+        if what == "sample":
+            count = 64 if words.n is None else words.n
+            return outputs.write_samples(made, states[0], words.out, count)
+        if what == "encode":
+            return outputs.write_codes(made, states[0], words.out)
+        result = results.conclude(made, workdir, states, step, about, first_loss)
+    for line in result["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+    if result["diverged"]:
+        print(f"warning: {result['diverged']}", file=sys.stderr)
+    show(result, path)
+    return 0
+
+
+def show(result: dict, path: pathlib.Path) -> None:
+    """Prints the numbers of result.json as a table, and where the pictures are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxae.evaluation import flat_rows
+
+    table = Table(title=f"{result['model']} on {result['data']}, step {result['step']}")
+    table.add_column("result")
+    table.add_column("value", justify="right")
+    for row in flat_rows(result["results"]):
+        table.add_row(*row)
+    # Names are shown as they are: [lr=0.1] is no markup, :x: no picture.
+    console = Console(markup=False, emoji=False)
+    with console.capture() as shown:  # rich has an exit code of its own where nobody reads
+        console.print(table)
+        for file in [*result["figures"], "result.json", "report.html"]:
+            console.print(str(path / file), soft_wrap=True, highlight=False)
+    print(shown.get(), end="", flush=True)
+
+
+def show_list() -> int:
+    """Prints models, recipes and data sets."""
+    from jaxae.data import describe
+    from jaxae.models import MODELS
+    from jaxae.recipes import RECIPES
+
+    for name, module in MODELS.items():
+        print(f"{name}: {inspect.getdoc(module).splitlines()[0]}")
+        for recipe, make in RECIPES[name].items():
+            print(f"    --recipe {recipe}: {inspect.getdoc(make).splitlines()[0]}")
+    print("data sets:")
+    for name, line in describe().items():
+        print(f"    --data {name}: {line}")
+    return 0
+
+
+def show_warning(message, category, *_) -> None:
+    """A warning as a line that a person reads, without the place in the source."""
+    with contextlib.suppress(OSError):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def console() -> NoReturn:
+    """The command, from the words that it was called with to the end of the process."""
+    open_streams()
+    warnings.showwarning = show_warning
+    try:
+        status = main(sys.argv[1:])
+    except KeyboardInterrupt:  # outside of training, which saves and raises Stopped
+        print(STOPPED, file=sys.stderr)
+        status = INTERRUPTED
+    leave(status)

@@ -1,0 +1,74 @@
+"""Settings that train well: the only place where a tuned number is written.
+
+A recipe is a function without arguments that returns `Settings`; its docstring says the command,
+what it takes, and the number to expect. `get("vaegan", "mnist")` gives one, `names("vaegan")` what
+there is, the model's default first.
+"""
+
+import difflib
+from collections.abc import Callable
+
+from jaxae.recipes import (
+    aae,
+    acai,
+    acn,
+    ae,
+    alae,
+    ali,
+    dae,
+    gan,
+    hashing,
+    iae,
+    nvae,
+    vae,
+    vaegan,
+    vqvae,
+    vqvae_audio,
+)
+from jaxae.settings import Settings, UsageError
+
+RECIPES: dict[str, dict[str, Callable[[], Settings]]] = {
+    "aae": aae.RECIPES,
+    "acai": acai.RECIPES,
+    "acn": acn.RECIPES,
+    "ae": ae.RECIPES,
+    "alae": alae.RECIPES,
+    "ali": ali.RECIPES,
+    "dae": dae.RECIPES,
+    "gan": gan.RECIPES,
+    "hashing": hashing.RECIPES,
+    "iae": iae.RECIPES,
+    "nvae": nvae.RECIPES,
+    "vae": vae.RECIPES,
+    "vaegan": vaegan.RECIPES,
+    "vqvae": vqvae.RECIPES,
+    "vqvae_audio": vqvae_audio.RECIPES,
+}
+
+
+def get(model: str, recipe: str | None = None) -> Settings:
+    """The settings of a recipe; without a name, of the model's default one.
+
+    Raises:
+        UsageError: no such model or recipe; the message lists what there is.
+    """
+    there = choose("model", model, RECIPES)
+    return choose("recipe", recipe or next(iter(there)), there)()
+
+
+def names(model: str) -> list[str]:
+    """The recipes of a model, its default first.
+
+    Raises:
+        UsageError: no such model.
+    """
+    return [*choose("model", model, RECIPES)]
+
+
+def choose(kind: str, name: str, there):
+    """`there[name]`, or a UsageError that lists the choices and guesses what was meant."""
+    if name in there:
+        return there[name]
+    close = difflib.get_close_matches(name, list(there), n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise UsageError(f"unknown {kind} {name!r}: choose from {', '.join(there)}{hint}")

@@ -40,7 +40,7 @@ def case_of(variant: str) -> Case:
     model = tiny.make(variant, DATA)
     step = mock.Mock(side_effect=model.step)
     engine = Engine(model._replace(step=step), DATA.train, tiny.plan(), ONE)
-    return Case(variant, MODELS[tiny.VARIANTS[variant][0]], model, engine, step)
+    return Case(variant, tiny.module_of(tiny.VARIANTS[variant][0]), model, engine, step)
 
 
 @functools.cache
@@ -123,7 +123,7 @@ def test_a_player_moves_the_networks_that_it_owns_and_no_others(case):
     with only(0, case, owned_by):
         jax.eval_shape(case.model.step, before, batch, jax.random.key(0))
     assert set().union(*owned_by) == set(before.params)
-    if len(owned_by) == 1 or hasattr(case.module, "play"):
+    if len(owned_by) == 1 or hasattr(case.module, "step_players"):
         return  # test_players asks more of players against each other
     assert len(owned_by) == len(before.opt)
     for moving in range(len(owned_by)):

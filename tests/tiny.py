@@ -1,5 +1,7 @@
 """Tiny data, models and plans for tests of the engine, the loop and the models."""
 
+import sys
+import types
 from typing import Any
 
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 
 from jaxae.data import Data, Options, from_arrays
 from jaxae.models import MODELS
-from jaxae.training import Model, Plan, State, adam, descend, gathered
+from jaxae.training import Model, Plan, State, adam, all_gather, descend
 
 BATCH = 16
 
@@ -205,6 +207,11 @@ COUPLED = ("aae conditioned", "acai vqvae", "acn gaussian", "ali semisupervised"
 take turns otherwise"""
 
 
+def module_of(name: str) -> types.ModuleType:
+    """The module in which a model is made, whose imports a test may replace."""
+    return sys.modules[MODELS[name].make.__module__]
+
+
 def make(variant: str, data: Data, **changes: Any) -> Model:
     """The model of a variant, for `data`."""
     name, fields = VARIANTS[variant]
@@ -231,7 +238,7 @@ def toy(data: Data, bad_loss_at: int = -1, bad_norm_at: int = -1, bad_params_at:
 
     def step(state, batch, rng, axis_name=None):
         x = batch["image"] + 0.1 * jax.random.normal(rng, batch["image"].shape)
-        index, seen = gathered((batch["index"], errors(state.params, x)), axis_name)
+        index, seen = all_gather((batch["index"], errors(state.params, x)), axis_name)
         memory = state.extra["memory"].at[index].set(seen)
         now = state.step + 1
 

@@ -21,23 +21,23 @@ def test(data, seeds, picture, data_dir):
                             decay_steps=STEPS)  # fmt: skip
     train = evaluation.pixels_of(source.train, 500)
     test = evaluation.pixels_of(source.test, 500, QUERIES)
-    learnt, random = [], []
+    of_codes, random = [], []
     for seed, state in enumerate(states):
         (queries, wanted), (codes, labels) = (
             evaluation.encode_split(model, state, split, 500, jax.random.key(KEY), limit)
             for split, limit in ((source.test, QUERIES), (source.train, None))
         )
         planes = evaluation.random_hyperplanes(train, test, bits=BITS, seed=seed)
-        learnt.append(evaluation.counts_by_distance(queries, codes, wanted, labels))
+        of_codes.append(evaluation.counts_by_distance(queries, codes, wanted, labels))
         random.append(evaluation.counts_by_distance(planes[1], planes[0], wanted, labels))
 
-    curves = {"learnt codes": retrieval.curve(*learnt[0]),
+    curves = {"learnt codes": retrieval.curve(*of_codes[0]),
               "random hyperplanes": retrieval.curve(*random[0])}  # fmt: skip
     evaluation.draw_precision_recall(curves, picture)
     found = {
         name: {key: np.array([retrieval.scores(*counts)[key] for counts in of_seeds])
                for key in NUMBERS}
-        for name, of_seeds in (("learnt codes", learnt), ("random hyperplanes", random))
+        for name, of_seeds in (("learnt codes", of_codes), ("random hyperplanes", random))
     }  # fmt: skip
     return (
         [Measure(f"gain in {name}", found["learnt codes"][key] - found["random hyperplanes"][key])

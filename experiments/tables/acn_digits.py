@@ -165,7 +165,7 @@ def mutations(data, seeds: int, steps: int) -> str:
     def nothing(rng, size, latent, unique):
         return start(rng, size, latent, unique) | {"memory": jnp.zeros((size, latent))}
 
-    frozen, start = (acn, "gathered", nobody), acn_memory.empty
+    frozen, start = (acn, "all_gather", nobody), acn_memory.empty
     rows, gaps, totals = [], {}, {}
     for name, changes in {
         "ACN": [],

@@ -1,7 +1,7 @@
 """Losses of the autoencoder family: pure functions of arrays, per example, in nats.
 
 They need jax and optax, know no parameters, and never average over a batch unless their definition
-does (`free_bits`, `kl_balance`, `feature_matching`, `mean_squared_slope`).
+does (`free_bits`, `kl_balance`, `feature_matching`, `mean_squared_gradient_norm`).
 
 Arrays are whatever `jnp.asarray` makes arrays of floats from, lists too. Half precision is computed
 and returned in float32, float64 (with `jax_enable_x64`) in float64. Another type is a TypeError,
@@ -13,13 +13,13 @@ not, and the gradients with it. Never a finite number.
 """
 
 from jaxae.losses.adversarial import (
-    Game,
+    GanLoss,
     feature_matching,
-    game,
+    gan_loss,
     gradient_penalty,
-    mean_squared_slope,
+    mean_squared_gradient_norm,
     r1_penalty,
-    squared_slopes,
+    squared_gradient_norms,
 )
 from jaxae.losses.balance import group_weights, kl_balance
 from jaxae.losses.bounds import (
@@ -65,7 +65,7 @@ from jaxae.losses.schedules import linear_warmup
 
 __all__ = [
     "BoundCarry",
-    "Game",
+    "GanLoss",
     "Likelihood",
     "bernoulli_nll",
     "bits_per_dim",
@@ -78,7 +78,7 @@ __all__ = [
     "finish_bound",
     "free_bits",
     "free_bits_per_example",
-    "game",
+    "gan_loss",
     "gaussian_log_prob",
     "gaussian_nll",
     "gradient_penalty",
@@ -101,11 +101,11 @@ __all__ = [
     "logistic_mixture_nll",
     "logistic_mixture_sample",
     "logistic_mixture_width",
-    "mean_squared_slope",
+    "mean_squared_gradient_norm",
     "mixture_log_prob",
     "multinomial_nll",
     "order_credit",
     "r1_penalty",
-    "squared_slopes",
+    "squared_gradient_norms",
     "words_nll",
 ]

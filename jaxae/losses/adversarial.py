@@ -18,23 +18,23 @@ import jax.numpy as jnp
 
 from jaxae.losses import _check
 
-GAMES = ("non_saturating", "saturating", "least_squares", "wasserstein")
-_Cost = Callable[[jax.Array], jax.Array]
+GAN_LOSSES = ("non_saturating", "saturating", "least_squares", "wasserstein")
+_Loss = Callable[[jax.Array], jax.Array]
 
 
-class Game(NamedTuple):
-    """Three costs of a logit `[...]` float -> `[...]`."""
+class GanLoss(NamedTuple):
+    """Three losses of a logit `[...]` float -> `[...]`."""
 
-    real: _Cost
-    """what the discriminator pays for the logit it gives to something real"""
-    fake: _Cost
-    """what the discriminator pays for the logit it gives to something made"""
-    fool: _Cost
-    """what the generator pays for the logit of what it made"""
+    real_loss: _Loss
+    """the discriminator's loss on the logits of real examples"""
+    fake_loss: _Loss
+    """the discriminator's loss on the logits of fakes"""
+    generator_loss: _Loss
+    """the generator's loss on the logits of its fakes"""
 
 
-def game(name: str) -> Game:
-    """The costs of a game by name.
+def gan_loss(name: str) -> GanLoss:
+    """The losses of a GAN by name.
 
     Args:
         name: `non_saturating` (the generator pays -log D), `saturating` (it pays log(1 - D), the
@@ -45,7 +45,7 @@ def game(name: str) -> Game:
         ValueError: another name.
     """
     softplus = jax.nn.softplus
-    games = {
+    losses = {
         "non_saturating": (lambda t: softplus(-t), softplus, lambda t: softplus(-t)),
         "saturating": (lambda t: softplus(-t), softplus, lambda t: -softplus(t)),
         "least_squares": (
@@ -55,14 +55,14 @@ def game(name: str) -> Game:
         ),
         "wasserstein": (jnp.negative, lambda t: t, jnp.negative),
     }
-    if name not in games:
-        raise ValueError(f"game: name {name!r} is unknown; choose from {', '.join(GAMES)}")
-    return Game(*(_checked(f"game {name!r}", cost) for cost in games[name]))
+    if name not in losses:
+        raise ValueError(f"gan_loss: name {name!r} is unknown; choose from {', '.join(GAN_LOSSES)}")
+    return GanLoss(*(_checked(f"gan_loss {name!r}", loss) for loss in losses[name]))
 
 
-def _checked(function: str, cost: _Cost) -> _Cost:
+def _checked(function: str, loss: _Loss) -> _Loss:
     def checked(logits: jax.Array) -> jax.Array:
-        return cost(*_check.floats(function, logits=logits))
+        return loss(*_check.floats(function, logits=logits))
 
     return checked
 
@@ -90,7 +90,7 @@ def feature_matching(real: jax.Array, made: jax.Array, power: int = 2) -> jax.Ar
     return jnp.sum(jnp.abs(apart)) if power == 1 else jnp.sum(jnp.square(apart))
 
 
-def squared_slopes(critic: Callable[..., jax.Array], *inputs: jax.Array) -> jax.Array:
+def squared_gradient_norms(critic: Callable[..., jax.Array], *inputs: jax.Array) -> jax.Array:
     """|grad T|^2 for each example, over all entries of all inputs together.
 
     Args:
@@ -103,7 +103,7 @@ def squared_slopes(critic: Callable[..., jax.Array], *inputs: jax.Array) -> jax.
         TypeError: not float.
         ValueError: no input, inputs of different B, or a critic that gives more than a logit.
     """
-    return _squared_slopes("squared_slopes", critic, "inputs", inputs)
+    return _squared_slopes("squared_gradient_norms", critic, "inputs", inputs)
 
 
 def _squared_slopes(
@@ -130,8 +130,8 @@ def _squared_slopes(
     return sum(jnp.sum(jnp.square(s.reshape(s.shape[0], -1)), axis=-1) for s in slopes)
 
 
-def mean_squared_slope(judge: Callable[[jax.Array], jax.Array], at: jax.Array) -> jax.Array:
-    """The mean of `squared_slopes` of one input, by one gradient of the whole batch.
+def mean_squared_gradient_norm(judge: Callable[[jax.Array], jax.Array], at: jax.Array) -> jax.Array:
+    """The mean of `squared_gradient_norms` of one input, by one gradient of the whole batch.
 
     Several times as fast for convolutions, which are slow under `vmap`.
 
@@ -144,13 +144,17 @@ def mean_squared_slope(judge: Callable[[jax.Array], jax.Array], at: jax.Array) -
         TypeError: not float.
         ValueError: a judge that gives another number of logits than B.
     """
-    (at,) = _check.floats("mean_squared_slope", at=at)
-    _check.axes("mean_squared_slope", 1, at=at)
+    (at,) = _check.floats("mean_squared_gradient_norm", at=at)
+    _check.axes("mean_squared_gradient_norm", 1, at=at)
 
     def total(at):
         logits = judge(at)
         _check.shape(
-            "mean_squared_slope", "what judge gives", logits.reshape(-1), at.shape[:1], at=at
+            "mean_squared_gradient_norm",
+            "what judge gives",
+            logits.reshape(-1),
+            at.shape[:1],
+            at=at,
         )
         return jnp.sum(logits)
 
@@ -160,7 +164,7 @@ def mean_squared_slope(judge: Callable[[jax.Array], jax.Array], at: jax.Array) -
 def r1_penalty(critic: Callable[..., jax.Array], *real: jax.Array) -> jax.Array:
     """|grad T|^2 / 2 at real data, `[B]`; the discriminator pays gamma times its mean.
 
-    Args, Raises: as `squared_slopes`.
+    Args, Raises: as `squared_gradient_norms`.
     """
     return 0.5 * _squared_slopes("r1_penalty", critic, "real", real)
 
@@ -171,7 +175,7 @@ def gradient_penalty(
     """(|grad T| - 1)^2 between real and made examples, `[B]`; the critic pays lambda * mean.
 
     Args:
-        critic: as in `squared_slopes`, of one input.
+        critic: as in `squared_gradient_norms`, of one input.
         real, made: `[B, ...]` float.
         share: `[B]` float in [0, 1], how far from `made` towards `real` each point lies.
     Returns:

@@ -32,12 +32,12 @@ from jaxae.training.state import (
     Spec,
     State,
     adam,
-    enter,
-    kept_at,
-    learnt,
-    move_averages,
-    play,
-    start_averages,
+    ema_decay,
+    eval_params,
+    init_ema,
+    init_opt_state,
+    step_players,
+    update_ema,
 )
 
 AVERAGED = ("gen",)
@@ -96,7 +96,7 @@ def make(config: Config, spec: Spec) -> Model:
         ValueError: convolutions on images that are too small for them.
     """
     network, shape = _networks(config, spec), (-1, *spec.image_shape)
-    game = losses.game(config.game)
+    gan = losses.gan_loss(config.game)
     players = {
         "critic": Player(("critic",), adam(config.critic_rate, config.decay_steps, config.beta1)),
         "generator": Player(("gen",), adam(config.learning_rate, config.decay_steps, config.beta1)),
@@ -106,8 +106,8 @@ def make(config: Config, spec: Spec) -> Model:
     def init(rng):
         x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, config.latent))
         params, stats = network.init(rng, gen=z, critic=x)
-        opt = enter(players, params)
-        averages = start_averages(AVERAGED if config.average else (), params, stats)
+        opt = init_opt_state(players, params)
+        averages = init_ema(AVERAGED if config.average else (), params, stats)
         return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
 
     def step(state, batch, rng, axis_name=None):
@@ -124,7 +124,7 @@ def make(config: Config, spec: Spec) -> Model:
             fake, _ = made(p, stats)  # the generator's own turn moves its averages
             on_real, stats = train(p, stats, "critic", x)
             on_fake, stats = train(p, stats, "critic", fake)
-            cost = jnp.mean(game.real(on_real)) + jnp.mean(game.fake(on_fake))
+            cost = jnp.mean(gan.real_loss(on_real)) + jnp.mean(gan.fake_loss(on_fake))
             metrics, total = {"critic": cost}, cost
             judge = lambda x: network(p, stats, "critic", x)
             if config.r1:
@@ -139,23 +139,23 @@ def make(config: Config, spec: Spec) -> Model:
         def generator_loss(p, stats):
             fake, stats = made(p, stats)
             judged, _ = train(p, stats, "critic", fake)
-            cost = jnp.mean(game.fool(judged))
+            cost = jnp.mean(gan.generator_loss(judged))
             return cost, ({"loss": cost, "generator": cost}, stats)
 
         turns = {"critic": critic_loss, "generator": generator_loss}
-        params, opt, stats, metrics = play(
+        params, opt, stats, metrics = step_players(
             players, turns, state.params, state.opt, state.extra["stats"], axis_name,
             config.simultaneous,
         )  # fmt: skip
-        keep = kept_at(config.average, state.step)
-        extra = {"stats": stats} | move_averages(keep, state.extra, params, stats)
+        keep = ema_decay(config.average, state.step)
+        extra = {"stats": stats} | update_ema(keep, state.extra, params, stats)
         return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
     def judge(state, x):
-        return network(*learnt(state), "critic", x)[..., 0]
+        return network(*eval_params(state), "critic", x)[..., 0]
 
     def decode(state, z, rng):
-        return squash(network(*learnt(state), "gen", z)).reshape(shape)
+        return squash(network(*eval_params(state), "gen", z)).reshape(shape)
 
     def evaluate(state, batch, rng):
         """`loss`: by how much the discriminator beats chance, in nats; 0 where it cannot."""

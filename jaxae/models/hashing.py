@@ -25,7 +25,7 @@ from jaxae import losses
 from jaxae.fields import Checked, InnerShare, LayerSteps, Rate, Size, StepsOrZero, Weight
 from jaxae.models.shared.mirrored import Mirrored, flat
 from jaxae.models.shared.rbm import Pretraining
-from jaxae.training.state import Model, Spec, State, adam, descend, gathered
+from jaxae.training.state import Model, Spec, State, adam, all_gather, descend
 
 SATURATED = 0.1  # from 0 or 1: a unit that is nearer to either is as good as a bit
 KEPT = 0.99  # of the running medians at each step
@@ -187,7 +187,7 @@ def make(config: Config, spec: Spec) -> Model:
 
             opt, a = state.opt["autoencoder"], network.up(state.params, seen(v))
             params, opt, metrics = descend(loss, tx, state.params, opt, axis_name)
-            now = jnp.median(gathered(a, axis_name), axis=0)
+            now = jnp.median(all_gather(a, axis_name), axis=0)
             median = KEPT * state.extra["median"] + (1 - KEPT) * now
             extra = state.extra | {"median": median}
             return state.replace(params=params, opt={"autoencoder": opt}, extra=extra), metrics

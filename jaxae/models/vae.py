@@ -22,7 +22,7 @@ import optax
 from jaxae import losses, nets
 from jaxae.fields import Checked, DepthOrZero, Positive, Rate, Size, StepsOrZero, Weight
 from jaxae.models.shared.gaussian import DENSE_FLOOR, gaussian_draw, mean_and_log_var, output_start
-from jaxae.training.state import Model, Spec, State, adam, descend, gathered
+from jaxae.training.state import Model, Spec, State, adam, all_gather, descend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,14 +164,14 @@ def make(config: Config, spec: Spec) -> Model:
         rate = jnp.sum(kl, axis=-1)
         if config.capacity:
             target = losses.linear_warmup(step, config.capacity_steps, 0.0, config.capacity)
-            mean_rate = jnp.mean(gathered(rate, axis_name))  # |.| wants the whole batch's mean
+            mean_rate = jnp.mean(all_gather(rate, axis_name))  # |.| wants the whole batch's mean
             price = losses.capacity_penalty(mean_rate, target, config.capacity_gamma)
         else:
             price = jnp.mean(rate)
             if config.free_bits and config.free_bits_per_example:
                 price = jnp.mean(losses.free_bits_per_example(kl, config.free_bits))
             elif config.free_bits:
-                price = losses.free_bits(gathered(kl, axis_name), config.free_bits)
+                price = losses.free_bits(all_gather(kl, axis_name), config.free_bits)
             price *= losses.linear_warmup(step, config.warmup_steps, 0.0, config.beta)
         loss = jnp.mean(distortion) + price
         return loss, {"loss": loss, "rate": jnp.mean(rate), "distortion": jnp.mean(distortion)}

@@ -15,6 +15,7 @@ from jaxae.nets.mlp import (
     normalised,
 )
 from jaxae.nets.neighbours import nearest
+from jaxae.nets.own import with_own
 from jaxae.nets.pixelcnn import GatedPixelCNN
 from jaxae.nets.spectral import spectral_norms, start_vectors
 
@@ -39,4 +40,5 @@ __all__ = [
     "normalised",
     "spectral_norms",
     "start_vectors",
+    "with_own",
 ]

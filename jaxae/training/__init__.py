@@ -6,11 +6,20 @@ Only the contract is imported here; `fit` brings Orbax along and is imported whe
 from typing import Any
 
 from jaxae.training.plan import Plan
-from jaxae.training.state import Model, Need, Spec, State, adam, descend, gathered
+from jaxae.training.state import Model, Need, Spec, State, adam, all_gather, descend
 
 __all__ = [
-    "Fitted", "Model", "Need", "Plan", "Spec", "State", "Workdir", "adam", "descend", "fit",
-    "gathered",
+    "Fitted",
+    "Model",
+    "Need",
+    "Plan",
+    "Spec",
+    "State",
+    "Workdir",
+    "adam",
+    "all_gather",
+    "descend",
+    "fit",
 ]  # fmt: skip
 
 

@@ -153,11 +153,11 @@ class Player(NamedTuple):
     owns: tuple[str, ...]  # networks
     tx: optax.GradientTransformation
     shared: bool = False
-    """the state of `tx`, then made by `each_network`, belongs to the networks: whoever moves a
+    """the state of `tx`, then made by `per_network`, belongs to the networks: whoever moves a
     network next goes on from it; else it is the player's own"""
 
 
-def each_network(
+def per_network(
     txs: Mapping[str, optax.GradientTransformation],
 ) -> optax.GradientTransformation:
     """A transformation for each network, and a state for each, by name."""
@@ -176,16 +176,16 @@ def each_network(
     return optax.GradientTransformation(init, update)
 
 
-def enter(players: dict[str, Player], params: dict[str, Any]) -> dict[str, Any]:
+def init_opt_state(players: dict[str, Player], params: dict[str, Any]) -> dict[str, Any]:
     """Every player's optimiser state before its first move, by name; shared ones by network."""
     opt = {}
     for name, player in players.items():
-        state = player.tx.init(split_names(params, player.owns))
+        state = player.tx.init(select_networks(params, player.owns))
         opt |= state if player.shared else {name: state}
     return opt
 
 
-def play(
+def step_players(
     players: dict[str, Player],
     losses: dict[str, Callable],
     params: dict[str, Any],
@@ -214,8 +214,8 @@ def play(
     for name, loss in losses.items():
         seen_by = start if simultaneous else params
         player = players[name]
-        own = split_names(seen_by, player.owns)
-        state = split_names(opt, player.owns) if player.shared else opt[name]
+        own = select_networks(seen_by, player.owns)
+        state = select_networks(opt, player.owns) if player.shared else opt[name]
         moved, state, (seen, stats) = descend(
             lambda own: loss(seen_by | own, stats), player.tx, own, state, axis_name
         )
@@ -240,7 +240,7 @@ def adam(
     return optax.adam(learning_rate, beta1, beta2)
 
 
-def start_averages(
+def init_ema(
     names: Sequence[str], params: dict[str, Any], stats: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Moving averages of networks before the first step: copies, as entries of `State.extra`.
@@ -260,7 +260,7 @@ def start_averages(
     return jax.tree.map(jnp.copy, found)
 
 
-def move_averages(
+def update_ema(
     keep: float | jax.Array,
     extra: dict[str, Any],
     params: dict[str, Any],
@@ -270,7 +270,7 @@ def move_averages(
 
     Args:
         keep: what they keep of themselves, 0 to 1.
-        extra: `State.extra` before the step, with the entries of `start_averages`.
+        extra: `State.extra` before the step, with the entries of `init_ema`.
         params, stats: after the step.
     """
     now = {"average": params, "average_stats": stats or {}}
@@ -286,7 +286,7 @@ def move_averages(
     }
 
 
-def kept_at(keep: float, step: jax.Array | int) -> jax.Array:
+def ema_decay(keep: float, step: jax.Array | int) -> jax.Array:
     """`keep`, or less in the first steps, (1 + step) / (10 + step): the start is soon forgotten.
 
     Args:
@@ -296,13 +296,13 @@ def kept_at(keep: float, step: jax.Array | int) -> jax.Array:
     return jnp.minimum(keep, (1.0 + step) / (10.0 + step))
 
 
-def learnt(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+def eval_params(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
     """The parameters and batch statistics that evaluation reads: averages where there are any."""
     params = state.params | state.extra.get("average", {})
     return params, state.extra.get("stats", {}) | state.extra.get("average_stats", {})
 
 
-def gathered(tree: Any, axis_name: str | None) -> Any:
+def all_gather(tree: Any, axis_name: str | None) -> Any:
     """The whole batch's rows on every device: `[B/n, ...]` -> `[B, ...]` under a mapped axis.
 
     What a step writes into `State.extra` must be computed from these, so that every device holds
@@ -313,6 +313,6 @@ def gathered(tree: Any, axis_name: str | None) -> Any:
     return jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), tree)
 
 
-def split_names(params: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def select_networks(params: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The networks in `names`, as the dict that `descend` moves."""
     return {name: params[name] for name in names}

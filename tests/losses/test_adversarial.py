@@ -10,14 +10,14 @@ import pytest
 from scipy import integrate, stats
 
 from jaxae import losses
-from jaxae.losses.adversarial import GAMES
+from jaxae.losses.adversarial import GAN_LOSSES
 
 LOG2 = np.log(2)
 
 
 def discriminator_cost(name, real, fake):
-    costs = losses.game(name)
-    return costs.real(real).mean() + costs.fake(fake).mean()
+    costs = losses.gan_loss(name)
+    return costs.real_loss(real).mean() + costs.fake_loss(fake).mean()
 
 
 # By hand, at logits 0, 1 and -2.
@@ -31,16 +31,16 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("via", [lambda f: f, jax.jit, jax.vmap], ids=["plain", "jit", "vmap"])
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", GAN_LOSSES)
 def test_costs_by_hand(name, via):
-    for cost, wanted in zip(losses.game(name), BY_HAND[name], strict=True):
+    for cost, wanted in zip(losses.gan_loss(name), BY_HAND[name], strict=True):
         found = via(cost)(jnp.float32([0, 1, -2]))
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", GAN_LOSSES)
 def test_costs_and_gradients_are_finite_at_any_logit(name):
-    for cost in losses.game(name):
+    for cost in losses.gan_loss(name):
         value, gradient = jax.vmap(jax.value_and_grad(cost))(jnp.float32([-1e4, 1e4]))
         assert np.isfinite(value).all()
         assert np.isfinite(gradient).all()
@@ -48,24 +48,24 @@ def test_costs_and_gradients_are_finite_at_any_logit(name):
 
 def test_the_non_saturating_gradient_is_minus_the_doubt():
     logits = jnp.float32([-3, 0, 2])
-    found = jax.vmap(jax.grad(losses.game("non_saturating").fool))(logits)
+    found = jax.vmap(jax.grad(losses.gan_loss("non_saturating").fool))(logits)
     np.testing.assert_allclose(found, -1 / (1 + np.exp(np.float64(logits))), rtol=1e-6)
 
 
 def test_the_saturating_generator_undoes_the_discriminator():
-    costs, logits = losses.game("saturating"), jnp.float32([-3, 0, 2])
-    np.testing.assert_allclose(costs.fool(logits), -costs.fake(logits), rtol=1e-7)
+    costs, logits = losses.gan_loss("saturating"), jnp.float32([-3, 0, 2])
+    np.testing.assert_allclose(costs.generator_loss(logits), -costs.fake_loss(logits), rtol=1e-7)
 
 
 @pytest.mark.parametrize(("name", "word"), [("hinge", "non_saturating"), ("", "wasserstein")])
 def test_an_unknown_game_is_refused(name, word):
     with pytest.raises(ValueError, match=word):
-        losses.game(name)
+        losses.gan_loss(name)
 
 
 def test_integer_logits_are_refused():
-    with pytest.raises(TypeError, match="game 'saturating': logits"):
-        losses.game("saturating").real(jnp.int32([1]))
+    with pytest.raises(TypeError, match="gan_loss 'saturating': logits"):
+        losses.gan_loss("saturating").real_loss(jnp.int32([1]))
 
 
 # -- what an optimal discriminator of p = N(0,1) and q pays ----------------------------------------
@@ -101,23 +101,23 @@ def weights(mean: float, deviation: float):
 
 @pytest.mark.parametrize("gaussian", GAUSSIANS)
 def test_the_optimal_discriminator_pays_two_log_two_less_twice_the_divergence(gaussian):
-    q, costs = stats.norm(*gaussian), losses.game("non_saturating")
+    q, costs = stats.norm(*gaussian), losses.gan_loss("non_saturating")
     wanted = 2 * LOG2 - 2 * divergence(q)
     np.testing.assert_allclose((2 * LOG2 - wanted) / 2, GAUSSIANS[gaussian], atol=1e-4)
     x, p_x, q_x = weights(*gaussian)
     optimal = jnp.float32(stats.norm(0, 1).logpdf(x) - q.logpdf(x))
-    found = np.sum(p_x * costs.real(optimal)) + np.sum(q_x * costs.fake(optimal))
+    found = np.sum(p_x * costs.real_loss(optimal)) + np.sum(q_x * costs.fake_loss(optimal))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("gaussian", [(1.0, 1.0), (0.0, 2.0)])
 def test_a_quadratic_discriminator_learns_to_pay_no_more(gaussian):
-    costs = losses.game("non_saturating")
+    costs = losses.gan_loss("non_saturating")
     x, p_x, q_x = (jnp.float32(v) for v in weights(*gaussian))
 
     def cost(w):
         logit = w[0] + w[1] * x + w[2] * jnp.square(x)
-        return jnp.sum(p_x * costs.real(logit)) + jnp.sum(q_x * costs.fake(logit))
+        return jnp.sum(p_x * costs.real_loss(logit)) + jnp.sum(q_x * costs.fake_loss(logit))
 
     tx = optax.adam(0.05)
 
@@ -134,8 +134,8 @@ def test_a_quadratic_discriminator_learns_to_pay_no_more(gaussian):
 
 def test_the_optimal_least_squares_discriminator_pays_half_the_harmonic_mass():
     _, p_x, q_x = weights(1.0, 1.0)
-    costs, share = losses.game("least_squares"), jnp.float32(p_x / (p_x + q_x))
-    found = np.sum(p_x * costs.real(share)) + np.sum(q_x * costs.fake(share))
+    costs, share = losses.gan_loss("least_squares"), jnp.float32(p_x / (p_x + q_x))
+    found = np.sum(p_x * costs.real_loss(share)) + np.sum(q_x * costs.fake_loss(share))
     np.testing.assert_allclose(found, 0.5 * np.sum(p_x * q_x / (p_x + q_x)), rtol=1e-5)
 
 
@@ -180,14 +180,16 @@ def test_r1_of_a_quadratic_critic():
 
 def test_slopes_count_every_input():
     critic = lambda x, z: 2 * x.sum((1, 2, 3)) - 3 * z.sum(1)
-    found = losses.squared_slopes(critic, jnp.ones((4, 2, 2, 1)), jnp.ones((4, 5)))
+    found = losses.squared_gradient_norms(critic, jnp.ones((4, 2, 2, 1)), jnp.ones((4, 5)))
     np.testing.assert_allclose(found, [4 * 4 + 5 * 9] * 4, rtol=1e-6)
 
 
 def test_one_gradient_of_the_batch_gives_the_mean_of_all_slopes():
     critic = lambda x: jnp.sin(x).prod(1)
-    found = losses.mean_squared_slope(critic, POINTS)
-    np.testing.assert_allclose(found, losses.squared_slopes(critic, POINTS).mean(), rtol=1e-6)
+    found = losses.mean_squared_gradient_norm(critic, POINTS)
+    np.testing.assert_allclose(
+        found, losses.squared_gradient_norms(critic, POINTS).mean(), rtol=1e-6
+    )
 
 
 def test_the_gradient_penalty_of_a_linear_critic():
@@ -220,10 +222,10 @@ def test_a_critic_whose_slope_is_no_number_is_not_called_flat():
     np.testing.assert_array_equal(found, [np.nan] * 3)
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", GAN_LOSSES)
 def test_what_a_game_is_told_in_half_precision_or_in_lists(name):
     logits = [0.125, 1.0, -2.0]
-    for cost in losses.game(name):
+    for cost in losses.gan_loss(name):
         half = cost(jnp.bfloat16(logits))
         assert half.dtype == jnp.float32
         np.testing.assert_array_equal(half, cost(logits))

@@ -112,7 +112,7 @@ X = np.zeros((3, 4), np.float32)
             "free_bits_per_example: kl must have at least 1 axes, has shape []",
         ),
         (
-            lambda: losses.mean_squared_slope(lambda x: x, np.float32(1)),
+            lambda: losses.mean_squared_gradient_norm(lambda x: x, np.float32(1)),
             ValueError,
             "mean_squared_slope: at must have at least 1 axes, has shape []",
         ),
@@ -132,7 +132,7 @@ X = np.zeros((3, 4), np.float32)
             "feature_matching: made must have shape [B', 4] for real of shape [3, 4], has [3, 3]",
         ),
         (
-            lambda: losses.squared_slopes(lambda: 0.0),
+            lambda: losses.squared_gradient_norms(lambda: 0.0),
             ValueError,
             "squared_slopes: inputs must be at least one array",
         ),
@@ -143,7 +143,7 @@ X = np.zeros((3, 4), np.float32)
             "[1, 4] for one",
         ),
         (
-            lambda: losses.mean_squared_slope(lambda x: x, X),
+            lambda: losses.mean_squared_gradient_norm(lambda x: x, X),
             ValueError,
             "mean_squared_slope: what judge gives must have shape [3] for at of shape [3, 4], has "
             "[12]",
@@ -185,10 +185,10 @@ X = np.zeros((3, 4), np.float32)
             "kl_balance: alpha must have shape [4] for kl of shape [3, 4], has [3]",
         ),
         (
-            lambda: losses.game("saturating").fool([1, 2]),
+            lambda: losses.gan_loss("saturating").generator_loss([1, 2]),
             TypeError,
-            "game 'saturating': logits must be an array of floats, is int32 of shape [2]; convert "
-            "it, as jnp.float32(...) does",
+            "gan_loss 'saturating': logits must be an array of floats, is int32 of shape [2]; "
+            "convert it, as jnp.float32(...) does",
         ),
         (
             lambda: losses.likelihood("gaussian", (2, 2, 3)).mean(X),
@@ -204,7 +204,9 @@ def test_messages(call, error, says):
 
 
 def test_one_axis_is_enough():
-    np.testing.assert_allclose(losses.mean_squared_slope(lambda x: 3 * x, X[0]), 9.0, rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.mean_squared_gradient_norm(lambda x: 3 * x, X[0]), 9.0, rtol=1e-6
+    )
     np.testing.assert_allclose(losses.free_bits_per_example(X[0] + 0.5, 1.0), 4 * 1.0)
 
 

@@ -189,8 +189,8 @@ CASES = {
         [(BIG, -BIG, 0.0), (BIG, -BIG, 1.0), (0.0, 0.0, 0.5)],
         outside=(2, OFF_UNIT),
     ),
-    "squared_slopes": Case(
-        lambda *inputs: losses.squared_slopes(lambda x, y: bowl(x) + bowl(y), *inputs),
+    "squared_gradient_norms": Case(
+        lambda *inputs: losses.squared_gradient_norms(lambda x, y: bowl(x) + bowl(y), *inputs),
         lambda x, y: (x**2).sum(1) + (y**2).sum(1),
         (normal(*CODE), normal(3, 4)),
         signs(BIG, BIG),
@@ -201,8 +201,8 @@ CASES = {
         (normal(*CODE),),
         signs(BIG),
     ),
-    "mean_squared_slope": Case(
-        lambda at: losses.mean_squared_slope(bowl, at),
+    "mean_squared_gradient_norm": Case(
+        lambda at: losses.mean_squared_gradient_norm(bowl, at),
         lambda at: (at**2).sum(1).mean(),
         (normal(*CODE),),
         signs(BIG),
@@ -394,8 +394,8 @@ def names(name, case):
 
 # These have one batch, a scalar scale, or samples in front; all others any number of leading axes.
 FIXED = {"gaussian_nll, one scale", "kl_monte_carlo", "free_bits", "capacity_penalty",
-         "importance_weighted_bound", "extend_bound", "gradient_penalty", "squared_slopes",
-         "r1_penalty", "mean_squared_slope", "feature_matching"}  # fmt: skip
+         "importance_weighted_bound", "extend_bound", "gradient_penalty", "squared_gradient_norms",
+         "r1_penalty", "mean_squared_gradient_norm", "feature_matching"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in FIXED])
@@ -407,7 +407,7 @@ def test_leading_axes_are_examples(name):
     np.testing.assert_allclose(loss(*pairs), looped, rtol=1e-5, atol=1e-6)
 
 
-FREE = {"capacity_penalty": "rates", "feature_matching": "batch", "squared_slopes": "width"}
+FREE = {"capacity_penalty": "rates", "feature_matching": "batch", "squared_gradient_norms": "width"}
 
 
 def wrong_shapes(function, arg):

@@ -120,13 +120,13 @@ def test_an_adversary_of_one_head_does_not_move_the_other(silent, resting):
     state = state.replace(params=state.params | {silent: mute})
 
     def without_reconstruction(players, losses, *args):
-        return state_module.play(
+        return state_module.step_players(
             players,
             {name: loss for name, loss in losses.items() if name != "reconstruction"},
             *args,
         )
 
-    with mock.patch.object(aae.model, "play", without_reconstruction):
+    with mock.patch.object(aae.model, "step_players", without_reconstruction):
         after, _ = model.step(state, batch, jax.random.key(1))
     tiny.assert_same_bits(after.params[silent], mute)
     tiny.assert_same_bits(after.params[resting], state.params[resting])

@@ -445,7 +445,7 @@ def test_mutations_are_noticed(recorded, monkeypatch):
         change.setattr(nets, "nearest", itself_too)
         assert rate_and_memory()[0] == 0.0
     nobody = lambda tree, axis_name: (jnp.full_like(tree[0], -1), tree[1])
-    monkeypatch.setattr(acn.model, "gathered", nobody)
+    monkeypatch.setattr(acn.model, "all_gather", nobody)
     rate, memory = rate_and_memory()
     assert rate > 1e4
     np.testing.assert_array_equal(memory, FAR)

@@ -41,7 +41,7 @@ def key(n=0):
 
 
 def make(name, **fields):
-    module = MODELS[name]
+    module = tiny.module_of(name)
     with mock.patch.object(module, "adam", return_value=optax.sgd(RATE)):
         return module.make(module.Config(**SMALL[name] | fields), DATA.spec)
 

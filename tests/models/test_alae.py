@@ -40,8 +40,10 @@ def differing(one, other):
 
 def turn(name, model, state, batch=BATCH, rng=None):
     """One step in which only this turn is taken."""
-    only = lambda players, losses, *rest: contract.play(players, {name: losses[name]}, *rest)
-    with mock.patch.object(alae.model, "play", only):
+    only = lambda players, losses, *rest: contract.step_players(
+        players, {name: losses[name]}, *rest
+    )
+    with mock.patch.object(alae.model, "step_players", only):
         return compiled(model.step, name)(state, batch, key() if rng is None else rng)
 
 
@@ -251,7 +253,7 @@ def test_styles_are_cut_at_each_input_alike_and_past_the_last(probability, monke
             assert name in players
         return params, opt, stats, {}
 
-    monkeypatch.setattr(alae.model, "play", nothing)
+    monkeypatch.setattr(alae.model, "step_players", nothing)
     state = jax.jit(model.init)(key())
     monkeypatch.setattr(alae.model.jnp, "where", noted)
     model.step(state, {"image": jnp.zeros((n, 8, 8, 1))}, key())

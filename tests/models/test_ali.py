@@ -59,9 +59,11 @@ def test_a_discriminator_that_starts_at_zero_costs_two_log_two(network):
 def test_the_costs_as_functions_of_the_logits():
     on_q, on_p = jax.random.normal(key(), (2, 50)) * 3
     for name in ("non_saturating", "saturating"):
-        game = losses.game(name)
-        critic = lambda q, p, game=game: jnp.mean(game.real(q)) + jnp.mean(game.fake(p))
-        both = lambda q, p, game=game: jnp.mean(game.fool(-q)) + jnp.mean(game.fool(p))
+        gan = losses.gan_loss(name)
+        critic = lambda q, p, gan=gan: jnp.mean(gan.real_loss(q)) + jnp.mean(gan.fake_loss(p))
+        both = lambda q, p, gan=gan: (
+            jnp.mean(gan.generator_loss(-q)) + jnp.mean(gan.generator_loss(p))
+        )
         # Who swaps the pairs and turns the logit round plays the same game.
         for cost in (critic, both):
             np.testing.assert_allclose(cost(-on_p, -on_q), cost(on_q, on_p), rtol=1e-12)
@@ -159,11 +161,11 @@ def test_a_trained_discriminator_reaches_the_divergence(rho, jsd, value):
     assert found == pytest.approx(jsd, abs=1e-5)
     assert 2 * found - np.log(4) == pytest.approx(value, abs=2e-5)
 
-    rng, game = np.random.default_rng(1), losses.game("non_saturating")
+    rng, gan = np.random.default_rng(1), losses.gan_loss("non_saturating")
     draw = lambda covariance: jnp.float32(rng.multivariate_normal([0, 0], covariance, 200_000).T)
     features = lambda x, z: jnp.stack([jnp.ones(len(x)), x**2, x * z, z**2], axis=1)
     on_q, on_p = (features(*draw(covariance)) for covariance in (q, p))
-    cost = lambda w: jnp.mean(game.real(on_q @ w)) + jnp.mean(game.fake(on_p @ w))
+    cost = lambda w: jnp.mean(gan.real_loss(on_q @ w)) + jnp.mean(gan.fake_loss(on_p @ w))
     newton = jax.jit(lambda w: w - jnp.linalg.solve(jax.hessian(cost)(w), jax.grad(cost)(w)))
     w = jnp.zeros(4)
     for _ in range(12):

@@ -18,7 +18,7 @@ from jaxae.data import Options, from_arrays
 from jaxae.data.ones_twos import kinds_and_detail
 from jaxae.models import iae
 from jaxae.models.iae.domains import in_the_other_domain
-from jaxae.models.iae.games import CLIP, GAMES, pair_game
+from jaxae.models.iae.games import CLIP, GAN_LOSSES, pair_game
 from jaxae.models.iae.measures import information, reconstruction_measures, variance_within
 from jaxae.models.iae.networks import ConvReader, DenseReader
 from jaxae.training import State
@@ -205,7 +205,7 @@ def test_js_needs_both_pairs_and_kl_the_positive_one_alone(tabular):
 def test_swapped_labels_keep_the_sign_of_each_pair():
     """softplus has a positive slope: what pulls T(q) down and T(r) up, whatever the name."""
     on_q, on_r = jax.random.normal(key(), (2, 20))  # well within the bounds of ml
-    for name in GAMES:
+    for name in GAN_LOSSES:
         game = pair_game(name)
         by_q, by_r = jax.grad(lambda q, r, g=game: jnp.sum(g.maker(q, r)), (0, 1))(on_q, on_r)
         assert (by_q >= 0).all(), name
@@ -244,7 +244,7 @@ def test_the_encoder_hears_both_critics():
         step = jax.jit(model.step)
         mute = state.replace(params=without(state.params, "critic_pair"))
         deaf = state.replace(params=without(without(state.params, "critic_pair"), "critic_code"))
-        with mock.patch.object(iae.model, "play", only("encoder")):
+        with mock.patch.object(iae.model, "step_players", only("encoder")):
             moved = lambda state: (
                 not same(step(state, BATCH, key())[0].params["enc"], state.params["enc"])
             )
@@ -254,7 +254,7 @@ def test_the_encoder_hears_both_critics():
 
 
 def only(name):
-    true_play = iae.model.play
+    true_play = iae.model.step_players
     return lambda players, losses, *args: true_play(
         {name: players[name]},
         {name: lambda p, stats: (lambda c, aux: (c, ({"decoder": c} | aux[0], aux[1])))(

@@ -28,7 +28,7 @@ RATE = 0.05
 ROUNDING = 1e-9
 DATA = tiny.images(labels_batch=8)
 DRAWN = ("normal", "uniform", "randint", "categorical", "bernoulli", "permutation")
-TRUE_DESCEND, TRUE_PLAY = contract.descend, contract.play
+TRUE_DESCEND, TRUE_PLAY = contract.descend, contract.step_players
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def recorded_draws():
         yield draws
 
 
-def one_step(variant: str, play=TRUE_PLAY):
+def one_step(variant: str, step_players=TRUE_PLAY):
     """State before, batch, draws, and (owned before, update, owned after) of each of its moves."""
     moves = []
 
@@ -68,7 +68,7 @@ def one_step(variant: str, play=TRUE_PLAY):
         moves.append((owned, *updates, moved))
         return moved, opt_state, metrics
 
-    module = MODELS[tiny.VARIANTS[variant][0]]
+    module = tiny.module_of(tiny.VARIANTS[variant][0])
     with mock.patch.object(module, "adam", side_effect=lambda *_, **__: optax.sgd(RATE)):
         model = tiny.make(variant, DATA)
     before = tiny.in_float64(jax.jit(model.init)(jax.random.key(3)))
@@ -77,7 +77,7 @@ def one_step(variant: str, play=TRUE_PLAY):
     batch = tiny.in_float64(DATA.train.batch(1, 0, tiny.BATCH))
     with (
         mock.patch.object(contract, "descend", descend),
-        mock.patch.object(module, "play", play),
+        mock.patch.object(module, "step_players", step_players),
         mock.patch.object(jax.lax, "cond", lambda early, a, b, s: a(s) if early else b(s)),
         recorded_draws() as draws,
     ):
@@ -86,9 +86,9 @@ def one_step(variant: str, play=TRUE_PLAY):
 
 
 @tiny.x64()
-def check(variant: str, play=TRUE_PLAY) -> None:
+def check(variant: str, step_players=TRUE_PLAY) -> None:
     """Asserts that the moves of one step are those of the oracle, in its order."""
-    before, after, batch, draws, moves = one_step(variant, play)
+    before, after, batch, draws, moves = one_step(variant, step_players)
     oracle = oracles.LOSSES[variant](DATA.spec, before, batch, draws)
     assert len(moves) == len(oracle.losses)
     params = before.params
@@ -115,7 +115,7 @@ ONE_EACH = ("aae", "acai aae", "alae ablated", "ali", "gan", "iae", "vaegan")
 
 
 def test_every_adversarial_model_has_an_oracle():
-    with_players = {name for name, module in MODELS.items() if hasattr(module, "play")}
+    with_players = {name for name in MODELS if hasattr(tiny.module_of(name), "step_players")}
     assert {tiny.VARIANTS[name][0] for name in oracles.LOSSES} == with_players
     assert {tiny.VARIANTS[name][0] for name in ONE_EACH} == with_players
 

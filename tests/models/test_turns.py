@@ -1,7 +1,7 @@
 """By which optimiser each player of an adversarial model moves, and what else its turn moves.
 
-The players are those that a step hands to `play`. Oracles: Adam in numpy, by the rates that the
-fields' help promises; the turns in which the papers' codes update batch statistics.
+The players are those that a step hands to `step_players`. Oracles: Adam in numpy, by the rates
+that the fields' help promises; the turns in which the papers' codes update batch statistics.
 """
 
 from unittest import mock
@@ -25,7 +25,7 @@ BETA = 0.3
 def built(variant, **changes):
     """The model, and its module."""
     name, fields = tiny.VARIANTS[variant]
-    module = MODELS[name]
+    module = tiny.module_of(name)
     return module.make(module.Config(**fields | changes), DATA.spec), module
 
 
@@ -34,7 +34,7 @@ def at_play(variant, look, **changes):
     model, module = built(variant, **changes)
     seen = {}
 
-    def play(players, losses, params, opt, stats, *args):
+    def step_players(players, losses, params, opt, stats, *args):
         found, stats = look(players, losses, params, opt, stats)
         seen.update(found)
         return params, opt, stats, dict.fromkeys(("loss", "decoder", "generator"), jnp.zeros(()))
@@ -43,7 +43,10 @@ def at_play(variant, look, **changes):
     def step(state):
         seen.clear()
         late = lambda _, first, second, s: second(s)
-        with mock.patch.object(module, "play", play), mock.patch.object(jax.lax, "cond", late):
+        with (
+            mock.patch.object(module, "step_players", step_players),
+            mock.patch.object(jax.lax, "cond", late),
+        ):
             return model.step(state, BATCH, jax.random.key(0))[0], dict(seen)
 
     state = jax.jit(model.init)(jax.random.key(0))
@@ -129,7 +132,7 @@ def test_each_player_has_the_optimiser_that_its_fields_promise(variant):
 
 
 def test_every_adversarial_model_is_asked_for_its_optimisers():
-    with_players = {name for name, module in MODELS.items() if hasattr(module, "play")}
+    with_players = {name for name in MODELS if hasattr(tiny.module_of(name), "step_players")}
     assert {tiny.VARIANTS[variant][0] for variant in OPTIMISERS} == with_players
 
 

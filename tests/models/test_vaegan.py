@@ -76,7 +76,9 @@ def close(found, wanted):
 
 def test_the_encoder_never_sees_the_game_and_the_discriminator_never_the_likelihood():
     plain, _ = updates(start())
-    weak = lambda name, floor: losses.Game(*(lambda t, f=f: 1000 * f(t) for f in losses.game(name)))
+    weak = lambda name, floor: losses.GanLoss(
+        *(lambda t, f=f: 1000 * f(t) for f in losses.gan_loss(name))
+    )
     with mock.patch.object(vaegan.model, "adversarial_game", weak):
         loud, _ = updates(start())
     tiny.assert_same_bits(loud["enc"], plain["enc"])
@@ -215,10 +217,10 @@ def test_the_floor_is_added_inside_the_logarithms(name):
     t = jnp.float32([-3.0, 0.0, 2.0])
     d = 1 / (1 + np.exp(-np.float64(t)))
     found = adversarial_game(name, 1e-3)
-    np.testing.assert_allclose(found.real(t), -np.log(d + 1e-3), rtol=1e-5)
-    np.testing.assert_allclose(found.fake(t), -np.log(1 - d + 1e-3), rtol=1e-5)
+    np.testing.assert_allclose(found.real_loss(t), -np.log(d + 1e-3), rtol=1e-5)
+    np.testing.assert_allclose(found.fake_loss(t), -np.log(1 - d + 1e-3), rtol=1e-5)
     fool = np.log(1 - d + 1e-3) if name == "saturating" else -np.log(d + 1e-3)
-    np.testing.assert_allclose(found.fool(t), fool, rtol=1e-5)
+    np.testing.assert_allclose(found.generator_loss(t), fool, rtol=1e-5)
     exact, tiny_floor = adversarial_game(name, 0.0), adversarial_game(name, 1e-9)
     for cost in ("real", "fake", "fool"):
         np.testing.assert_allclose(getattr(exact, cost)(t), getattr(tiny_floor, cost)(t), rtol=1e-5)

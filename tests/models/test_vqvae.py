@@ -469,8 +469,8 @@ def test_the_decoder_alone_at_first(recorded, kind):
         after, metrics = step(state.replace(step=jnp.int32(at)), batch, jax.random.key(2))
         found = after.opt["autoencoder"]
         moved = {name: any(map(np.any, jax.tree.leaves(g))) for name, g in found.items()}
-        learnt = {"codebook": joined} if kind == "gradient" else {}
-        assert moved == {"enc": joined, "dec": True} | learnt
+        learned = {"codebook": joined} if kind == "gradient" else {}
+        assert moved == {"enc": joined, "dec": True} | learned
         bare = float(metrics["distortion"]) / math.prod(SHAPE)
         assert (float(metrics["autoencoder"]) == pytest.approx(bare, rel=1e-6)) is not joined
     # Before, the decoder is told nothing of the image but the pixels before.

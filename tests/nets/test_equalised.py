@@ -86,6 +86,6 @@ def test_scaling_at_run_time_is_scaling_of_adams_steps():
             if name == "implicit":
                 updates = {k: v * scales[k] for k, v in updates.items()}
             states[name] = optax.apply_updates(p, updates), opt
-    learnt = [apply[name](p) for name, (p, _) in states.items()]
-    np.testing.assert_allclose(*learnt, atol=1e-4)
-    assert np.abs(learnt[0] - apply["explicit"](params)).max() > 0.1
+    learned = [apply[name](p) for name, (p, _) in states.items()]
+    np.testing.assert_allclose(*learned, atol=1e-4)
+    assert np.abs(learned[0] - apply["explicit"](params)).max() > 0.1

@@ -45,12 +45,12 @@ from jaxae.training.state import (
     Spec,
     State,
     adam,
-    enter,
-    kept_at,
-    learnt,
-    move_averages,
-    play,
-    start_averages,
+    ema_decay,
+    eval_params,
+    init_ema,
+    init_opt_state,
+    step_players,
+    update_ema,
 )
 
 CLASSED = ("semisupervised", "clustering", "reduction")
@@ -71,7 +71,7 @@ def make(config: Config, spec: Spec) -> Model:
     if config.fixed_heads and d != k:
         raise ValueError(f"fixed_heads need latent={d} to be the number of classes, {k}")
     prior_of_z = priors.prior(config.prior, d, config.prior_scale, pieces)
-    network, game = _networks(config, spec), losses.game(config.game)
+    network, gan = _networks(config, spec), losses.gan_loss(config.game)
     squash = squashing(config.output)
     players = _players(config)
     noise_size = config.noise if config.posterior == "universal" else d
@@ -125,8 +125,8 @@ def make(config: Config, spec: Spec) -> Model:
             "heads": (),
         }
         params, stats = network.init(rng, **examples)
-        opt = enter(players, params)
-        averages = start_averages(AVERAGED if config.average else (), params, stats)
+        opt = init_opt_state(players, params)
+        averages = init_ema(AVERAGED if config.average else (), params, stats)
         return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
 
     def step(state, batch, rng, axis_name=None):
@@ -162,11 +162,11 @@ def make(config: Config, spec: Spec) -> Model:
             """What a discriminator pays; it alone keeps the statistics of its own passes."""
             on_real, stats = asked(run, p, stats, name, drawn, condition)
             on_fake, stats = asked(run, p, stats, name, found, condition)
-            cost = jnp.mean(game.real(on_real)) + jnp.mean(game.fake(on_fake))
+            cost = jnp.mean(gan.real_loss(on_real)) + jnp.mean(gan.fake_loss(on_fake))
             metrics = {name: cost}
             if config.r1:
                 judge = lambda code: asked(as_is, p, stats, name, code, condition)[0][:, 0]
-                slope = losses.mean_squared_slope(judge, drawn)
+                slope = losses.mean_squared_gradient_norm(judge, drawn)
                 metrics[f"slope_{name[-1]}"] = slope
                 cost += 0.5 * config.r1 * slope
             return cost, (metrics, stats)
@@ -182,11 +182,11 @@ def make(config: Config, spec: Spec) -> Model:
         def fool(p, stats):
             logits, z, _ = encoded(run, p, stats, seen, eps)
             judged, _ = asked(run, p, stats, "critic_z", z + blur_z[1], condition)
-            cost = jnp.mean(game.fool(judged))
+            cost = jnp.mean(gan.generator_loss(judged))
             if logits is not None:
                 y = jax.nn.softmax(logits)
                 judged, _ = asked(run, p, stats, "critic_y", y + blur_y[1], None)
-                cost += jnp.mean(game.fool(judged))
+                cost += jnp.mean(gan.generator_loss(judged))
             return cost, ({"fool": cost}, stats)
 
         def supervised(p, stats):
@@ -201,11 +201,11 @@ def make(config: Config, spec: Spec) -> Model:
         turns = {"reconstruction": reconstruction, "critic_z": critic_z, "critic_y": critic_y,
                  "fool": fool, "supervised": supervised, "heads": heads}  # fmt: skip
         turns = {name: loss for name, loss in turns.items() if name in players}
-        params, opt, stats, metrics = play(
+        params, opt, stats, metrics = step_players(
             players, turns, state.params, state.opt, state.extra["stats"], axis_name
         )
-        keep = kept_at(config.average, state.step)
-        extra = {"stats": stats} | move_averages(keep, state.extra, params, stats)
+        keep = ema_decay(config.average, state.step)
+        extra = {"stats": stats} | update_ema(keep, state.extra, params, stats)
         return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
     def as_is(p, stats, name, *args):
@@ -214,20 +214,20 @@ def make(config: Config, spec: Spec) -> Model:
     def read(state, x, rng):
         """Label logits and z of images."""
         eps = jax.random.normal(rng, (x.shape[0], noise_size))
-        return encoded(as_is, *learnt(state), x, eps)[:2]
+        return encoded(as_is, *eval_params(state), x, eps)[:2]
 
     def encode(state, x, rng):
         logits, z = read(state, x, rng)
-        return z if logits is None else joined(learnt(state)[0], jax.nn.softmax(logits), z)
+        return z if logits is None else joined(eval_params(state)[0], jax.nn.softmax(logits), z)
 
     def decode(state, code, rng):
-        return rendered(as_is, *learnt(state), code)[0]
+        return rendered(as_is, *eval_params(state), code)[0]
 
     def evaluate(state, batch, rng):
         x = batch["image"]
         code = encode(state, x, rng)
         if task == "supervised":
-            code = joined(learnt(state)[0], jax.nn.one_hot(batch["label"], k), code)
+            code = joined(eval_params(state)[0], jax.nn.one_hot(batch["label"], k), code)
         error = losses.half_squared_error(decode(state, code, rng), x)
         return {"loss": error, "mse": 2 * error / (x[0].size)}
 
@@ -243,7 +243,7 @@ def make(config: Config, spec: Spec) -> Model:
     def sample(state, rng, n):
         of_y, of_z, of_x = jax.random.split(rng, 3)
         y = classes(of_y, n) if task in (*CLASSED, "supervised") else None
-        code = joined(learnt(state)[0], y, prior_of_z.sample(of_z, n))
+        code = joined(eval_params(state)[0], y, prior_of_z.sample(of_z, n))
         return decode(state, code, of_x)
 
     def predict(state, x, rng):

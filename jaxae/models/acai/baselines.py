@@ -36,7 +36,7 @@ from jaxae.fields import Checked, Decay, Range, Size, SizeOrZero, Weight
 from jaxae.models.acai.networks import Bottleneck
 from jaxae.models.shared.gaussian import gaussian_draw
 from jaxae.nets import codebook
-from jaxae.training.state import gathered
+from jaxae.training.state import all_gather
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,7 @@ def vae(config: Any, parts: Parts) -> Method:
 
 def aae(config: Any, parts: Parts) -> Method:
     """Codes that a discriminator cannot tell from draws of N(0, I)."""
-    game = losses.game("non_saturating")
+    gan = losses.gan_loss("non_saturating")
 
     def turns(x, drawn, axis_name):
         judged = lambda p, z: parts.run(p, "critic", z)
@@ -183,13 +183,13 @@ def aae(config: Any, parts: Parts) -> Method:
         def autoencoder(p, stats):
             z = parts.enc(p, x)
             back = parts.dec(p, z)
-            fool = jnp.mean(game.fool(judged(p, z)))
+            fool = jnp.mean(gan.generator_loss(judged(p, z)))
             cost = mean_squares(back, x) + config.prior_weight * fool
             metrics = {"autoencoder": cost, "fool": fool} | parts.report(back, x)
             return cost, (metrics, stats)
 
         def critic(p, stats):
-            real, fake = game.real(judged(p, drawn)), game.fake(judged(p, parts.enc(p, x)))
+            real, fake = gan.real_loss(judged(p, drawn)), gan.fake_loss(judged(p, parts.enc(p, x)))
             cost = jnp.mean(real) + jnp.mean(fake)
             return cost, ({"critic": cost}, stats)
 
@@ -232,7 +232,7 @@ def vqvae(config: Any, parts: Parts) -> Method:
 
     def moved(stats, c, index, axis_name):
         old = stats["codebook"]
-        counts, sums = codebook.usage(*gathered((c, index), axis_name), config.codes)
+        counts, sums = codebook.usage(*all_gather((c, index), axis_name), config.codes)
         count, total, table = codebook.moving_average(
             old["count"], old["total"], counts, sums, config.codebook_decay
         )

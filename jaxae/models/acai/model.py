@@ -44,7 +44,16 @@ from jaxae.fields import (
 from jaxae.models.acai import baselines
 from jaxae.models.acai.baselines import Comparison, Method, Parts, mean_squares, plain
 from jaxae.models.acai.networks import Critic, Decoder, Encoder
-from jaxae.training.state import Model, Need, Player, Spec, State, adam, enter, play
+from jaxae.training.state import (
+    Model,
+    Need,
+    Player,
+    Spec,
+    State,
+    adam,
+    init_opt_state,
+    step_players,
+)
 
 SAMPLERS = ("vae", "aae")
 PAIRS = Need("method=acai mixes images in pairs", multiple=2, by_device=True)
@@ -138,13 +147,13 @@ def _assembled(config: Config, spec: Spec) -> tuple[Model, Callable]:
                     "critic": x if config.method == "acai" else z, "slots": z,
                     "bottleneck": slots}  # fmt: skip
         params, _ = network.init(of_networks, **examples)
-        opt = enter(players, params)
+        opt = init_opt_state(players, params)
         return State(jnp.int32(0), params, opt, {"stats": method.stats(of_stats)})
 
     def step(state, batch, rng, axis_name=None):
         x = frame.put(batch["image"])
         turns = method.turns(x, method.draw(rng, x), axis_name)
-        params, opt, stats, metrics = play(
+        params, opt, stats, metrics = step_players(
             players, turns, state.params, state.opt, state.extra["stats"], axis_name,
             config.simultaneous,
         )  # fmt: skip

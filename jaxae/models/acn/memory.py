@@ -2,7 +2,7 @@
 
 `extra` holds `memory [N,d]`, `written [N]` (rows that a step has written), and where each row may
 serve once per pass `used [N]`. It is data: callers stop gradients, and under a mapped axis hand in
-the whole batch (`gathered`), so that every device holds the same.
+the whole batch (`all_gather`), so that every device holds the same.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxae import nets
-from jaxae.training.state import gathered
+from jaxae.training.state import all_gather
 
 Extra = dict[str, Any]
 
@@ -80,7 +80,7 @@ def _choose_unused(extra, code, index, turn, valid, k, axis_name):
     which nothing is left takes the nearest row, used or not.
     """
     share, size = index.shape[0], len(extra["memory"])
-    code, index, turn = gathered((code, index, turn), axis_name)
+    code, index, turn = all_gather((code, index, turn), axis_name)
     batch = index.shape[0]
     free = ~extra["used"] if valid is None else valid & ~extra["used"]
     found, _ = nets.nearest(

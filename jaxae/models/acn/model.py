@@ -24,7 +24,7 @@ from jaxae.models.acn import costs, networks
 from jaxae.models.acn import memory as code_memory
 from jaxae.models.acn.config import ASSOCIATIVE, Config
 from jaxae.models.shared.gaussian import gaussian_draw, mean_and_log_var
-from jaxae.training.state import Model, Spec, State, adam, descend, gathered
+from jaxae.training.state import Model, Spec, State, adam, all_gather, descend
 
 # With them at hand a code costs less than without: no bound, unlike `total_unordered` of `assess`.
 GIVEN_NEIGHBOURS = {"loss": "loss_given_neighbours", "rate": "rate_given_neighbours"}
@@ -129,7 +129,7 @@ def make(config: Config, spec: Spec) -> Model:
         neighbour, seen = jnp.zeros((x.shape[0], d)), {}
         if associative:
             code = jax.lax.stop_gradient(posterior(state.params, x)[0])
-            everyone = gathered((index, code), axis_name)
+            everyone = all_gather((index, code), axis_name)
             if config.unique_neighbours:
                 extra = code_memory.begin_pass(extra, state.step, len(everyone[0]))
             extra, drift = code_memory.write(extra, *everyone)

@@ -51,13 +51,13 @@ from jaxae.training.state import (
     Spec,
     State,
     adam,
-    each_network,
-    enter,
-    gathered,
-    learnt,
-    move_averages,
-    play,
-    start_averages,
+    all_gather,
+    eval_params,
+    init_ema,
+    init_opt_state,
+    per_network,
+    step_players,
+    update_ema,
 )
 
 AVERAGED = ("map", "gen", "enc")
@@ -80,10 +80,10 @@ def make(config: Config, spec: Spec) -> Model:
     Raises:
         ValueError: network=style on images that are not square with a power of two as their side.
     """
-    network, players, game = (
+    network, players, gan = (
         _networks(config, spec),
         _players(config),
-        losses.game("non_saturating"),
+        losses.gan_loss("non_saturating"),
     )
     styled = config.network == "style"
     inputs = 2 * style.levels(spec.image_shape) if styled else 1
@@ -142,8 +142,8 @@ def make(config: Config, spec: Spec) -> Model:
         noise = tuple(jnp.zeros((1, *shape)) for shape in noise_shapes)
         examples = {"map": w, "gen": (alike(w), *noise), "enc": x, "eye": x, "dis": w}
         params, _ = network.init(rng, **examples)
-        opt = enter(players, params)
-        averages = start_averages(AVERAGED if config.half_life else (), params)
+        opt = init_opt_state(players, params)
+        averages = init_ema(AVERAGED if config.half_life else (), params)
         extra = {"w_mean": jnp.zeros(config.latent)} | averages
         return State(jnp.int32(0), params, opt, extra)
 
@@ -161,16 +161,18 @@ def make(config: Config, spec: Spec) -> Model:
 
         def critic(p, w_mean):
             fake, w_mean = made(p, first, w_mean)
-            cost = jnp.mean(game.fake(judged(p, fake))) + jnp.mean(game.real(judged(p, x)))
+            cost = jnp.mean(gan.fake_loss(judged(p, fake))) + jnp.mean(gan.real_loss(judged(p, x)))
             slope = (
-                losses.mean_squared_slope(lambda x: judged(p, x), x) if config.r1 else jnp.zeros(())
+                losses.mean_squared_gradient_norm(lambda x: judged(p, x), x)
+                if config.r1
+                else jnp.zeros(())
             )
             total = cost + 0.5 * config.r1 * slope
             return total, ({"critic": total, "slope": slope}, w_mean)
 
         def generator(p, w_mean):
             fake, w_mean = made(p, second, w_mean)
-            cost = jnp.mean(game.fool(judged(p, fake)))
+            cost = jnp.mean(gan.generator_loss(judged(p, fake)))
             return cost, ({"generator": cost}, w_mean)
 
         def reciprocity(p, w_mean):
@@ -179,31 +181,31 @@ def make(config: Config, spec: Spec) -> Model:
             # Without this F would shrink w, which makes any guess a good one.
             target = third.z if config.reciprocity == "z" else jax.lax.stop_gradient(w)
             cost = jnp.mean(jnp.square(target - found))
-            spread = jnp.mean(jnp.var(gathered(w, axis_name), axis=0))
+            spread = jnp.mean(jnp.var(all_gather(w, axis_name), axis=0))
             return cost, ({"loss": cost, "reciprocity": cost, "spread": spread}, w_mean)
 
         turns = {"critic": critic, "generator": generator, "reciprocity": reciprocity}
-        params, opt, w_mean, metrics = play(
+        params, opt, w_mean, metrics = step_players(
             players, turns, state.params, state.opt, state.extra["w_mean"], axis_name
         )
         shares = 1 if axis_name is None else jax.lax.axis_size(axis_name)
         keep = 0.5 ** (shares * x.shape[0] / max(config.half_life, 1))
-        extra = {"w_mean": w_mean} | move_averages(keep, state.extra, params)
+        extra = {"w_mean": w_mean} | update_ema(keep, state.extra, params)
         return State(state.step + 1, params, opt, extra), metrics
 
     def code_of(p, z, w):
         return z if config.reciprocity == "z" else w
 
     def encode(state, x, rng):
-        return network(learnt(state)[0], {}, "enc", seen(x))
+        return network(eval_params(state)[0], {}, "enc", seen(x))
 
     def rendered(state, styles, rng):
-        p = learnt(state)[0]
+        p = eval_params(state)[0]
         return shown(generated(p, styles, noise_of(rng, styles.shape[0])))
 
     def decode(state, z, rng):
         if config.reciprocity == "z":
-            z = network(learnt(state)[0], {}, "map", z)
+            z = network(eval_params(state)[0], {}, "map", z)
         return rendered(state, alike(z), rng)
 
     def prior(rng, n):
@@ -211,7 +213,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def sample(state, rng, n):
         of_z, of_noise = jax.random.split(rng)
-        styles = alike(network(learnt(state)[0], {}, "map", prior(of_z, n)))
+        styles = alike(network(eval_params(state)[0], {}, "map", prior(of_z, n)))
         mean = state.extra["w_mean"][None, None]
         pulled = (jnp.arange(inputs) < TRUNCATED)[None, :, None]
         truncated = mean + config.truncation * (styles - mean)
@@ -231,7 +233,7 @@ def make(config: Config, spec: Spec) -> Model:
         """n codes, F(z) or z, and what the encoder finds of them in their images."""
         of_z, of_noise = jax.random.split(rng)
         z = prior(of_z, n)
-        code = code_of(state, z, network(learnt(state)[0], {}, "map", z))
+        code = code_of(state, z, network(eval_params(state)[0], {}, "map", z))
         return code, encode(state, decode(state, code, of_noise), rng)
 
     def evaluate(state, batch, rng):
@@ -324,6 +326,6 @@ def _players(config: Config) -> dict[str, Player]:
         return adam(rate, steps, config.beta1, config.beta2)
 
     return {
-        turn: Player(names, each_network({n: descent(rates[turn], n) for n in names}), shared)
+        turn: Player(names, per_network({n: descent(rates[turn], n) for n in names}), shared)
         for turn, names in owns.items()
     }

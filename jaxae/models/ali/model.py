@@ -61,13 +61,13 @@ from jaxae.training.state import (
     Spec,
     State,
     adam,
-    enter,
-    gathered,
-    kept_at,
-    learnt,
-    move_averages,
-    play,
-    start_averages,
+    all_gather,
+    ema_decay,
+    eval_params,
+    init_ema,
+    init_opt_state,
+    step_players,
+    update_ema,
 )
 
 REGRESSED = ("regressor", "joint_regressor", "post_hoc_regressor")
@@ -83,7 +83,7 @@ def make(config: Config, spec: Spec) -> Model:
     method, task = config.method, config.task
     if task != "plain" and not spec.classes:
         raise ValueError(f"task={task} needs labels, and this data has none")
-    network, game, players = _networks(config, spec), losses.game(config.game), _players(config)
+    network, gan, players = _networks(config, spec), losses.gan_loss(config.game), _players(config)
     parts = Parts(config, spec, network)
     share, noise_size = 0.5 if config.halved else 1.0, parts.noise_size
 
@@ -101,8 +101,8 @@ def make(config: Config, spec: Spec) -> Model:
             "embed": jnp.zeros((1, spec.classes)),
         }
         params, stats = network.init(rng, **examples)
-        opt = enter(players, params)
-        averages = start_averages(AVERAGED if config.average else (), params, stats)
+        opt = init_opt_state(players, params)
+        averages = init_ema(AVERAGED if config.average else (), params, stats)
         return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
 
     def step(state, batch, rng, axis_name=None):
@@ -123,14 +123,14 @@ def make(config: Config, spec: Spec) -> Model:
             return code, fake, e, stats
 
         def told_apart(on_q, on_p):
-            return jnp.mean(game.real(on_q.logit)) + jnp.mean(game.fake(on_p.logit))
+            return jnp.mean(gan.real_loss(on_q.logit)) + jnp.mean(gan.fake_loss(on_p.logit))
 
         def with_slope(cost, p, stats, code=None, e=(), name="critic"):
             """A discriminator's cost with the penalty of its slope, and metrics of the two."""
             metrics = {name: cost}
             if config.r1:
                 judge = lambda x: parts.judged(as_is, p, stats, x, code, e, name)[0].logit
-                metrics["slope"] = losses.mean_squared_slope(judge, x)
+                metrics["slope"] = losses.mean_squared_gradient_norm(judge, x)
                 cost += 0.5 * config.r1 * metrics["slope"]
             return cost, (metrics, stats)
 
@@ -158,10 +158,12 @@ def make(config: Config, spec: Spec) -> Model:
             on_q, on_p, _ = parts.both_judged(run, p, stats, x, code, fake, z, e)
             if config.feature_matching:
                 # |.| wants the whole batch's means.
-                seen = gathered((on_q.hidden, on_p.hidden), axis_name)
+                seen = all_gather((on_q.hidden, on_p.hidden), axis_name)
                 cost = losses.feature_matching(*seen, power=1)
             else:  # the encoder is to make its pairs look like the generator's, and vice versa
-                fooled = jnp.mean(game.fool(-on_q.logit)) + jnp.mean(game.fool(on_p.logit))
+                fooled = jnp.mean(gan.generator_loss(-on_q.logit)) + jnp.mean(
+                    gan.generator_loss(on_p.logit)
+                )
                 cost = share * fooled
             return cost, ({"loss": cost, "generator": cost}, stats)
 
@@ -178,7 +180,7 @@ def make(config: Config, spec: Spec) -> Model:
         def image_generator(p, stats):
             fake, stats = parts.generated(run, p, stats, z)
             _, on_fake, _ = parts.both_judged(run, p, stats, x, None, fake, None)
-            cost = share * jnp.mean(game.fool(on_fake.logit))
+            cost = share * jnp.mean(gan.generator_loss(on_fake.logit))
             if method == "joint_regressor":
                 cost += config.regression_weight * regression(p, stats, fake)[0]
             return cost, ({"loss": cost, "generator": cost}, stats)
@@ -200,7 +202,7 @@ def make(config: Config, spec: Spec) -> Model:
             code, _, stats = parts.encoded(run, p, stats, x, noise)
             fake, _ = parts.generated(run, p, stats, z)
             on_q, _, _ = parts.both_judged(run, p, stats, x, code, fake, z, name="pair_critic")
-            cost = share * jnp.mean(game.fool(-on_q.logit))
+            cost = share * jnp.mean(gan.generator_loss(-on_q.logit))
             return cost, ({"encoder": cost}, stats)
 
         of_pairs = {"critic": critic, "generator": generator}
@@ -211,13 +213,13 @@ def make(config: Config, spec: Spec) -> Model:
         if method in POST_HOC:
             moved = _in_its_phase(config, players, turns, state, axis_name)
         else:
-            moved = play(
+            moved = step_players(
                 players, turns, state.params, state.opt, state.extra["stats"], axis_name,
                 config.simultaneous,
             )  # fmt: skip
         params, opt, stats, metrics = moved
-        keep = kept_at(config.average, state.step)
-        extra = {"stats": stats} | move_averages(keep, state.extra, params, stats)
+        keep = ema_decay(config.average, state.step)
+        extra = {"stats": stats} | update_ema(keep, state.extra, params, stats)
         return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
     def as_is(p, stats, name, *args):
@@ -226,7 +228,7 @@ def make(config: Config, spec: Spec) -> Model:
     def code_and_label(state, x, label, rng):
         """What `decode` takes: a code of x, and beside it the label where there is a condition."""
         noise = jax.random.normal(rng, (x.shape[0], noise_size))
-        params, stats = learnt(state)
+        params, stats = eval_params(state)
         e = parts.embedded(params, label)
         z = parts.encoded(as_is, params, stats, x, noise, e)[0]
         return with_label(z, label)
@@ -241,7 +243,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def decode(state, z, rng):
         z, label = z[:, : config.latent], z[:, config.latent :]
-        params, stats = learnt(state)
+        params, stats = eval_params(state)
         e = (network(params, {}, "embed", label),) if task == "conditional" else ()
         return parts.generated(as_is, params, stats, z, e)[0]
 
@@ -250,7 +252,7 @@ def make(config: Config, spec: Spec) -> Model:
         encoder by how much the discriminator beats chance, in nats."""
         x = batch["image"]
         if method == "gan":
-            ask = lambda x: parts.judged(as_is, *learnt(state), x)[0].logit
+            ask = lambda x: parts.judged(as_is, *eval_params(state), x)[0].logit
             real, fake = ask(x), ask(sample(state, rng, len(x)))
             loss = excess_over_chance(real, fake)
             return {"loss": loss, "logit_real": real, "logit_fake": fake}
@@ -282,7 +284,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def predict(state, x, rng):
         code = encode(state, x, rng)
-        return parts.judged(as_is, *learnt(state), x, code)[0].scores
+        return parts.judged(as_is, *eval_params(state), x, code)[0].scores
 
     infers = method != "gan"
     return Model(
@@ -319,7 +321,7 @@ def _in_its_phase(config: Config, players: Any, turns: Any, state: State, axis_n
     def phase(names):
         def run_phase(state):
             now = {name: turns[name] for name in turns if name in names}
-            params, opt, stats, seen = play(
+            params, opt, stats, seen = step_players(
                 players, now, state.params, state.opt, state.extra["stats"], axis_name,
                 config.simultaneous,
             )  # fmt: skip

@@ -50,12 +50,12 @@ from jaxae.training.state import (
     Spec,
     State,
     adam,
-    enter,
-    kept_at,
-    learnt,
-    move_averages,
-    play,
-    start_averages,
+    ema_decay,
+    eval_params,
+    init_ema,
+    init_opt_state,
+    step_players,
+    update_ema,
 )
 
 CLASSED = ("clustering", "semisupervised")
@@ -83,7 +83,7 @@ def make(config: Config, spec: Spec) -> Model:
     code_size = _code_size(config, spec)
     prior_of_z = priors.prior(config.prior, config.latent, config.prior_scale)
     network, players = _networks(config, spec), _players(config)
-    critics, makers = losses.game("non_saturating"), pair_game(config.recon_gan)
+    gan, makers = losses.gan_loss("non_saturating"), pair_game(config.recon_gan)
     marginal = "critic_image" if config.flipped else "critic_code"
     squash = squashing(config.output)
 
@@ -122,9 +122,9 @@ def make(config: Config, spec: Spec) -> Model:
             "critic_image": (x, jnp.zeros((1, 0))),
         }
         params, _ = network.init(rng, **examples)
-        opt = enter(players, params)
+        opt = init_opt_state(players, params)
         averaged = AVERAGED if config.average else ()
-        return State(jnp.int32(0), params, opt, start_averages(averaged, params))
+        return State(jnp.int32(0), params, opt, init_ema(averaged, params))
 
     def step(state, batch, rng, axis_name=None):
         x, keys = batch["image"], jax.random.split(rng, 4)
@@ -150,8 +150,8 @@ def make(config: Config, spec: Spec) -> Model:
 
         def critic_pair(p, stats):
             positive, negative, _ = pairs(p)
-            cost = jnp.mean(critics.real(told(p, *positive)))
-            cost += jnp.mean(critics.fake(told(p, *negative)))
+            cost = jnp.mean(gan.real_loss(told(p, *positive)))
+            cost += jnp.mean(gan.fake_loss(told(p, *negative)))
             total = cost + 0.5 * config.r1 * slope(p, positive) if config.r1 else cost
             return total, ({"critic_pair": cost}, stats)
 
@@ -159,17 +159,21 @@ def make(config: Config, spec: Spec) -> Model:
             """|grad T|^2 by the half of a pair that is remade: the image, flipped the code."""
             image, code = positive
             if config.flipped:
-                return losses.mean_squared_slope(lambda z: told(p, image, z), code)
-            return losses.mean_squared_slope(lambda x: told(p, x, code), image)
+                return losses.mean_squared_gradient_norm(lambda z: told(p, image, z), code)
+            return losses.mean_squared_gradient_norm(lambda x: told(p, x, code), image)
 
         def critic_marginal(p, stats):
             made = pairs(p)[2]
             real = x if config.flipped else drawn
-            cost = jnp.mean(critics.real(judged(p, real))) + jnp.mean(critics.fake(judged(p, made)))
+            cost = jnp.mean(gan.real_loss(judged(p, real))) + jnp.mean(
+                gan.fake_loss(judged(p, made))
+            )
             total, weight = cost, config.r1 if config.flipped else config.code_r1
             if weight:
                 total += (
-                    0.5 * weight * losses.mean_squared_slope(lambda real: judged(p, real), real)
+                    0.5
+                    * weight
+                    * losses.mean_squared_gradient_norm(lambda real: judged(p, real), real)
                 )
             return total, ({marginal: cost}, stats)
 
@@ -192,10 +196,10 @@ def make(config: Config, spec: Spec) -> Model:
         turns = {"critic_pair": critic_pair, marginal: critic_marginal, last[0]: remaker,
                  last[1]: maker, "supervised": supervised}  # fmt: skip
         turns = {name: loss for name, loss in turns.items() if name in players}
-        params, opt, _, metrics = play(
+        params, opt, _, metrics = step_players(
             players, turns, state.params, state.opt, {}, axis_name, config.simultaneous
         )
-        extra = move_averages(kept_at(config.average, state.step), state.extra, params)
+        extra = update_ema(ema_decay(config.average, state.step), state.extra, params)
         state = state.replace(step=state.step + 1, params=params, opt=opt, extra=extra)
         return state, metrics | {"loss": metrics["decoder"]}
 
@@ -210,7 +214,9 @@ def make(config: Config, spec: Spec) -> Model:
         return jax.nn.one_hot(labels, spec.classes)
 
     def read(state, x, rng):
-        return inferred(learnt(state)[0], x, jax.random.normal(rng, (x.shape[0], config.noise)))
+        return inferred(
+            eval_params(state)[0], x, jax.random.normal(rng, (x.shape[0], config.noise))
+        )
 
     def encode(state, x, rng):
         return read(state, x, rng)[0]
@@ -221,7 +227,7 @@ def make(config: Config, spec: Spec) -> Model:
     def decode(state, z, rng):
         """A draw: the decoder's noise is fresh."""
         n = grown(state) * jax.random.normal(rng, (z.shape[0], config.local))
-        return rendered(learnt(state)[0], z, n)
+        return rendered(eval_params(state)[0], z, n)
 
     def evaluate(state, batch, rng):
         """`loss`: half the squared error of one reconstruction, summed over pixels.

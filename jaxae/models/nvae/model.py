@@ -46,7 +46,7 @@ from jaxae.models.nvae.cells import drawn_kernels
 from jaxae.models.nvae.networks import Hierarchy, Layout
 from jaxae.models.shared.batch_needs import fewest_normalised
 from jaxae.models.shared.gaussian import output_start
-from jaxae.training.state import Model, Need, Spec, State, adam, descend, gathered
+from jaxae.training.state import Model, Need, Spec, State, adam, all_gather, descend
 
 FIRST_ITERATIONS, ITERATIONS = 40, 4  # of the power method, in the first step and later
 
@@ -193,7 +193,7 @@ def make(config: Config, spec: Spec) -> Model:
             kl = rates(groups)
             price = beta * jnp.mean(jnp.sum(kl, axis=-1))
             if config.balance:
-                kappa = losses.kl_balance(gathered(kl, axis_name), alpha)
+                kappa = losses.kl_balance(all_gather(kl, axis_name), alpha)
                 kappa = jnp.where(beta < 1, kappa, 1.0)
                 price = beta * jnp.mean(jnp.sum(kappa[None] * kl, axis=-1))
             penalty, vectors = _largest_gains(p), state.extra["vectors"]

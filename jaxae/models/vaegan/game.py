@@ -27,15 +27,15 @@ def balance_gate(
     return discriminator | nobody, decoder | nobody
 
 
-def adversarial_game(name: str, log_floor: float) -> losses.Game:
-    """`losses.game(name)`; with a floor, the official code's log(D + floor), log(1 - D + floor).
+def adversarial_game(name: str, log_floor: float) -> losses.GanLoss:
+    """`losses.gan_loss(name)`; with a floor, the official log(D + floor) and log(1 - D + floor).
 
     Args:
         name: saturating or non_saturating.
         log_floor: at least 0. With one, costs stay below -log(log_floor), and flat near there.
     """
     if not log_floor:
-        return losses.game(name)
+        return losses.gan_loss(name)
     cost = lambda t: -jnp.log(jax.nn.sigmoid(t) + log_floor)
     fool = {"saturating": lambda t: -cost(-t), "non_saturating": cost}[name]
-    return losses.Game(cost, lambda t: cost(-t), fool)
+    return losses.GanLoss(cost, lambda t: cost(-t), fool)

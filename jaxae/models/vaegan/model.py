@@ -47,12 +47,12 @@ from jaxae.training.state import (
     Spec,
     State,
     adam,
-    enter,
-    kept_at,
-    learnt,
-    move_averages,
-    play,
-    start_averages,
+    ema_decay,
+    eval_params,
+    init_ema,
+    init_opt_state,
+    step_players,
+    update_ema,
 )
 
 AVERAGED = ("enc", "dec", "gen")
@@ -69,7 +69,7 @@ def make(config: Config, spec: Spec) -> Model:
     if config.conditional and not spec.classes:
         raise ValueError("conditional needs labels, which this data does not have")
     network, players = _networks(config, spec), _players(config)
-    game, layer = adversarial_game(config.game, config.log_floor), config.measured_in
+    gan, layer = adversarial_game(config.game, config.log_floor), config.measured_in
     squash = squashing(config.output)
     generator = "gen" if config.variant == "vae_dis_l" else "dec"
     fooler = "generator" if "generator" in players else "decoder"
@@ -101,8 +101,8 @@ def make(config: Config, spec: Spec) -> Model:
         y = jnp.zeros((1, told)) if told else None
         inputs = {"enc": (x, y), "dec": z, "gen": z, "dis": (x, y)}
         params, stats = network.init(rng, **{name: inputs[name] for name in network.networks})
-        opt = enter(players, params)
-        averages = start_averages(AVERAGED if config.average else (), params, stats)
+        opt = init_opt_state(players, params)
+        averages = init_ema(AVERAGED if config.average else (), params, stats)
         return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
 
     def step(state, batch, rng, axis_name=None):
@@ -149,7 +149,7 @@ def make(config: Config, spec: Spec) -> Model:
         def fooling_cost(p, stats):
             fake, moved = fakes(p, stats)
             _, on_fake, _ = judged(p, stats, fake)
-            return jnp.sum(jnp.mean(game.fool(on_fake), axis=1)), moved
+            return jnp.sum(jnp.mean(gan.generator_loss(on_fake), axis=1)), moved
 
         def decoder_loss(p, stats):
             _, cost, stats = likelihood(p, stats, coded(p, stats)[0])
@@ -165,12 +165,12 @@ def make(config: Config, spec: Spec) -> Model:
         def discriminator_loss(p, stats):
             fake, _ = fakes(p, stats)
             on_real, on_fake, stats = judged(p, stats, fake)
-            real, false = jnp.mean(game.real(on_real)), jnp.mean(game.fake(on_fake))
+            real, false = jnp.mean(gan.real_loss(on_real)), jnp.mean(gan.fake_loss(on_fake))
             cost = config.real_weight * real + (1 - config.real_weight) * false
             metrics = {"discriminator": cost, "cost_real": real, "cost_fake": false}
             if config.r1:
                 judge = lambda x: network(p, stats, "dis", x, y)[0][:, 0]
-                metrics["slope"] = losses.mean_squared_slope(judge, x)
+                metrics["slope"] = losses.mean_squared_gradient_norm(judge, x)
                 cost += 0.5 * config.r1 * metrics["slope"]
             return cost, (metrics, stats)
 
@@ -180,7 +180,7 @@ def make(config: Config, spec: Spec) -> Model:
             "generator": generator_loss,
             "discriminator": discriminator_loss,
         }
-        params, opt, stats, metrics = play(
+        params, opt, stats, metrics = step_players(
             players, {name: turns[name] for name in players}, state.params, state.opt,
             state.extra["stats"], axis_name, config.simultaneous,
         )  # fmt: skip
@@ -201,12 +201,12 @@ def make(config: Config, spec: Spec) -> Model:
             keep = lambda new, old, may=may: jax.tree.map(partial(jnp.where, may), new, old)
             opt[name] = keep(opt[name], state.opt[name])
             params |= {net: keep(params[net], state.params[net]) for net in players[name].owns}
-        keep = kept_at(config.average, state.step)
-        extra = {"stats": stats} | move_averages(keep, state.extra, params, stats)
+        keep = ema_decay(config.average, state.step)
+        extra = {"stats": stats} | update_ema(keep, state.extra, params, stats)
         return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
     def as_learnt(state):
-        params, stats = learnt(state)
+        params, stats = eval_params(state)
         return lambda *args: (network(params, stats, *args), stats)
 
     def evaluate(state, batch, rng):

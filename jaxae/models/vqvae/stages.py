@@ -30,7 +30,7 @@ from jaxae.fields import (
 )
 from jaxae.models.vqvae import measures
 from jaxae.nets import codebook
-from jaxae.training.state import Model, State, gathered, split_names
+from jaxae.training.state import Model, State, all_gather, select_networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +154,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
     def objective(p, extra, batch, priority, at, axis_name):
         """The autoencoder's loss at step `at`; its metrics, and `extra` after the step."""
         z_e = parts.encoded(p, batch["image"])
-        vectors, priorities = gathered((jax.lax.stop_gradient(z_e), priority), axis_name)
+        vectors, priorities = all_gather((jax.lax.stop_gradient(z_e), priority), axis_name)
         vectors = vectors.reshape(-1, *shape[2:])
         fresh = codebook.drawn_vectors(vectors, priorities.reshape(-1), config.codes)
         first = at == config.decoder_first
@@ -198,7 +198,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
             p = state.params | own
             return objective(p, state.extra, batch, priority, state.step, axis_name)
 
-        own, opt = split_names(state.params, owns["autoencoder"]), state.opt["autoencoder"]
+        own, opt = select_networks(state.params, owns["autoencoder"]), state.opt["autoencoder"]
         if config.decoder_first:  # as in `acn`: averages over no gradients make moves too long
             anew = state.step == config.decoder_first
             fresh = tx["autoencoder"].init(own)
@@ -216,7 +216,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
             rate = jnp.mean(rate_of(own, k))
             return rate, metrics | {"prior": rate}
 
-        own = split_names(state.params, owns["prior"])
+        own = select_networks(state.params, owns["prior"])
         own, opt, metrics = contract.descend(loss, tx["prior"], own, state.opt["prior"], axis_name)
         return state.replace(params=state.params | own, opt=state.opt | {"prior": opt}), metrics
 
@@ -231,7 +231,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
             params["codebook"] = {"table": jnp.zeros_like(table)}
         else:
             extra["total"] = jnp.copy(table)
-        opt = {name: tx[name].init(split_names(params, owns[name])) for name in tx}
+        opt = {name: tx[name].init(select_networks(params, owns[name])) for name in tx}
         return State(jnp.int32(0), params, opt, extra)
 
     def step(state, batch, rng, axis_name=None):

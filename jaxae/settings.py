@@ -1,6 +1,8 @@
 """The settings of a run: what a recipe gives, what the command changes, what config.json holds."""
 
 import dataclasses
+import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from jaxae.data import Options
@@ -50,3 +52,30 @@ class Settings(Checked):
             "plan": dataclasses.asdict(self.plan),
             "options": dataclasses.asdict(self.options),
         }
+
+
+def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The settings with some fields changed, by the names of the command's flags.
+
+    Args:
+        changes: `data`, or a field of the model's configuration, the plan, the data options or the
+            report, by its name. No two of these share a name.
+    Raises:
+        UsageError: an unknown name, with a guess at what was meant.
+        ValueError: a value that does not fit its field.
+    """
+    groups = ("model", "plan", "options", "report")
+    owner = {f.name: g for g in groups for f in dataclasses.fields(getattr(settings, g))}
+    by_group: dict[str, dict[str, Any]] = {group: {} for group in groups}
+    for name, value in changes.items():
+        if name != "data" and name not in owner:
+            close = difflib.get_close_matches(name, [*owner, "data"], n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UsageError(f"unknown setting {name!r}{hint}")
+        if name != "data":
+            by_group[owner[name]][name] = value
+    replaced = {
+        group: dataclasses.replace(getattr(settings, group), **fields)
+        for group, fields in by_group.items()
+    }
+    return dataclasses.replace(settings, data=changes.get("data", settings.data), **replaced)

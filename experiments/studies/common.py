@@ -1,0 +1,139 @@
+"""What several studies measure."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from studylib.declare import EVALUATION_KEY, Trained
+
+from jaxae import evaluation
+from jaxae.data import Data
+
+BATCH = 500  # images at a time in evaluation
+PROBE_CODES = 10_000  # training codes that a probe is fitted to
+SAMPLES, SURE = 1000, 0.9  # of `sampled_classes`
+
+
+# -- measures --------------------------------------------------------------------------------------
+
+
+def on_test(run: Trained) -> dict[str, float]:
+    """What the model's `evaluate` gives, averaged over the test images."""
+    means = evaluation.mean_over(
+        run.model.evaluate, run.state, run.data.test, BATCH, run.rng(), apart=False
+    )
+    return {name: mean for name, mean in means.items() if not name.endswith("_se")}
+
+
+def assessed(run: Trained) -> dict[str, float]:
+    """What the model's `assess` gives of the whole data set."""
+    return run.model.assess(run.state, run.data, run.rng())
+
+
+def last_training_metrics(run: Trained) -> dict[str, float]:
+    """Each training metric's mean over the last 200 steps, as `last <name>`."""
+    last = run.settings.plan.steps - 200
+    recent = [record for record in run.records if record["step"] > last]
+    names = [name for name in recent[0] if name.startswith("train/")]
+    return {
+        f"last {name.removeprefix('train/')}": float(np.mean([r[name] for r in recent]))
+        for name in names
+    }
+
+
+def probes(run: Trained) -> dict[str, float]:
+    """Test accuracy of a logistic regression and of 5 nearest neighbours on the codes."""
+    arrays = codes_and_labels(run)
+    return {
+        "linear probe": evaluation.linear_probe(*arrays),
+        "5-NN": evaluation.knn_probe(*arrays),
+    }
+
+
+def fidelity(run: Trained) -> dict[str, float]:
+    """Frechet distance, precision and recall of 2,000 samples against as many test images."""
+    table = evaluation.fidelity_table(
+        run.model, run.state, run.data, batch_size=BATCH, rng=run.rng(), count=2000
+    )["samples"]
+    features = f" ({evaluation.features_of(run.data)})"
+    return {name.removesuffix(features): value for name, value in table.items()}
+
+
+# -- parts of measures and pictures ----------------------------------------------------------------
+
+
+def codes_and_labels(run: Trained, train_limit: int | None = PROBE_CODES) -> list[np.ndarray]:
+    """Codes and labels of training images, then of test images, as the probes take them."""
+    return [
+        part
+        for split, limit in ((run.data.train, train_limit), (run.data.test, None))
+        for part in evaluation.encode_split(run.model, run.state, split, BATCH, run.rng(), limit)
+    ]
+
+
+def decoded(run: Trained, codes: np.ndarray) -> np.ndarray:
+    """Images of codes `[N, Z]`."""
+    return np.asarray(jax.jit(run.model.decode)(run.state, jnp.asarray(codes), run.rng()))
+
+
+def samples(run: Trained, count: int) -> np.ndarray:
+    """Samples `[count, H, W, C]`."""
+    return np.asarray(jax.jit(run.model.sample, static_argnums=2)(run.state, run.rng(), count))
+
+
+def images(split) -> np.ndarray:
+    """All images of a split."""
+    return evaluation.images_of(split, BATCH)
+
+
+_CLASSIFIERS: dict[str, evaluation.Classifier] = {}
+
+
+def classifier(data: Data) -> evaluation.Classifier:
+    """A classifier trained on the data set's labels, which judges samples; trained once."""
+    if data.digest not in _CLASSIFIERS:
+        _CLASSIFIERS[data.digest] = evaluation.train_classifier(data)
+    return _CLASSIFIERS[data.digest]
+
+
+def sampled_classes(run: Trained, classes: evaluation.Classifier) -> int:
+    """Classes of which at least one of a hundred samples is surely an example.
+
+    Of a thousand samples; sure is a probability of 0.9 by the classifier.
+    """
+    logits = classes.logits(samples(run, SAMPLES))
+    chance = np.asarray(jax.nn.softmax(logits, axis=1))
+    sure = np.bincount(chance.argmax(1)[chance.max(1) >= SURE], minlength=logits.shape[1])
+    return int((sure >= SAMPLES / 100).sum())
+
+
+def at_random(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many rows in random order: the first of a data set need not be like the others
+    (MNIST's first test images are of other writers)."""
+    return rows[np.random.default_rng(EVALUATION_KEY).permutation(len(rows))[:most]]
+
+
+def first_of_each_class(labels) -> np.ndarray:
+    """Where each class stands first among labels, `[classes]`."""
+    return np.unique(np.asarray(labels), return_index=True)[1]
+
+
+def draw_rows(rows: dict[str, np.ndarray], path: pathlib.Path, title: str, note: str = "") -> None:
+    """Rows of images by name, `[N, H, W, C]` each."""
+    stacked = np.clip(np.stack([np.asarray(row) for row in rows.values()]), 0, 1)
+    evaluation.image_grid(
+        stacked.reshape(-1, *stacked.shape[2:]), stacked.shape[1], path, title=title, note=note,
+        row_labels=list(rows),
+    )  # fmt: skip
+
+
+def sample_rows(names: Sequence[str], title: str, count: int = 12) -> Callable:
+    """A picture of samples of the first seed of each run."""
+
+    def draw(runs, path):
+        draw_rows({name: samples(runs[name][0], count) for name in names}, path, title,
+                  "first seed")  # fmt: skip
+
+    return draw

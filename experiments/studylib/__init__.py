@@ -1,0 +1,1 @@
+"""The runner of the studies: declarations, the store of runs, measures, pages."""

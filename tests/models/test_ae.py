@@ -105,7 +105,7 @@ def digits():
 
 
 def flat(split):
-    return np.concatenate(list(pca.rows(split)))
+    return np.concatenate(list(pca.image_rows(split)))
 
 
 def test_pca_is_scikit_learns(digits):
@@ -115,10 +115,10 @@ def test_pca_is_scikit_learns(digits):
     for d in (1, 8, 40):
         kept = PCA(d, svd_solver="full").fit(train)
         wanted = kept.inverse_transform(kept.transform(test))
-        np.testing.assert_allclose(found.restored(test, d), wanted, atol=1e-5)
+        np.testing.assert_allclose(found.reconstruct(test, d), wanted, atol=1e-5)
         errors = ((test - wanted) ** 2).sum(1)
         np.testing.assert_allclose(found.squared_errors(test)[:, d], errors, rtol=1e-4, atol=1e-6)
-        grown = next(itertools.islice(found.growing(test), d, None))
+        grown = next(itertools.islice(found.iterate_reconstructions(test), d, None))
         np.testing.assert_allclose(grown, wanted, atol=1e-5)
         mean = pca.mean_squared_error(found, digits.test, d)
         np.testing.assert_allclose(mean, found.squared_errors(test)[:, d].mean(), rtol=1e-9)

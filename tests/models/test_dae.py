@@ -42,26 +42,28 @@ def test_rates_and_values_of_noise():
         ("masking", 0.25, (0, kept), (0.25, 0.75)),
         ("salt_and_pepper", 0.3, (0, 1, kept), (0.15, 0.15, 0.7)),
     ):
-        seen, chosen = corruptions.noise(kind, jax.random.key(0), x, level)
+        seen, chosen = corruptions.corrupt(kind, jax.random.key(0), x, level)
         assert likely([np.sum(seen == value) for value in values], shares)
         np.testing.assert_array_equal(chosen, seen != kept)
-    low = corruptions.noise("salt_and_pepper", jax.random.key(0), x, 0.3, low=-1.0)[0]
+    low = corruptions.corrupt("salt_and_pepper", jax.random.key(0), x, 0.3, low=-1.0)[0]
     assert set(np.unique(low)) == {-1, kept, 1}
-    seen, chosen = corruptions.noise("masking_exact", jax.random.key(1), x, 0.33)
+    seen, chosen = corruptions.corrupt("masking_exact", jax.random.key(1), x, 0.33)
     np.testing.assert_array_equal((seen == 0).sum(1), 13)  # round(0.33 * 40)
     assert likely((seen == 0).sum(0), np.full(40, 1 / 40))
-    seen, chosen = corruptions.noise("gaussian", jax.random.key(2), x, 0.5)
+    seen, chosen = corruptions.corrupt("gaussian", jax.random.key(2), x, 0.5)
     assert stats.kstest((np.ravel(seen) - kept) / 0.5, "norm").pvalue > 1e-4
     assert chosen.all()
     assert seen.max() > 1  # not clipped
-    seen, chosen = corruptions.noise("none", jax.random.key(2), x, 0.5)
+    seen, chosen = corruptions.corrupt("none", jax.random.key(2), x, 0.5)
     np.testing.assert_array_equal(seen, x)
     assert not chosen.any()
 
 
 def test_noise_of_two_steps_is_independent():
     x = jnp.ones((200, 40))
-    one, two = (corruptions.noise("masking", jax.random.key(step), x, 0.3)[1] for step in range(2))
+    one, two = (
+        corruptions.corrupt("masking", jax.random.key(step), x, 0.3)[1] for step in range(2)
+    )
     table = [[np.sum((one == a) & (two == b)) for a in (True, False)] for b in (True, False)]
     assert likely(np.ravel(table), np.outer([0.3, 0.7], [0.3, 0.7]).ravel())
 
@@ -69,7 +71,7 @@ def test_noise_of_two_steps_is_independent():
 def test_shapes_of_holes():
     height, width, count = 6, 8, 2000
     masks = lambda kind, level=0.5: np.asarray(
-        corruptions.known(kind, jax.random.key(0), count, height, width, level)
+        corruptions.sample_mask(kind, jax.random.key(0), count, height, width, level)
     )
     block = masks("block")
     assert block.shape == (count, height, width, 1)
@@ -104,7 +106,7 @@ def test_width_of_a_straight_stroke(monkeypatch, level, wide):
     start = jnp.array([0.52, 0.0, 0.0])
     monkeypatch.setattr(jax.random, "uniform", lambda rng, shape: jnp.broadcast_to(start, shape))
     monkeypatch.setattr(jax.random, "normal", lambda rng, shape: jnp.zeros(shape))
-    missing = 1 - corruptions.known("strokes", jax.random.key(0), 2, 20, 20, level)[..., 0]
+    missing = 1 - corruptions.sample_mask("strokes", jax.random.key(0), 2, 20, 20, level)[..., 0]
     np.testing.assert_array_equal(missing.sum(1), np.full((2, 20), wide))
     rows = np.flatnonzero(missing[0, :, 0])
     assert np.ptp(rows) == wide - 1
@@ -132,7 +134,7 @@ def test_cost_against_the_clean_image_with_emphasis(loss):
     state = model.init(jax.random.key(0))
     found = model.evaluate(state, seen, jax.random.key(1))
     x = np.float64(seen["image"]).reshape(6, -1)
-    damaged, hit = corruptions.noise("masking", jax.random.key(1), jnp.float32(x), 0.25)
+    damaged, hit = corruptions.corrupt("masking", jax.random.key(1), jnp.float32(x), 0.25)
     assert 0 < hit.sum() < hit.size
     out = by_hand(state.params, np.float64(damaged))
     each = (x - expit(out)) ** 2
@@ -163,10 +165,10 @@ def test_decibels_by_hand():
     clean = jnp.zeros((3, 4))
     image = jnp.float32([[0.1, 0.1, 0.1, 0.1], [1, 0, 0, 0], [0, 0, 0, 0]])
     # mean squares 0.01 and 1/4; none at all
-    np.testing.assert_allclose(dae.model.decibels(image, clean), [20, 6.0206, 100], rtol=1e-5)
+    np.testing.assert_allclose(dae.restoration.psnr(image, clean), [20, 6.0206, 100], rtol=1e-5)
     missing = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], bool)  # 0.01 and 1/2; no hole
     for xp in (jnp, np):
-        found = dae.model.decibels(xp.asarray(image), xp.asarray(clean), missing, xp)
+        found = dae.restoration.psnr(xp.asarray(image), xp.asarray(clean), missing, xp)
         np.testing.assert_allclose(found, [20, 3.0103, 100], rtol=1e-5)
 
 
@@ -238,7 +240,7 @@ def test_holes_given_by_the_caller_are_filled():
     _, restored = model.restore(state, image, jax.random.key(1))
     again = dae.model.inpaint(HOLE, SPEC, state, image, jnp.broadcast_to(m, image.shape))
     np.testing.assert_allclose(again, restored, rtol=1e-12)
-    with pytest.raises(ValueError, match="has not learnt to fill in"):
+    with pytest.raises(ValueError, match="was not trained to inpaint"):
         dae.model.inpaint(SMALL, SPEC, state, image, known)
     with pytest.raises(ValueError, match="known is"):
         dae.model.inpaint(HOLE, SPEC, state, image, known[..., 0])
@@ -255,15 +257,15 @@ STACK = dae.Config(
 def test_a_stack_trains_layer_by_layer_on_clean_features():
     """Each layer's cost by hand; the corruption is of its own input, at its own level."""
     model, seen, told = dae.make(STACK, SPEC), batch(), []
-    true = corruptions.noise
+    true = corruptions.corrupt
 
-    def noise(kind, rng, x, level, *ends):
+    def corrupt(kind, rng, x, level, *ends):
         found = true(kind, rng, x, level, *ends)
         jax.debug.callback(lambda x: told.append((level, np.float64(x))), x)
         return found
 
     state = model.init(jax.random.key(0))
-    with mock.patch.object(corruptions, "noise", noise):
+    with mock.patch.object(corruptions, "corrupt", corrupt):
         step = jax.jit(lambda *args: model.step(*args))
         for number in range(6):
             before = state
@@ -324,7 +326,7 @@ def test_numbers_of_the_whole_set():
     def restore(x, rng):  # darkens; repairs a part of it
         return 0.5 * x, 0.9 * x, None
 
-    found = dae.model.of_set(restore, data, jax.random.key(0))
+    found = dae.restoration.measure_restoration(restore, data, jax.random.key(0))
     x = np.float64(np.float32(test)).reshape(40, -1)
     ratio = lambda image: (-10 * np.log10(((image - x) ** 2).mean(1))).mean()
     np.testing.assert_allclose(found["psnr_corrupted"], ratio(0.5 * x), rtol=1e-5)
@@ -363,7 +365,7 @@ def test_numbers_of_the_whole_set_with_holes():
         m = jnp.broadcast_to(hole, x.shape)
         return jnp.where(m, 0.0, x), jnp.where(m, 0.8 * x + 0.1, 7.0), m
 
-    found = dae.model.of_set(restore, data, jax.random.key(0))
+    found = dae.restoration.measure_restoration(restore, data, jax.random.key(0))
     x, missing = np.float64(test).reshape(40, -1), hole.ravel()
     squares = lambda image, x: ((image - x) ** 2)[:, missing]
     ratio = lambda image, x: np.minimum(-10 * np.log10(squares(image, x).mean(1)), 100).mean()

@@ -8,9 +8,9 @@ import pytest
 import tiny
 from scipy.special import expit, logsumexp
 
-from jaxae.models.shared.layerwise import take_turns
+from jaxae.models.shared.layerwise import run_phase
 from jaxae.models.shared.mirrored import Mirrored
-from jaxae.models.shared.rbm import Pretraining, Rbm, climb, contrast
+from jaxae.models.shared.rbm import Pretraining, Rbm, contrastive_divergence, momentum_step
 from jaxae.training.state import State
 
 VISIBLE, HIDDEN = 4, 3
@@ -40,7 +40,7 @@ def reconstructed(machine, v0, h):
 
 def test_binary_statistics_are_the_slope_of_the_free_energies(mean_field):
     """-d/dw mean[F(v0) - F(v1)], v1 a constant, F(v) = -b_v.v - sum softplus(b_h + vW)."""
-    found, hidden = contrast(MACHINE, DATA, jax.random.key(0))
+    found, hidden = contrastive_divergence(MACHINE, DATA, jax.random.key(0))
     assert mean_field == [(6, HIDDEN)]
     p = expit(DATA @ np.float64(MACHINE.kernel) + MACHINE.hidden)
     v1 = reconstructed(MACHINE, DATA, np.float64(p > 0.5))
@@ -61,7 +61,7 @@ def test_the_hidden_units_are_drawn_by_their_probabilities():
     """Averaged over draws, the reconstruction is the sum over all 2^3 hidden states."""
     many = 20_000
     v0 = np.repeat(DATA[:1], many, axis=0)
-    slope, _ = contrast(MACHINE, v0, jax.random.key(1))
+    slope, _ = contrastive_divergence(MACHINE, v0, jax.random.key(1))
     p = expit(DATA[0] @ np.float64(MACHINE.kernel) + MACHINE.hidden)
     states = np.array(list(itertools.product((0.0, 1.0), repeat=HIDDEN)))
     weight = np.prod(np.where(states == 1, p, 1 - p), axis=1)
@@ -76,7 +76,7 @@ def test_a_fixed_point_has_no_slope():
     v0 = np.repeat(DATA[:1], 5, axis=0)
     logit = np.log(DATA[0] / (1 - DATA[0]))
     machine = Rbm(np.zeros((VISIBLE, HIDDEN), np.float32), logit, MACHINE.hidden)
-    slope, _ = contrast(machine, v0, jax.random.key(0))
+    slope, _ = contrastive_divergence(machine, v0, jax.random.key(0))
     for part in slope:
         np.testing.assert_allclose(part, 0, atol=1e-6)
 
@@ -95,8 +95,8 @@ def test_exact_likelihood_rises():
 
     @jax.jit
     def turn(carry, key):
-        slope, _ = contrast(carry[0], data, key)
-        return climb(*carry, slope, 0.1, 0.5, 0.0), None
+        slope, _ = contrastive_divergence(carry[0], data, key)
+        return momentum_step(*carry, slope, 0.1, 0.5, 0.0), None
 
     machine, seen = (MACHINE, velocity), [log_likelihood(MACHINE)]
     for i in range(3):
@@ -111,7 +111,7 @@ def test_linear_hidden_units_have_unit_noise():
     v0 = np.repeat(np.float64(DATA[:1]), 20_000, axis=0)
     noise = jax.random.normal(jax.random.key(1), (20_000, HIDDEN))
     machine = tiny.in_float64(MACHINE)
-    slope, hidden = contrast(machine, v0, jax.random.key(1), hidden="gaussian")
+    slope, hidden = contrastive_divergence(machine, v0, jax.random.key(1), hidden="gaussian")
     a = DATA[0] @ np.float64(MACHINE.kernel) + MACHINE.hidden
     np.testing.assert_allclose(hidden[0], a, rtol=1e-9)
     v1 = reconstructed(MACHINE, DATA[0], a + np.float64(noise))
@@ -124,7 +124,7 @@ def test_linear_hidden_units_have_unit_noise():
 
 def test_counts_are_reconstructed_by_a_softmax_that_keeps_the_length(mean_field):
     counts = np.float32([[3, 0, 2, 1], [0, 7, 1, 0]])
-    slope, hidden = contrast(MACHINE, counts, jax.random.key(0), visible="counts")
+    slope, hidden = contrastive_divergence(MACHINE, counts, jax.random.key(0), visible="counts")
     p = expit(counts @ np.float64(MACHINE.kernel) + MACHINE.hidden)
     np.testing.assert_allclose(hidden, p, rtol=1e-5)
     a = (p > 0.5) @ np.float64(MACHINE.kernel).T + MACHINE.visible
@@ -135,7 +135,7 @@ def test_counts_are_reconstructed_by_a_softmax_that_keeps_the_length(mean_field)
 
 def test_momentum_and_decay_by_hand():
     one = lambda value: Rbm(*(jnp.full((1,), value) for _ in range(3)))
-    machine, velocity = climb(one(2.0), one(1.0), one(0.5), 0.1, 0.9, 0.25)
+    machine, velocity = momentum_step(one(2.0), one(1.0), one(0.5), 0.1, 0.9, 0.25)
     # kernel: 0.9 + 0.1 (0.5 - 0.25 * 2) = 0.9; biases: 0.9 + 0.05
     np.testing.assert_allclose(velocity, [[0.9], [0.95], [0.95]], rtol=1e-6)
     np.testing.assert_allclose(machine, [[2.9], [2.95], [2.95]], rtol=1e-6)
@@ -177,7 +177,7 @@ def test_layers_take_turns_and_the_network_is_unrolled_all_along():
         layer = f"layer_{number // 2}"
         assert moved == ({("enc", layer), ("dec", layer)} if number < 4 else {("dec", "layer_0")})
         if number < 4:
-            v0 = network.up(before.params, x, last=number // 2)
+            v0 = network.encode(before.params, x, last=number // 2)
             old = Rbm(
                 before.params["enc"][layer]["kernel"],
                 before.params["dec"][layer]["bias"],
@@ -186,9 +186,9 @@ def test_layers_take_turns_and_the_network_is_unrolled_all_along():
             code = "gaussian" if number >= 2 else "binary"
             of_layer = jax.random.fold_in(jax.random.key(number), number // 2)
             key = jax.random.split(of_layer)[1]
-            slope, _ = contrast(old, v0, key, hidden=code)
+            slope, _ = contrastive_divergence(old, v0, key, hidden=code)
             momentum = 0.5 if number % 2 == 0 else 0.9
-            new, _ = climb(old, before.extra["velocity"][layer], slope,
+            new, _ = momentum_step(old, before.extra["velocity"][layer], slope,
                            (0.1, 0.05)[number // 2], momentum, 0.0)  # fmt: skip
             found = state.params["enc"][layer]
             np.testing.assert_allclose(found["kernel"], new.kernel, atol=1e-6)
@@ -205,7 +205,7 @@ def test_only_the_turn_of_the_phase_is_taken_for_each_seed():
     state = State(jnp.int32(0), {"w": jnp.zeros(())}, {}, {})
     add = lambda n: lambda state, rng: (state.replace(params={"w": state.params["w"] + n}), n * 1.0)
     turns = [add(1), add(10), add(100)]
-    run = lambda phase: take_turns(phase, turns, state, jax.random.key(0))
+    run = lambda phase: run_phase(phase, turns, state, jax.random.key(0))
     found, metrics = jax.jit(jax.vmap(run))(jnp.array([0, 2, 1]))
     np.testing.assert_array_equal(found.params["w"], [1, 100, 10])
     np.testing.assert_array_equal(metrics, [1, 100, 10])

@@ -23,7 +23,7 @@ from jaxae import losses, nets
 from jaxae.models.acn import costs, networks
 from jaxae.models.acn import memory as code_memory
 from jaxae.models.acn.config import ASSOCIATIVE, Config
-from jaxae.models.shared.gaussian import gaussian_draw, mean_and_log_var
+from jaxae.models.shared.gaussian import mean_and_log_var, reparameterise
 from jaxae.training.state import Model, Spec, State, adam, all_gather, descend
 
 # With them at hand a code costs less than without: no bound, unlike `total_unordered` of `assess`.
@@ -103,7 +103,7 @@ def make(config: Config, spec: Spec) -> Model:
     def draw(mean, log_var, rng):
         if config.variant == "decoder":
             return jnp.zeros_like(mean)
-        return gaussian_draw(mean, log_var, jax.random.normal(rng, mean.shape))
+        return reparameterise(mean, log_var, jax.random.normal(rng, mean.shape))
 
     # -- the contract --------------------------------------------------------------------------
 

@@ -589,7 +589,7 @@ GAPS = np.array([0.25, -0.25, 1.0, 2.0])
 
 def test_table_penalty_by_hand(table_decoder):
     network, params = table_decoder
-    penalty = lambda p, z: network.apply({"params": p}, z, method="penalty")
+    penalty = lambda p, z: network.apply({"params": p}, z, method="quantisation_loss")
     np.testing.assert_allclose(penalty(params, POSITIVE), [1.25 * np.sum(GAPS**2)], rtol=1e-6)
     of_params, of_z = jax.grad(lambda *a: penalty(*a).sum(), (0, 1))(params, POSITIVE)
     # The table moves towards its inputs with weight 1, they towards it with 1/4, and nothing else.

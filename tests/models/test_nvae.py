@@ -15,8 +15,8 @@ from jaxae.models.nvae.cells import (
     Depthwise,
     EncoderCell,
     FlowCell,
-    bilinear_double,
-    drawn_kernels,
+    double_bilinear,
+    init_kernels,
 )
 from jaxae.models.nvae.networks import Hierarchy, Normal
 from jaxae.training.state import Spec
@@ -51,7 +51,7 @@ def state(model):
 
 def initialised(module, *inputs):
     found = module.init(jax.random.key(0), *inputs)
-    return {"params": drawn_kernels(jax.random.key(1), found["params"])}
+    return {"params": init_kernels(jax.random.key(1), found["params"])}
 
 
 def test_a_normalised_convolution_has_the_lengths_of_its_gains():
@@ -78,7 +78,7 @@ def test_a_convolution_of_stride_two_pads_one_on_each_side():
 def test_kernels_are_drawn_with_the_deviation_of_their_fan_in():
     zeros = {"a": {"kernel": jnp.zeros((3, 3, 50, 40)), "bias": jnp.zeros(40)},
              "b": {"kernel": jnp.zeros((25, 400))}}  # fmt: skip
-    drawn = drawn_kernels(jax.random.key(0), zeros)
+    drawn = init_kernels(jax.random.key(0), zeros)
     np.testing.assert_allclose(np.std(drawn["a"]["kernel"]), 1 / np.sqrt(450), rtol=0.03)
     np.testing.assert_allclose(np.std(drawn["b"]["kernel"]), 0.2, rtol=0.03)
     assert not np.any(drawn["a"]["bias"])
@@ -104,7 +104,7 @@ def test_doubling_keeps_the_corners_and_is_linear_between_them():
     wanted = np.apply_along_axis(lambda v: np.interp(rows, np.arange(3), v), 1, wide)
     # Of 3 x 4 products each, of two weights and a pixel; all weights are at most one.
     off = tiny.rounding(12 + 4, np.abs(x).max())
-    np.testing.assert_allclose(bilinear_double(jnp.asarray(x)), wanted, rtol=0, atol=off)
+    np.testing.assert_allclose(double_bilinear(jnp.asarray(x)), wanted, rtol=0, atol=off)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -132,7 +132,7 @@ def test_the_residual_form_of_the_rate():
     """KL = (dm^2 / s_p^2 + ds^2 - log ds^2 - 1) / 2 where neither bound nor floor is felt."""
     raw = [tiny.in_float64(0.01 * normal(4, 2, 2, 1, seed=seed)) for seed in range(4)]
     p, by = Normal(*raw[:2]), Normal(*raw[2:])
-    q = p.shifted(by)
+    q = p.add_residual(by)
     log_var = lambda n: 2 * n.raw_log  # without the floor
     found = losses.kl_diagonal_gaussians_per_dimension(q.mean, log_var(q), p.mean, log_var(p))
     ds2 = np.exp(2 * np.float64(by.raw_log))
@@ -144,7 +144,7 @@ def test_the_residual_form_of_the_rate():
 def test_a_posterior_that_says_nothing_costs_nothing():
     p = Normal(30 * normal(3, 2, 2, 1), 30 * normal(3, 2, 2, 1, seed=1))
     still = Normal(jnp.zeros((3, 2, 2, 1)), jnp.zeros((3, 2, 2, 1)))
-    q = p.shifted(still)
+    q = p.add_residual(still)
     kl = losses.kl_diagonal_gaussians_per_dimension(
         q.mean, 2 * jnp.log(q.deviation), p.mean, 2 * jnp.log(p.deviation)
     )
@@ -215,13 +215,13 @@ def test_with_flows_the_weight_is_the_estimates_difference():
 
 
 def test_an_image_reaches_the_decoder_through_its_codes_only(model, state):
-    """Other images with the codes of the first: `render` has no other input."""
+    """Other images with the codes of the first: `decode` has no other input."""
     batch = DATA.train.batch(0, 0, 5)
     out, groups = pieces(state, batch["image"], noise_for(5))
     layout = nvae.model._layout(CONFIG, DATA.spec)
     variables = {"params": state.params, "batch_stats": state.extra["stats"]}
     codes = [g.z for g in groups]
-    again, _ = jax.jit(lambda z: Hierarchy(layout, 1).apply(variables, z, method="render"))(codes)
+    again, _ = jax.jit(lambda z: Hierarchy(layout, 1).apply(variables, z, method="decode"))(codes)
     np.testing.assert_allclose(again, out, atol=1e-5)
     codes = jax.jit(model.encode)(state, batch["image"], jax.random.key(0))
     still = [jnp.zeros_like(n) for n in noise_for(5)]

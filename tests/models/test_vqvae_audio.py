@@ -24,27 +24,29 @@ def batch_of(n=4, seed=0):
 
 
 @pytest.fixture(scope="module")
-def made():
+def trained():
     """The decoder hears codes and voices, as it does after some training."""
     model = vqvae_audio.make(TINY, SPEC)
     state, rng = jax.jit(model.init)(jax.random.key(0)), np.random.default_rng(0)
-    told = lambda path: any(name in jax.tree_util.keystr(path) for name in ("local", "whole"))
+    is_condition = lambda path: any(
+        name in jax.tree_util.keystr(path) for name in ("local", "whole")
+    )
     dec = jax.tree_util.tree_map_with_path(
-        lambda path, p: jnp.float32(rng.normal(size=p.shape)) if told(path) else p,
+        lambda path, p: jnp.float32(rng.normal(size=p.shape)) if is_condition(path) else p,
         state.params["dec"],
     )
     return model, state.replace(params=state.params | {"dec": dec})
 
 
-def test_the_label_is_heard_and_the_rest_is_as_in_vqvae(made):
-    model, state = made
+def test_the_label_conditions_the_decoder_and_the_rest_is_as_in_vqvae(trained):
+    model, state = trained
     batch, evaluate = batch_of(), jax.jit(model.evaluate)
-    seen = evaluate(state, batch, jax.random.key(1))
-    np.testing.assert_allclose(seen["loss"], seen["rate"] + seen["distortion"], rtol=1e-6)
-    np.testing.assert_allclose(seen["rate_uniform"], 3 * math.log(4), rtol=1e-6)
+    result = evaluate(state, batch, jax.random.key(1))
+    np.testing.assert_allclose(result["loss"], result["rate"] + result["distortion"], rtol=1e-6)
+    np.testing.assert_allclose(result["rate_uniform"], 3 * math.log(4), rtol=1e-6)
     other = evaluate(state, batch | {"label": (batch["label"] + 1) % 3}, jax.random.key(1))
-    assert np.all(np.abs(seen["distortion"] - other["distortion"]) > 1e-4)
-    np.testing.assert_array_equal(seen["rate"], other["rate"])
+    assert np.all(np.abs(result["distortion"] - other["distortion"]) > 1e-4)
+    np.testing.assert_array_equal(result["rate"], other["rate"])
     assert model.log_weight is None
 
 
@@ -65,9 +67,9 @@ def test_what_the_encoder_says_of_a_signal():
     np.testing.assert_allclose(found, wanted[:, None, :, None], rtol=1e-4, atol=1e-4)
 
 
-def test_rate_and_distortion_of_a_signal(made):
+def test_rate_and_distortion_of_a_signal(trained):
     """Levels given those before, the codes and the speaker; codes given those before."""
-    model, state = made
+    model, state = trained
     batch, networks = batch_of(), vqvae_audio._SignalModel(TINY, SPEC).networks
     found = jax.jit(model.evaluate)(state, batch, jax.random.key(1))
     x = np.asarray(batch["image"]).reshape(4, 12)
@@ -102,9 +104,9 @@ def test_decode_takes_speakers_at_random(monkeypatch):
 def test_without_speakers_the_likelihood_is_that_of_the_signal():
     model = vqvae_audio.make(dataclasses.replace(TINY, speakers=False), SPEC)
     state, batch = jax.jit(model.init)(jax.random.key(0)), batch_of()
-    seen = jax.jit(model.evaluate)(state, batch, jax.random.key(1))
+    result = jax.jit(model.evaluate)(state, batch, jax.random.key(1))
     weight = jax.jit(model.log_weight)(state, batch["image"], jax.random.key(2))
-    np.testing.assert_allclose(weight, -seen["loss"], rtol=1e-5)
+    np.testing.assert_allclose(weight, -result["loss"], rtol=1e-5)
 
 
 def test_a_code_lasts_for_its_samples():
@@ -115,8 +117,8 @@ def test_a_code_lasts_for_its_samples():
     np.testing.assert_array_equal(c[0, :, 0], 3 * (np.arange(12) // 4))
 
 
-def test_codes_are_the_rows_nearest_to_the_encoders_output(made):
-    model, state = made
+def test_codes_are_the_rows_nearest_to_the_encoders_output(trained):
+    model, state = trained
     x = batch_of()["image"]
     z = np.asarray(model.encode(state, x, jax.random.key(1))).reshape(4, 3, 3)
     squares = np.square(z[:, :, None] - np.asarray(state.extra["table"])).sum(-1)
@@ -124,8 +126,8 @@ def test_codes_are_the_rows_nearest_to_the_encoders_output(made):
     np.testing.assert_array_equal(found, squares.argmin(-1))
 
 
-def test_speaker_conversion_samples_for_the_given_speaker(made):
-    _, state = made
+def test_speaker_conversion_samples_for_the_given_speaker(trained):
+    _, state = trained
     convert = jax.jit(vqvae_audio.make_convert_speaker(TINY, SPEC))
     x, key = batch_of(40)["image"], jax.random.key(5)
     signals = [

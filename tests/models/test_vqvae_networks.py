@@ -178,7 +178,7 @@ def functions_of(monkeypatch):
     [("bernoulli", 2, True), ("bernoulli", 17, False), ("gaussian", 17, False),
      ("categorical", 17, True), ("logistic_mixture", 17, True)],
 )  # fmt: skip
-def test_bits_are_told_of_probabilities_alone(functions_of, likelihood, levels, is_mass):
+def test_bits_have_a_meaning_for_probabilities_only(functions_of, likelihood, levels, is_mass):
     spec = SPEC._replace(levels=levels)
     functions, _ = functions_of(dataclasses.replace(TINY, likelihood=likelihood), spec)
     assert functions.is_mass == is_mass
@@ -201,7 +201,7 @@ def test_the_decoder_begins_at_the_mean_image_or_knows_nothing(functions_of, lik
     np.testing.assert_allclose(bias, start, rtol=1e-5)
 
 
-# -- what calls for action -------------------------------------------------------------------------
+# -- advice on unused codes -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -209,12 +209,12 @@ def test_the_decoder_begins_at_the_mean_image_or_knows_nothing(functions_of, lik
     [(0.25, 0.0, f"take --restart {USUAL}"), (0.25, USUAL, "take --codes 16"),
      (0.334, 0.0, None), (1.0, 0.0, None)],
 )  # fmt: skip
-def test_codes_that_lie_idle_are_told_with_the_remedy(used, restart, remedy):
+def test_unused_codes_give_advice(used, restart, remedy):
     """Under a third of 64 codes; the default of restart where there is less, else fewer codes."""
     config = dataclasses.replace(TINY, codes=64, restart=restart)
-    told = vqvae.make(config, SPEC).advise({"codes_used_train": used, "codes_used_test": 0.1})
-    assert len(told) == (remedy is not None)
-    for line in told:
+    lines = vqvae.make(config, SPEC).advise({"codes_used_train": used, "codes_used_test": 0.1})
+    assert len(lines) == (remedy is not None)
+    for line in lines:
         assert line.startswith("the training images use 25% of the 64 codes: " + remedy)
 
 

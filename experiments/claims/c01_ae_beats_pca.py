@@ -23,7 +23,7 @@ def test(data, seeds, picture, data_dir):
     components = pca.fit(source.train)
     codes = jax.jit(model.encode)(states[0], images.reshape(-1, *source.spec.image_shape), None)
     back = jax.jit(model.decode)(states[0], codes, jax.random.key(KEY))
-    projected = np.clip(components.restored(images.reshape(10, -1), latent), 0, 1)
+    projected = np.clip(components.reconstruct(images.reshape(10, -1), latent), 0, 1)
     shape = (10, *source.spec.image_shape)
     pictured([images.reshape(shape), np.asarray(back), projected.reshape(shape)],
              ["image", "AE", "PCA"], picture, "Through a small code",

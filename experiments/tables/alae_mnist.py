@@ -51,7 +51,7 @@ def features(module: types.ModuleType, model: Model, fields: dict, data: Data):
         sizes = (int(np.prod(data.spec.image_shape)), *fields["widths"], fields["latent"])
         mirrored = Mirrored(sizes)
         last = mirrored.depth - 1
-        return model.encode, lambda state, x, rng: mirrored.up(state.params, flat(x), last=last)
+        return model.encode, lambda state, x, rng: mirrored.encode(state.params, flat(x), last=last)
     bundle = module._networks(module.Config(**fields), data.spec)
 
     def long(state, x, rng):

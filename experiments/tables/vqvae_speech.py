@@ -81,7 +81,7 @@ def main() -> None:
     train, test = (evaluation.images_of(split, 500) for split in (data.train, data.test))
 
     # What was said.
-    code_of = jax.jit(vqvae_audio.codes_of(config, data.spec))
+    code_of = jax.jit(vqvae_audio.make_encode_codes(config, data.spec))
     read = lambda x: np.concatenate([code_of(state, x[i : i + 500]) for i in range(0, len(x), 500)])
     moments = SOUND >> config.halvings  # codes of a sound
     words_of = lambda k: k.reshape(len(k), SOUNDS, moments) @ config.codes ** np.arange(moments)
@@ -98,7 +98,7 @@ def main() -> None:
     kind_of = fit(spectra(truth).reshape(-1, SOUND // 2 + 1), said[:2000].ravel())
     voice_of = fit(whole_spectra(truth), speech_content(4000, 0)[1][:2000])
     kinds = lambda signals: kind_of.predict(spectra(signals).reshape(-1, SOUND // 2 + 1))
-    say = jax.jit(vqvae_audio.speak(config, data.spec))
+    say = jax.jit(vqvae_audio.make_convert_speaker(config, data.spec))
     x, voice = jnp.asarray(test[:SAID_AGAIN]), who_test[:SAID_AGAIN]
     other, (same_key, other_key) = (voice + 1) % len(PITCH), jax.random.split(jax.random.key(KEY))
     again = linear(np.asarray(say(state, x, jnp.asarray(voice), same_key)))

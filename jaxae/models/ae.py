@@ -1,16 +1,21 @@
-"""AE: a deep network that squeezes an image through a small code, "nonlinear PCA".
+"""AE: a deep autoencoder with a small code, "nonlinear PCA".
 
 Hinton & Salakhutdinov 2006, Science 313; the authors' MATLAB release (mnistdeepauto.m, rbm.m,
-CG_MNIST.m, backprop.m). Sigmoid layers around a linear code do not train from small random weights;
-after layer-wise pretraining as restricted Boltzmann machines they do, and beat PCA by far. With
-rectifiers and a start at the right scale they train without it.
+CG_MNIST.m, backprop.m).
 
-x [B,D] the flattened image in [0,1]; z [B,Z] code; `squared_error` is in the paper's unit, the sum
-over pixels, averaged over images. One player owns both networks. With `init=rbm` each layer is
-first trained as a machine for `pretrain_steps` steps (see `rbm.py`), then all are fine-tuned; the
-network is unrolled at every moment of it.
-Deviations: Adam where the release has conjugate gradients; a training set in a fresh order at each
-epoch where it has fixed batches; no machine with Gaussian visible units (its face images).
+x [B,D] the flattened image in [0,1]; z [B,Z] code; x^ [B,D] the decoder's logits, or its outputs.
+
+    z = encoder(x)      x^ = decoder(z)      loss = -sum_i log Bernoulli(x_i; x^_i)
+                                             (loss=mse: sum_i (x_i - x^_i)^2), mean over images
+
+`squared_error` is in the paper's unit, the sum over pixels, averaged over images. One player owns
+both networks. Sigmoid layers around a linear code do not train from small random weights. With
+`init=rbm` each layer is first trained as a restricted Boltzmann machine (RBM) for `pretrain_steps`
+steps, from the lowest to the highest (`shared/rbm.py`); then all layers are fine-tuned by the loss
+above. The result is far better than PCA. Rectifiers with well-scaled initial weights train without
+pretraining.
+Deviations: Adam where the release has conjugate gradients; a new order of the training set at each
+epoch where it has fixed batches; no RBM with Gaussian visible units (its face images).
 """
 
 import dataclasses
@@ -23,11 +28,12 @@ from jaxae import losses
 from jaxae.fields import Checked, LayerSteps, Rate, Size, StepsOrZero, Weight
 from jaxae.models.shared import pca
 from jaxae.models.shared.mirrored import Mirrored, flat
+from jaxae.models.shared.own_networks import PAIRED_LAYERS, Networks, refuse_networks
 from jaxae.models.shared.rbm import Pretraining
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import Model, Spec, State, adam, descend
 
-BLOCK = 500  # images at a time where a whole set is read
+BLOCK = 500  # images at a time, where a whole set is read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,29 +47,29 @@ class Config(Checked):
     activation: str = "relu"
     """relu, tanh, gelu, silu, elu, leaky_relu or sigmoid"""
     code: Literal["linear", "sigmoid"] = "linear"
-    """what the code layer passes through; linear in the paper"""
+    """output function of the code layer; linear in the paper"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
-    """what the last layer passes through: sigmoid for pixels in [0, 1]"""
+    """output function of the last layer: sigmoid for pixels in [0, 1]"""
     loss: Literal["bce", "mse"] = "bce"
-    """what trains: cross-entropy of grey levels (the paper), or squared error"""
+    """training loss: cross-entropy of grey levels (the paper), or squared error"""
     tied: bool = False
     """the decoder's weights are the encoder's, transposed"""
     init: Literal["he", "glorot", "rbm"] = "he"
-    """where the weights start; rbm: small, for machines that pretrain the layers"""
+    """initial weights; rbm: small, for pretraining the layers as RBMs"""
     pretrain_steps: LayerSteps = 0
-    """steps for which each layer is trained as a machine, one after the other (init=rbm)"""
+    """steps for which each layer is pretrained as an RBM, one after the other (init=rbm)"""
     rbm_rate: Rate = 0.1
-    """rate of a machine"""
+    """learning rate of an RBM"""
     rbm_code_rate: Rate = 0.001
-    """rate of the machine below a linear code, whose units have no bound (recalled)"""
+    """learning rate of the RBM below a linear code, whose units are unbounded (recalled)"""
     rbm_slow_steps: StepsOrZero = 0
     """steps of each layer with momentum 0.5, before it is 0.9"""
     rbm_decay: Weight = 2e-4
-    """pull of a machine's weights towards zero"""
+    """weight decay of an RBM"""
     learning_rate: Rate = 1e-3
-    """Adam's rate at its first step"""
+    """Adam's learning rate at its first step"""
     decay_steps: StepsOrZero = 0
-    """steps, pretraining not counted, in which Adam's rate falls to zero (0: constant)"""
+    """steps after pretraining in which Adam's learning rate falls to zero (0: constant)"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -71,22 +77,28 @@ class Config(Checked):
             raise ValueError("output=linear gives no probabilities: take loss=mse")
         if (self.init == "rbm") != (self.pretrain_steps > 0):
             raise ValueError(
-                f"init={self.init} and pretrain_steps={self.pretrain_steps}: machines pretrain a "
-                "network that starts for them; set init=rbm and pretrain_steps, or neither"
+                f"init={self.init} and pretrain_steps={self.pretrain_steps}: pretraining "
+                "as RBMs needs both; set init=rbm and pretrain_steps, or neither"
             )
         if self.pretrain_steps and (self.activation, self.output) != ("sigmoid", "sigmoid"):
             raise ValueError(
-                f"pretrain_steps={self.pretrain_steps}: machines have activation=sigmoid and "
+                f"pretrain_steps={self.pretrain_steps}: RBMs need activation=sigmoid and "
                 "output=sigmoid"
             )
 
 
-def make(config: Config, spec: Spec) -> Model:
+def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
     """The AE for images of `spec`.
 
+    Args:
+        config: the settings.
+        spec: of the data.
+        networks: must be None: the layers of encoder and decoder are pairs, which are pretrained
+            one by one and may share weights, so no other network can take their place.
     Raises:
-        ValueError: an unknown activation.
+        ValueError: an unknown activation, or networks of the caller's own.
     """
+    refuse_networks(networks, PAIRED_LAYERS.format("ae"))
     height, width, colours = spec.image_shape
     sizes = (height * width * colours, *config.widths, config.latent)
     network = Mirrored(sizes, config.activation, config.tied)
@@ -105,14 +117,15 @@ def make(config: Config, spec: Spec) -> Model:
     tx = adam(config.learning_rate, config.decay_steps)
     squash = squashing(config.output)
 
-    def code(p, x):
-        z = network.up(p, x)
+    def encode_batch(p, x):
+        z = network.encode(p, x)
         return z if linear_code else jax.nn.sigmoid(z)
 
-    def costs(out, x):
+    def reconstruction_losses(out, x):
+        """`[B]` each."""
         squared = jnp.sum(jnp.square(x - squash(out)), axis=1)
-        crossed = losses.bernoulli_nll(out, x, event_ndim=1) if config.loss == "bce" else squared
-        return {"loss": crossed, "squared_error": squared}
+        loss = losses.bernoulli_nll(out, x, event_ndim=1) if config.loss == "bce" else squared
+        return {"loss": loss, "squared_error": squared}
 
     def init(rng):
         params = network.init(rng, config.init)
@@ -122,53 +135,55 @@ def make(config: Config, spec: Spec) -> Model:
     def step(state, batch, rng, axis_name=None):
         x = flat(batch["image"])
 
-        def mean_costs(p, hidden, depth):
-            """Of the network unrolled as far as `depth`, from that layer's hidden units."""
-            return jax.tree.map(jnp.mean, costs(network.down(p, hidden, first=depth), x))
+        def mean_losses(p, hidden, depth):
+            """Of the reconstruction from the hidden units `hidden` of layer `depth`."""
+            out = network.decode(p, hidden, first=depth)
+            return jax.tree.map(jnp.mean, reconstruction_losses(out, x))
 
-        def tune(state, rng):
-            def loss(p):
-                found = mean_costs(p, code(p, x), network.depth)
-                return found["loss"], found
+        def fine_tune(state, rng):
+            def loss_fn(p):
+                metrics = mean_losses(p, encode_batch(p, x), network.depth)
+                return metrics["loss"], metrics
 
             opt = state.opt["autoencoder"]
-            params, opt, metrics = descend(loss, tx, state.params, opt, axis_name)
+            params, opt, metrics = descend(loss_fn, tx, state.params, opt, axis_name)
             return state.replace(params=params, opt={"autoencoder": opt}), metrics
 
         if pretraining:
-            state, metrics = pretraining.step(tune, mean_costs, state, x, rng, axis_name)
+            state, metrics = pretraining.step(fine_tune, mean_losses, state, x, rng, axis_name)
         else:
-            state, metrics = tune(state, rng)
+            state, metrics = fine_tune(state, rng)
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(state, batch, rng):
         x = flat(batch["image"])
-        return costs(network.down(state.params, code(state.params, x)), x)
+        out = network.decode(state.params, encode_batch(state.params, x))
+        return reconstruction_losses(out, x)
 
     def encode(state, x, rng):
-        return code(state.params, flat(x))
+        return encode_batch(state.params, flat(x))
 
     def decode(state, z, rng):
-        return squash(network.down(state.params, z)).reshape(-1, *spec.image_shape)
+        return squash(network.decode(state.params, z)).reshape(-1, *spec.image_shape)
 
     def assess(state, data, rng):
-        """Squared error per image beside that of as many principal components."""
+        """Squared error per image, and that of as many principal components."""
         run = jax.jit(evaluate)
-        found, components = {}, pca.fit(data.train)
+        result, components = {}, pca.fit(data.train)
         for name in ("train", "test"):
             split = getattr(data, name)
             errors = [
                 run(state, batch, None)["squared_error"][mask]
                 for batch, mask in split.examples(BLOCK)
             ]
-            ours = float(jnp.mean(jnp.concatenate(errors)))
-            theirs = pca.mean_squared_error(components, split, config.latent)
-            found[f"squared_error_{name}"] = ours
-            found[f"squared_error_{name}_pca"] = theirs
-            found[f"share_of_pca_{name}"] = ours / theirs
-        return found
+            error = float(jnp.mean(jnp.concatenate(errors)))
+            pca_error = pca.mean_squared_error(components, split, config.latent)
+            result[f"squared_error_{name}"] = error
+            result[f"squared_error_{name}_pca"] = pca_error
+            result[f"share_of_pca_{name}"] = error / pca_error
+        return result
 
-    small = sizes[0] <= pca.MAX_DIMS
+    has_pca = sizes[0] <= pca.MAX_DIMS
     return Model(
-        init, step, evaluate, encode=encode, decode=decode, assess=assess if small else None
+        init, step, evaluate, encode=encode, decode=decode, assess=assess if has_pca else None
     )

@@ -1,16 +1,21 @@
-"""Semantic hashing: codes of a few bits that are addresses in memory.
+"""Semantic hashing: binary codes of a few bits that serve as memory addresses.
 
 Salakhutdinov & Hinton 2009, IJAR 50, "Semantic hashing". Similar items get addresses that differ in
-few bits, so that what is similar to a query is found by looking at all addresses nearby, however
-large the collection. Its numbers are recalled and not re-read: noise variance 16, a threshold of
-0.1, counts divided by the length.
+few bits. Items similar to a query are found by reading all addresses near its own, at a cost that
+does not depend on the size of the collection. The paper's numbers are recalled and not re-read:
+noise variance 16, a threshold of 0.1, counts divided by the length.
 
-x [B,D] an image in [0,1], or the words of a document: counts v = x (levels - 1), in any
-arrangement as an "image"; a [B,b] what the encoder gives, s(a) the activity of a code unit. Noise
-on a makes values in the middle useless, so that |a| grows far above it and the units become bits.
-Where the paper draws the noise of a document once and keeps it, here it is fresh at every step.
-With `init=rbm` the layers are pretrained as machines (see `rbm.py`): of counts the first one, a
-"constrained Poisson" machine, and binary ones above it.
+x [B,D] an image in [0,1], or the words of a document: counts v = x (levels - 1), stored in any
+arrangement as an "image"; a [B,b] the encoder's output; s the sigmoid.
+
+    a = encoder(v)      c = s(a + noise * eps), eps ~ N(0, I)      loss = -log p(v | decoder(c))
+
+in nats, mean over the batch: Bernoulli pixels, or words drawn from a softmax. Noise of this size
+destroys the information of values of a near 0. Training therefore makes |a| large, and the code
+units become bits; evaluation reads bit = [s(a) > threshold]. One player owns both networks.
+With `init=rbm` the layers are first pretrained as restricted Boltzmann machines, from the lowest to
+the highest (`shared/rbm.py`): on counts a "constrained Poisson" RBM, binary ones above it.
+Deviation: the paper draws the noise of a document once and keeps it; here it is new at every step.
 """
 
 import dataclasses
@@ -24,12 +29,13 @@ import numpy as np
 from jaxae import losses
 from jaxae.fields import Checked, InnerShare, LayerSteps, Rate, Size, StepsOrZero, Weight
 from jaxae.models.shared.mirrored import Mirrored, flat
+from jaxae.models.shared.own_networks import PAIRED_LAYERS, Networks, refuse_networks
 from jaxae.models.shared.rbm import Pretraining
 from jaxae.training.state import Model, Spec, State, adam, all_gather, descend
 
-SATURATED = 0.1  # from 0 or 1: a unit that is nearer to either is as good as a bit
-KEPT = 0.99  # of the running medians at each step
-BLOCK = 500  # images at a time where a whole set is read
+SATURATED = 0.1  # a unit whose activity is nearer than this to 0 or 1 counts as saturated
+MEDIAN_DECAY = 0.99  # of the moving averages of the medians
+BLOCK = 500  # images at a time, where a whole set is read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Config(Checked):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     bits: Size = 16
-    """length b of the code; about the logarithm to base 2 of the collection's size"""
+    """length b of the code; about log2 of the size of the collection"""
     widths: tuple[Size, ...] = (256, 128)
     """hidden layers of the encoder; the decoder mirrors them (none: linear)"""
     activation: str = "relu"
@@ -45,36 +51,37 @@ class Config(Checked):
     likelihood: Literal["bernoulli", "counts"] = "bernoulli"
     """images in [0, 1], or word counts"""
     count_input: Literal["log", "share", "counts"] = "log"
-    """what the encoder sees of counts v of length N: log(1 + v), v / N, or v"""
+    """input of the encoder, for counts v of a document of N words: log(1 + v), v / N, or v"""
     per_word: bool = False
-    """divide a document's cost by its length in training"""
+    """divide the loss of a document by its number of words in training"""
     discretise: Literal["noise", "noise_ramp", "straight_through", "bernoulli"] = "noise"
-    """how codes become bits: Gaussian noise before the sigmoid (the paper), the same growing from
-    0, a hard threshold or a coin of that probability, both with the sigmoid's gradient"""
+    """how codes become binary in training: Gaussian noise before the sigmoid (the paper), the same
+    growing from 0, a hard threshold or a Bernoulli sample, both with the sigmoid's gradient"""
     noise: Weight = 4.0
-    """deviation of the noise"""
+    """standard deviation of the noise"""
     ramp_steps: StepsOrZero = 0
     """steps in which the noise grows to its full size (discretise=noise_ramp)"""
     threshold: InnerShare = 0.5
-    """activity above which a unit is read as a 1"""
+    """activity above which a unit is read as 1"""
     balanced: bool = False
-    """read units above their running median as 1 instead, so that each bit halves the collection"""
+    """read units above their running median as 1 instead, so that each bit is 1 for half of the
+    collection"""
     init: Literal["he", "glorot", "rbm"] = "he"
-    """where the weights start; rbm: small, for machines that pretrain the layers"""
+    """initial weights; rbm: small, for pretraining the layers as RBMs"""
     pretrain_steps: LayerSteps = 0
-    """steps for which each layer is trained as a machine, one after the other (init=rbm)"""
+    """steps for which each layer is pretrained as an RBM, one after the other (init=rbm)"""
     rbm_rate: Rate = 0.1
-    """rate of a machine"""
+    """learning rate of an RBM"""
     rbm_count_rate: Rate = 0.001
-    """rate of the machine on word counts (ours: counts are large)"""
+    """learning rate of the RBM on word counts (ours: counts are large)"""
     rbm_slow_steps: StepsOrZero = 0
     """steps of each layer with momentum 0.5, before it is 0.9"""
     rbm_decay: Weight = 2e-4
-    """pull of a machine's weights towards zero"""
+    """weight decay of an RBM"""
     learning_rate: Rate = 1e-3
-    """Adam's rate at its first step"""
+    """Adam's learning rate at its first step"""
     decay_steps: StepsOrZero = 0
-    """steps, pretraining not counted, in which Adam's rate falls to zero (0: constant)"""
+    """steps after pretraining in which Adam's learning rate falls to zero (0: constant)"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -88,25 +95,30 @@ class Config(Checked):
             raise ValueError("per_word: only likelihood=counts has words")
         if (self.init == "rbm") != (self.pretrain_steps > 0):
             raise ValueError(
-                f"init={self.init} and pretrain_steps={self.pretrain_steps}: machines pretrain a "
-                "network that starts for them; set init=rbm and pretrain_steps, or neither"
+                f"init={self.init} and pretrain_steps={self.pretrain_steps}: pretraining "
+                "as RBMs needs both; set init=rbm and pretrain_steps, or neither"
             )
         if self.pretrain_steps and self.activation != "sigmoid":
-            raise ValueError(
-                f"pretrain_steps={self.pretrain_steps}: machines have activation=sigmoid"
-            )
+            raise ValueError(f"pretrain_steps={self.pretrain_steps}: RBMs need activation=sigmoid")
         if self.pretrain_steps and self.likelihood == "counts" and self.count_input != "counts":
             raise ValueError(
-                f"count_input={self.count_input}: the machine on words sees count_input=counts"
+                f"count_input={self.count_input}: the RBM on word counts needs count_input=counts"
             )
 
 
-def make(config: Config, spec: Spec) -> Model:
+def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
     """Semantic hashing for images or documents of `spec`.
 
+    Args:
+        config: the settings.
+        spec: of the data.
+        networks: must be None: the layers of encoder and decoder are pairs, which are pretrained
+            one by one, so no other network can take their place.
     Raises:
-        ValueError: an unknown activation, or likelihood=counts on data that holds no counts.
+        ValueError: an unknown activation, likelihood=counts on data that holds no counts, or
+            networks of the caller's own.
     """
+    refuse_networks(networks, PAIRED_LAYERS.format("hashing"))
     words = config.likelihood == "counts"
     if words and spec.levels < 2:
         raise ValueError(
@@ -126,27 +138,28 @@ def make(config: Config, spec: Spec) -> Model:
         code="binary",
     )
     scale = max(spec.levels - 1, 1)
-    usual_length = float(np.sum(spec.mean)) * scale
+    mean_length = float(np.sum(spec.mean)) * scale  # words of a document
 
-    def target(images):
+    def to_visible(images):
+        """v `[B,D]`: pixels, or whole numbers of words."""
         x = flat(images)
         return jnp.round(x * scale) if words else x
 
-    def seen(v):
+    def encoder_input(v):
         if not words or config.count_input == "counts":
             return v
         if config.count_input == "log":
             return jnp.log1p(v)
         return v / jnp.maximum(jnp.sum(v, axis=1, keepdims=True), 1)
 
-    def read(state, a):
-        """Bits, as 0.0 and 1.0."""
+    def read_bits(state, a):
+        """`[B,b]`, 0.0 or 1.0."""
         if config.balanced:
             return (a > state.extra["median"][None]).astype(jnp.float32)
         return (a > math.log(config.threshold / (1 - config.threshold))).astype(jnp.float32)
 
-    def blurred(a, step, rng):
-        """The code that trains: what the decoder gets for a."""
+    def training_code(a, step, rng):
+        """c `[B,b]`, the decoder's input in training."""
         if config.discretise in ("noise", "noise_ramp"):
             deviation = losses.linear_warmup(step, config.ramp_steps, 0.0, config.noise)
             return jax.nn.sigmoid(a + deviation * jax.random.normal(rng, a.shape))
@@ -157,9 +170,10 @@ def make(config: Config, spec: Spec) -> Model:
             bit = a > 0
         return p + jax.lax.stop_gradient(bit - p)
 
-    def costs(p, c, v, depth=network.depth):
-        """[B] each: in nats, and as squared error or per word."""
-        out = network.down(p, c, first=depth)
+    def reconstruction_losses(p, c, v, depth=network.depth):
+        """`[B]` each, from the hidden units c of layer `depth`: nats, and squared error or nats
+        per word."""
+        out = network.decode(p, c, first=depth)
         if words:
             nats = losses.words_nll(out, v)
             per_word = nats / jnp.maximum(jnp.sum(v, axis=1), 1)
@@ -175,69 +189,72 @@ def make(config: Config, spec: Spec) -> Model:
         return State(jnp.int32(0), params, {"autoencoder": tx.init(params)}, extra)
 
     def step(state, batch, rng, axis_name=None):
-        v = target(batch["image"])
+        v = to_visible(batch["image"])
 
-        def tune(state, rng):
-            tuned = state.step - network.depth * config.pretrain_steps
+        def mean_losses(p, hidden, depth=network.depth):
+            return jax.tree.map(jnp.mean, reconstruction_losses(p, hidden, v, depth))
 
-            def loss(p):
-                a = network.up(p, seen(v))
-                found = jax.tree.map(jnp.mean, costs(p, blurred(a, tuned, rng), v))
-                return found["loss"], found
+        def fine_tune(state, rng):
+            fine_tuning_step = state.step - network.depth * config.pretrain_steps
 
-            opt, a = state.opt["autoencoder"], network.up(state.params, seen(v))
-            params, opt, metrics = descend(loss, tx, state.params, opt, axis_name)
-            now = jnp.median(all_gather(a, axis_name), axis=0)
-            median = KEPT * state.extra["median"] + (1 - KEPT) * now
+            def loss_fn(p):
+                a = network.encode(p, encoder_input(v))
+                metrics = mean_losses(p, training_code(a, fine_tuning_step, rng))
+                return metrics["loss"], metrics
+
+            opt, a = state.opt["autoencoder"], network.encode(state.params, encoder_input(v))
+            params, opt, metrics = descend(loss_fn, tx, state.params, opt, axis_name)
+            batch_median = jnp.median(all_gather(a, axis_name), axis=0)
+            median = MEDIAN_DECAY * state.extra["median"] + (1 - MEDIAN_DECAY) * batch_median
             extra = state.extra | {"median": median}
             return state.replace(params=params, opt={"autoencoder": opt}, extra=extra), metrics
 
-        def mean_costs(p, hidden, depth):
-            return jax.tree.map(jnp.mean, costs(p, hidden, v, depth))
-
         if pretraining:
-            state, metrics = pretraining.step(tune, mean_costs, state, seen(v), rng, axis_name)
+            x = encoder_input(v)
+            state, metrics = pretraining.step(fine_tune, mean_losses, state, x, rng, axis_name)
         else:
-            state, metrics = tune(state, rng)
+            state, metrics = fine_tune(state, rng)
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(state, batch, rng):
-        """Of the bits; `..._soft` of the activities, `saturated` the share of units near 0 or 1."""
-        v = target(batch["image"])
-        a = network.up(state.params, seen(v))
+        """Of the bits; `..._soft` of the activities; `saturated`: share of units near 0 or 1."""
+        v = to_visible(batch["image"])
+        a = network.encode(state.params, encoder_input(v))
         activity = jax.nn.sigmoid(a)
-        soft = costs(state.params, activity, v)
+        soft = reconstruction_losses(state.params, activity, v)
         near = jnp.minimum(activity, 1 - activity) < SATURATED
         return {
-            **costs(state.params, read(state, a), v),
+            **reconstruction_losses(state.params, read_bits(state, a), v),
             **{f"{name}_soft": value for name, value in soft.items()},
             "saturated": jnp.mean(near.astype(jnp.float32), axis=1),
         }
 
     def encode(state, x, rng):
-        return read(state, network.up(state.params, seen(target(x))))
+        a = network.encode(state.params, encoder_input(to_visible(x)))
+        return read_bits(state, a)
 
     def decode(state, z, rng):
-        """Pixel means, or the expected counts of a document of the usual length."""
-        out = network.down(state.params, z)
-        x = usual_length / scale * jax.nn.softmax(out) if words else jax.nn.sigmoid(out)
+        """Pixel means, or the expected counts of a document of mean length."""
+        out = network.decode(state.params, z)
+        x = mean_length / scale * jax.nn.softmax(out) if words else jax.nn.sigmoid(out)
         return jnp.clip(x, 0, 1).reshape(-1, *spec.image_shape)
 
     def assess(state, data, rng):
-        """How well the bits are used by the training set and by the test set."""
-        run, found = jax.jit(encode), {}
+        """How the training set and the test set use the bits and the addresses."""
+        encode_jit, result = jax.jit(encode), {}
         for name in ("train", "test"):
             split = getattr(data, name).examples(BLOCK)
             bits = np.concatenate(
-                [np.asarray(run(state, batch["image"], None))[mask] for batch, mask in split]
+                [np.asarray(encode_jit(state, batch["image"], None))[mask] for batch, mask in split]
             )
             ones = bits.mean(0)
             with np.errstate(divide="ignore", invalid="ignore"):
-                each = -np.nan_to_num(ones * np.log2(ones) + (1 - ones) * np.log2(1 - ones))
+                entropy = -np.nan_to_num(ones * np.log2(ones) + (1 - ones) * np.log2(1 - ones))
             addresses = len(np.unique(np.packbits(bits > 0.5, axis=1), axis=0))
-            found[f"bit_entropy_{name}"] = float(each.mean())  # 1: every bit halves the set
-            found[f"constant_bits_{name}"] = int(np.sum(ones * (1 - ones) == 0))
-            found[f"items_per_used_address_{name}"] = len(bits) / addresses
-        return found
+            # A mean entropy of 1 means that each bit splits the set in half.
+            result[f"bit_entropy_{name}"] = float(entropy.mean())
+            result[f"constant_bits_{name}"] = int(np.sum(ones * (1 - ones) == 0))
+            result[f"items_per_used_address_{name}"] = len(bits) / addresses
+        return result
 
     return Model(init, step, evaluate, encode=encode, decode=decode, assess=assess)

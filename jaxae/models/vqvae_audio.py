@@ -1,20 +1,22 @@
-"""VQ-VAE for signals: strided 1-D encoder, quantiser, and a WaveNet that speaks the codes.
+"""VQ-VAE for signals: strided 1-D encoder, quantiser, and a WaveNet decoder.
 
 van den Oord, Vinyals & Kavukcuoglu 2017, arXiv:1711.00937, section 4.3. Six convolutions of stride
 2 and window 4 and one map of codes are the paper's; sizes of the WaveNets, optimiser and steps are
-not in it and are ours, as is everything about the data.
+not in it and are ours, as are the data.
 
-x [B,H,W,C] holds T = H W C samples in raster order, of `levels` values (mu-law levels, say); what
-an image is to `vqvae` a signal is here. z_e [B,1,T',1,D], T' = T halved `halvings` times, rounding
-up; k [B,1,T',1] codes. The decoder is a WaveNet over levels: each sample given those before it, the
-code of its moment (local) and who speaks (global: `label`, one-hot, where the data has labels):
+x [B,H,W,C] holds T = H W C samples in raster order, of `levels` values (mu-law levels, for
+example): a signal takes the place of an image. z_e [B,1,T',1,D], T' = T halved `halvings` times,
+rounded up; k [B,1,T',1] codes; z_q the nearest rows. The decoder is a WaveNet over levels: each
+sample is conditioned on those before it, on the code at its time (local) and on the speaker
+(global: `label`, one-hot, where the data has labels):
 
     -log p(x | z_q, label) = sum over t of -log p(x_t | x_<t, z_q, label)
 
-`vqvae` says what is minimised. The codes' prior, of stage two, is a WaveNet over codes. Training
-and evaluation hand the decoder the true samples before each. `decode` and `sample` draw a signal,
-sample by sample, in the voice of a speaker drawn at random; `speak` lets one choose.
-Deviation: the encoder sees the levels, scaled to [-1, 1], not the linear signal.
+The objective is that of `vqvae/model.py`. The codes' prior, of stage two, is a WaveNet over codes.
+In training and evaluation the decoder's input are the true samples. `decode` and `sample` sample a
+signal step by step, for a random speaker; `make_convert_speaker` gives a function that takes the
+speaker.
+Deviation: the encoder's input are the levels, scaled to [-1, 1], not the linear signal.
 """
 
 import dataclasses
@@ -28,14 +30,20 @@ import jax.numpy as jnp
 
 from jaxae.fields import Depth, Halvings, Range, Size
 from jaxae.losses import categorical_nll
-from jaxae.models.vqvae.stages import Parts, Quantised, assemble
+from jaxae.models.shared.own_networks import Networks, replace_networks
+from jaxae.models.vqvae.base import BaseConfig, Functions, assemble
 from jaxae.nets import codebook
 from jaxae.nets.wavenet import WaveNet
 from jaxae.training.state import Model, Spec, State, adam
 
+SAMPLE = {
+    "dec": "sample(variables, n, length, rng, c, g)",
+    "prior": "sample(variables, n, length, rng)",
+}
+
 
 @dataclasses.dataclass(frozen=True)
-class Config(Quantised):
+class Config(BaseConfig):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     halvings: Halvings = 6
@@ -43,7 +51,7 @@ class Config(Quantised):
     conv_width: Size = 32
     """channels of the encoder"""
     wavenet_width: Size = 16
-    """features of the decoder's stack; its gates are twice as wide"""
+    """features of a layer of the decoder; its gates have twice as many"""
     wavenet_layers: Annotated[int, Range(1, 16)] = 6
     """layers of a stack, dilations 1, 2, 4, ..."""
     wavenet_stacks: Depth = 1
@@ -51,12 +59,12 @@ class Config(Quantised):
     wavenet_head: Size = 64
     """features between the decoder's last two layers"""
     speakers: bool = True
-    """tell the decoder the label, where there are labels"""
+    """condition the decoder on the label, where there are labels"""
 
     def __post_init__(self):
         super().__post_init__()
         if self.groups != 1:
-            raise ValueError(f"groups={self.groups}: signals have one code at a moment, take 1")
+            raise ValueError(f"groups={self.groups}: signals have one code at a time, take 1")
 
 
 class Encoder(nn.Module):
@@ -74,10 +82,10 @@ class Encoder(nn.Module):
         return nn.Dense(self.code_width)(h)[:, None, :, None]
 
 
-class _Networks:
-    """Encoder, decoder and prior for a spec, and what they say of signals."""
+class _SignalModel:
+    """Networks for a spec, and the functions of signals that they give."""
 
-    def __init__(self, config: Config, spec: Spec):
+    def __init__(self, config: Config, spec: Spec, networks: Networks = None):
         if spec.levels < 2:
             raise ValueError(
                 "model vqvae_audio needs samples on a grid of at least 2 levels, but this data "
@@ -85,94 +93,135 @@ class _Networks:
             )
         self.config, self.spec = config, spec
         self.length = math.prod(spec.image_shape)
-        self.moments = self.length
+        self.code_length = self.length
         for _ in range(config.halvings):
-            if self.moments < 2:
+            if self.code_length < 2:
                 raise ValueError(
                     f"halvings={config.halvings} is too much for {self.length} samples: take fewer"
                 )
-            self.moments = -(-self.moments // 2)
-        self.voices = spec.classes if config.speakers else 0
-        self.encoder = Encoder(config.halvings, config.conv_width, config.code_width)
-        self.decoder = WaveNet(
-            spec.levels,
-            config.wavenet_width,
-            config.wavenet_layers,
-            config.wavenet_stacks,
-            head=config.wavenet_head,
-            scale=True,
-            joins=config.decoder_first > 0,
-        )
-        self.prior = WaveNet(
-            config.codes, config.prior_width, config.prior_layers, head=config.prior_head
-        )
+            self.code_length = -(-self.code_length // 2)
+        self.num_speakers = spec.classes if config.speakers else 0
+        defaults = {
+            "enc": Encoder(config.halvings, config.conv_width, config.code_width),
+            "dec": WaveNet(
+                spec.levels,
+                config.wavenet_width,
+                config.wavenet_layers,
+                config.wavenet_stacks,
+                head=config.wavenet_head,
+                scale=True,
+                joins=config.decoder_first > 0,
+            ),
+            "prior": WaveNet(
+                config.codes, config.prior_width, config.prior_layers, head=config.prior_head
+            ),
+        }
+        self.networks = replace_networks(defaults, networks, self._example_inputs, SAMPLE)
 
-    def init(self, rng):
-        of_encoder, of_decoder, of_prior = jax.random.split(rng, 3)
-        k = jnp.zeros((1, self.length), jnp.int32)
+    def _example_inputs(self):
+        x_levels = jnp.zeros((1, self.length), jnp.int32)
         c = jnp.zeros((1, self.length, self.config.code_width))
-        g = jnp.zeros((1, self.voices)) if self.voices else None
+        g = jnp.zeros((1, self.num_speakers)) if self.num_speakers else None
         return {
-            "enc": self.encoder.init(of_encoder, jnp.zeros((1, self.length)))["params"],
-            "dec": self.decoder.init(of_decoder, k, c, g)["params"],
-            "prior": self.prior.init(of_prior, k[:, : self.moments])["params"],
+            "enc": (jnp.zeros((1, self.length)),),
+            "dec": (x_levels, c, g),
+            "prior": (x_levels[:, : self.code_length],),
         }
 
-    def encoded(self, p, x):
-        return self.encoder.apply({"params": p["enc"]}, 2 * x.reshape(len(x), -1) - 1)
+    def init(self, rng):
+        """Parameters by network."""
+        keys, inputs = jax.random.split(rng, 3), self._example_inputs()
+        return {
+            name: self.networks[name].init(key, *inputs[name])["params"]
+            for name, key in zip(("enc", "dec", "prior"), keys, strict=True)
+        }
 
-    def local(self, z_q):
-        """The code of every sample's moment, `[B,T,D]`."""
+    def encode(self, p, x):
+        """z_e"""
+        return self.networks["enc"].apply({"params": p["enc"]}, 2 * x.reshape(len(x), -1) - 1)
+
+    def local_condition(self, z_q):
+        """For every sample the row of the code at its time, `[B,T,D]`."""
         c = jnp.repeat(z_q[:, 0, :, 0], 2**self.config.halvings, axis=1)
         return c[:, : self.length]
 
-    def whole(self, speaker):
-        return jax.nn.one_hot(speaker, self.voices) if self.voices else None
+    def global_condition(self, speaker):
+        """One-hot speakers, or None where the decoder is not conditioned on them."""
+        return jax.nn.one_hot(speaker, self.num_speakers) if self.num_speakers else None
 
-    def costs(self, p, z_q, batch):
+    def reconstruction_losses(self, p, z_q, batch):
+        """`distortion` `[B]` in nats, given the true samples before each."""
         x = batch["image"].reshape(len(batch["image"]), -1)
-        k = jnp.round(x * (self.spec.levels - 1)).astype(jnp.int32)
-        g = self.whole(batch["label"]) if self.voices else None
-        logits = self.decoder.apply({"params": p["dec"]}, k, self.local(z_q), g)
+        x_levels = jnp.round(x * (self.spec.levels - 1)).astype(jnp.int32)
+        c = self.local_condition(z_q)
+        g = self.global_condition(batch["label"]) if self.num_speakers else None
+        logits = self.networks["dec"].apply({"params": p["dec"]}, x_levels, c, g)
         return {"distortion": categorical_nll(logits, x, 1)}
 
-    def spoken(self, p, z_q, speaker, rng):
-        """Signals `[B,H,W,C]` drawn from the decoder."""
-        k = self.decoder.sample(
-            {"params": p["dec"]}, len(z_q), self.length, rng, self.local(z_q), self.whole(speaker)
+    def sample_signals(self, p, z_q, speaker, rng):
+        """Signals `[B,H,W,C]`, samples of p(x | z_q, speaker)."""
+        c, g = self.local_condition(z_q), self.global_condition(speaker)
+        x_levels = self.networks["dec"].sample(
+            {"params": p["dec"]}, len(z_q), self.length, rng, c, g
         )
-        return jnp.float32(k).reshape(-1, *self.spec.image_shape) / (self.spec.levels - 1)
+        return jnp.float32(x_levels).reshape(-1, *self.spec.image_shape) / (self.spec.levels - 1)
 
-    def shown(self, p, z_q, rng):
-        of_speaker, of_samples = jax.random.split(rng)
-        speaker = jax.random.randint(of_speaker, (len(z_q),), 0, max(self.voices, 1))
-        return self.spoken(p, z_q, speaker, of_samples)
+    def decode(self, p, z_q, rng):
+        """The same for random speakers."""
+        speaker_key, samples_key = jax.random.split(rng)
+        speaker = jax.random.randint(speaker_key, (len(z_q),), 0, max(self.num_speakers, 1))
+        return self.sample_signals(p, z_q, speaker, samples_key)
 
-    def logits(self, p, k):
-        return self.prior.apply({"params": p["prior"]}, k[:, 0, :, 0])[:, None, :, None]
+    def prior_logits(self, p, k):
+        """`[B,1,T',1,K]`"""
+        logits = self.networks["prior"].apply({"params": p["prior"]}, k[:, 0, :, 0])
+        return logits[:, None, :, None]
 
-    def drawn(self, p, n, rng):
-        return self.prior.sample({"params": p["prior"]}, n, self.moments, rng)[:, None, :, None]
+    def sample_prior(self, p, n, rng):
+        """k `[n,1,T',1]`"""
+        k = self.networks["prior"].sample({"params": p["prior"]}, n, self.code_length, rng)
+        return k[:, None, :, None]
+
+    def quantise(self, state, x):
+        """z_q and k."""
+        table = state.extra["table"]
+        if self.config.codebook == "gradient":
+            table = table + state.params["codebook"]["table"]
+        return codebook.look_up(self.encode(state.params, x), table)
 
 
-def make(config: Config, spec: Spec) -> Model:
+def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
     """The VQ-VAE for signals of `spec`.
 
+    Args:
+        config: the settings.
+        spec: of the data.
+        networks: flax modules in place of the model's own, by their names in `State.params`:
+            `enc`: signals `[B,T]` in [-1, 1] -> z_e `[B,1,T',1,D]`.
+            `dec`: levels `[B,T]` int32, local condition `[B,T,D]`, global condition `[B,classes]`
+            or None (no labels, or speakers=False) -> logits `[B,T,levels]` of each sample given
+            those before it; and a method `sample(variables, n, length, rng, c, g)` -> levels
+            `[n,length]` int32.
+            `prior`: k `[B,T']` int32 -> logits `[B,T',K]` of each code given those before it; and a
+            method `sample(variables, n, length, rng)` -> k `[n,length]` int32.
+            That outputs do not depend on later inputs is not checked. `nets.WaveNet` is an example
+            of both.
     Raises:
-        ValueError: signals too short for `halvings`, or not on a grid of levels.
+        ValueError: signals too short for `halvings`, or not on a grid of levels; or networks of
+            other names or output shapes, or without `sample`.
     """
-    networks = _Networks(config, spec)
-    parts = Parts(
-        networks.init,
-        networks.encoded,
-        networks.costs,
-        networks.shown,
-        networks.logits,
-        networks.drawn,
-        size=(1, networks.moments),
-        dims=networks.length,
+    signals = _SignalModel(config, spec, networks)
+    functions = Functions(
+        signals.init,
+        signals.encode,
+        signals.reconstruction_losses,
+        signals.decode,
+        signals.prior_logits,
+        signals.sample_prior,
+        size=(1, signals.code_length),
+        dims=signals.length,
         is_mass=True,
-        needs_label=networks.voices > 0,
+        needs_label=signals.num_speakers > 0,
         draws=True,
         likelihood="categorical",
     )
@@ -180,28 +229,26 @@ def make(config: Config, spec: Spec) -> Model:
         "autoencoder": adam(config.learning_rate, config.decay_steps),
         "prior": adam(config.prior_learning_rate, config.prior_decay_steps),
     }
-    return assemble(config, parts, tx)
+    return assemble(config, functions, tx)
 
 
-def codes_of(config: Config, spec: Spec) -> Callable:
+def make_encode_codes(config: Config, spec: Spec, networks: Networks = None) -> Callable:
     """`state, x [B,H,W,C] -> k [B,T']`: the codes of signals."""
-    networks = _Networks(config, spec)
-    return lambda state, x: _quantised(networks, state, x)[1][:, 0, :, 0]
+    signals = _SignalModel(config, spec, networks)
+    return lambda state, x: signals.quantise(state, x)[1][:, 0, :, 0]
 
 
-def speak(config: Config, spec: Spec) -> Callable:
-    """`state, x [B,H,W,C], speaker [B], rng -> x`: what x says, in other voices."""
-    networks = _Networks(config, spec)
+def make_convert_speaker(config: Config, spec: Spec, networks: Networks = None) -> Callable:
+    """`state, x [B,H,W,C], speaker [B], rng -> x`: speaker conversion.
 
-    def say(state: State, x: jax.Array, speaker: jax.Array, rng: jax.Array) -> jax.Array:
-        return networks.spoken(state.params, _quantised(networks, state, x)[0], speaker, rng)
+    The result is a sample of the decoder, given the codes of x and another speaker.
+    """
+    signals = _SignalModel(config, spec, networks)
 
-    return say
+    def convert_speaker(
+        state: State, x: jax.Array, speaker: jax.Array, rng: jax.Array
+    ) -> jax.Array:
+        z_q, _ = signals.quantise(state, x)
+        return signals.sample_signals(state.params, z_q, speaker, rng)
 
-
-def _quantised(networks: _Networks, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """z_q and k."""
-    table = state.extra["table"]
-    if networks.config.codebook == "gradient":
-        table = table + state.params["codebook"]["table"]
-    return codebook.look_up(networks.encoded(state.params, x), table)
+    return convert_speaker

@@ -132,11 +132,11 @@ def step_by_hand(config, state, batch, rng):
     if config.variant in ("acn", "gaussian_neighbour"):
         memory = np.array(state.extra["memory"], np.float64)
         memory[index] = code  # first written, then searched
-        turn = np.asarray(jax.random.randint(of_choice, (len(index),), 0, config.neighbours))
+        rank = np.asarray(jax.random.randint(of_choice, (len(index),), 0, config.neighbours))
         for b, own in enumerate(index):
             distances = np.sum((memory - code[b]) ** 2, axis=1)
             distances[own] = np.inf
-            neighbour[b] = memory[np.argsort(distances, kind="stable")[turn[b]]]
+            neighbour[b] = memory[np.argsort(distances, kind="stable")[rank[b]]]
     if config.variant == "decoder":
         rate, z = np.zeros(len(x)), np.zeros_like(z)
     elif config.variant in ("vae", "vae_unit"):
@@ -256,19 +256,19 @@ def test_the_decoder_alone_at_first(recorded):
 
 @pytest.mark.parametrize("decoder", ["made", "pixelcnn"])
 def test_a_code_that_joins_leaves_the_distortion_as_it_was(decoder):
-    """The decoder learns alone for two steps; the third is told z, or were it not told yet."""
+    """The decoder trains alone for two steps; the third has z, or not with decoder_first=3."""
     small = {"decoder": decoder, "widths": (4,), "pixelcnn_width": 2, "pixelcnn_layers": 2}
-    seen, batch = {}, random_batch()
+    result, batch = {}, random_batch()
     for alone in (2, 3):
         model = acn.make(dataclasses.replace(TINY, decoder_first=alone, **small), SPEC)
         state, step = jax.jit(model.init)(jax.random.key(1)), jax.jit(model.step)
         for t in range(3):
             before, (state, metrics) = state, step(state, batch, jax.random.key(t))
-        seen[alone] = metrics
+        result[alone] = metrics
         moved = jax.tree.map(lambda a, b: bool((a != b).any()), before.params, state.params)
-    assert seen[2]["distortion"] == seen[3]["distortion"]
-    assert seen[2]["loss"] == seen[2]["distortion"] + seen[2]["rate"]
-    assert seen[3]["loss"] == seen[3]["distortion"]
+    assert result[2]["distortion"] == result[3]["distortion"]
+    assert result[2]["loss"] == result[2]["distortion"] + result[2]["rate"]
+    assert result[3]["loss"] == result[3]["distortion"]
     assert any(jax.tree.leaves(moved["dec"]))
 
 
@@ -410,14 +410,14 @@ def test_unique_neighbours_against_a_slow_reference(recorded, only_written):
         memory[index] = codes
         written |= set(index.tolist())
         allowed = written if only_written else allowed  # always more than k
-        turn = jax.random.randint(jax.random.split(jax.random.key(t))[0], (batch,), 0, k)
+        rank = jax.random.randint(jax.random.split(jax.random.key(t))[0], (batch,), 0, k)
         distances = []
         for b in np.argsort(index):
             far = np.sum((memory - codes[b]) ** 2, axis=1)
             ranked = [j for j in np.argsort(far, kind="stable") if j != index[b] and j in allowed]
             free = [j for j in ranked if j not in used][:k]
             without += not free
-            row = free[int(turn[b]) % len(free)] if free else ranked[0]
+            row = free[int(rank[b]) % len(free)] if free else ranked[0]
             used.add(row)
             distances.append(far[row])
         state, metrics = step(state, showing(codes, index), jax.random.key(t))
@@ -467,10 +467,10 @@ def test_wiring_of_the_prior_network(prior_network):
     code = jnp.array([[0.3, -0.2, 0.5]])
     for name in hidden:
         silent = {k: jax.tree.map(jnp.zeros_like, params[k]) for k in hidden if k != name}
-        seen = lambda c, silent=silent: jnp.concatenate(
+        mixture = lambda c, silent=silent: jnp.concatenate(
             network.apply({"params": params | silent}, c), axis=-1
         )
-        slopes = np.abs(jax.jacobian(seen)(code)[0, :, :, 0])  # [d, 3M, d]
+        slopes = np.abs(jax.jacobian(mixture)(code)[0, :, :, 0])  # [d, 3M, d]
         assert (slopes > 0).all()
     # All of them feed forward too: the first bias reaches the last layer's input.
     bent = jax.tree.map(lambda p: p, params)
@@ -527,17 +527,17 @@ def test_a_decoder_begins_at_the_mean_image(decoder):
 
 @pytest.mark.parametrize("name", ["mlp", "conv", "made", "vq"])
 def test_networks_have_the_activation_asked_for(name):
-    seen = {}
+    result = {}
     for activation in ("relu", "tanh"):
         config = dataclasses.replace(SMALL, decoder=name, activation=activation)
         network, inputs, params = decoder_and_params(config)
-        seen["dec", activation] = network.apply({"params": params}, *inputs)
+        result["dec", activation] = network.apply({"params": params}, *inputs)
         if name in ("mlp", "conv"):
             encoder = acn_networks.encoder(dataclasses.replace(config, encoder=name), 4)
             x = jax.random.normal(jax.random.key(1), (1, 8, 8, 1))
-            seen["enc", activation] = encoder.init_with_output(jax.random.key(0), x)[0]
-    for network in {network for network, _ in seen}:
-        assert (seen[network, "relu"] != seen[network, "tanh"]).any()
+            result["enc", activation] = encoder.init_with_output(jax.random.key(0), x)[0]
+    for network in {network for network, _ in result}:
+        assert (result[network, "relu"] != result[network, "tanh"]).any()
 
 
 @pytest.mark.parametrize("decoder", ["made", "pixelcnn"])
@@ -546,14 +546,14 @@ def test_an_autoregressive_decoder_is_told_x_and_z(decoder):
     config = dataclasses.replace(SMALL, decoder=decoder)
     network, _, params = decoder_and_params(config)
     rng = np.random.default_rng(0)
-    told = jax.tree.map(lambda p: jnp.float32(0.5 * rng.normal(size=p.shape)), params)
+    dec = jax.tree.map(lambda p: jnp.float32(0.5 * rng.normal(size=p.shape)), params)
     model = acn.make(config, WIDE)
     state = model.init(jax.random.key(0))
-    state = state.replace(params=state.params | {"dec": told})
+    state = state.replace(params=state.params | {"dec": dec})
     x = jnp.float32(rng.integers(0, 2, (3, 8, 8, 1)))
     found = jax.jit(model.evaluate)(state, batch_of(x, [0, 1, 2]), jax.random.key(1))
     z = model.encode(state, x, None) + jax.random.normal(jax.random.key(1), (3, 4))
-    logits = np.float64(jax.jit(network.apply)({"params": told}, x, z))
+    logits = np.float64(jax.jit(network.apply)({"params": dec}, x, z))
     wanted = np.sum(np.logaddexp(0, logits) - np.float64(x) * logits, axis=(1, 2, 3))
     np.testing.assert_allclose(found["distortion"], wanted, rtol=1e-5)
 
@@ -587,11 +587,11 @@ POSITIVE = jnp.array([[0.25, 0.75, 2.0, 7.0]])  # nearest rows 0, 1, 1, 5
 GAPS = np.array([0.25, -0.25, 1.0, 2.0])
 
 
-def test_table_penalty_by_hand(table_decoder):
+def test_quantisation_loss_by_hand(table_decoder):
     network, params = table_decoder
-    penalty = lambda p, z: network.apply({"params": p}, z, method="penalty")
-    np.testing.assert_allclose(penalty(params, POSITIVE), [1.25 * np.sum(GAPS**2)], rtol=1e-6)
-    of_params, of_z = jax.grad(lambda *a: penalty(*a).sum(), (0, 1))(params, POSITIVE)
+    loss = lambda p, z: network.apply({"params": p}, z, method="quantisation_loss")
+    np.testing.assert_allclose(loss(params, POSITIVE), [1.25 * np.sum(GAPS**2)], rtol=1e-6)
+    of_params, of_z = jax.grad(lambda *a: loss(*a).sum(), (0, 1))(params, POSITIVE)
     # The table moves towards its inputs with weight 1, they towards it with 1/4, and nothing else.
     rows = [-2 * 0.25, -2 * (-0.25 + 1.0), -2 * 2.0]
     np.testing.assert_allclose(of_params["table"][:, 0], rows, rtol=1e-6)
@@ -626,10 +626,10 @@ def test_the_penalty_is_in_the_loss_and_nowhere_else(recorded):
     )
     model, x = acn.make(config, spec), np.random.default_rng(0).integers(0, 2, (2, *shape))
     state = model.init(jax.random.key(0))
-    _, seen = jax.jit(model.step)(state, batch_of(x, [3, 0]), jax.random.key(1))
-    assert seen["vq"] > 0
-    parts = seen["rate"] + seen["distortion"] + 0.1 * seen["vq"]
-    np.testing.assert_allclose(seen["loss"], parts, rtol=1e-6)
+    _, result = jax.jit(model.step)(state, batch_of(x, [3, 0]), jax.random.key(1))
+    assert result["vq"] > 0
+    parts = result["rate"] + result["distortion"] + 0.1 * result["vq"]
+    np.testing.assert_allclose(result["loss"], parts, rtol=1e-6)
     found = jax.jit(model.evaluate)(state, batch_of(x, [3, 0]), jax.random.key(1))
     np.testing.assert_array_equal(found["loss"], found["rate"] + found["distortion"])
     decode = jax.jit(model.decode)
@@ -638,7 +638,7 @@ def test_the_penalty_is_in_the_loss_and_nowhere_else(recorded):
     np.testing.assert_array_equal(one, other)  # the mean image, not a draw
 
 
-# -- what is drawn ----------------------------------------------------------------------------
+# -- samples ----------------------------------------------------------------------------
 
 
 def test_samples_come_from_rows_of_the_memory():
@@ -653,7 +653,7 @@ def test_samples_come_from_rows_of_the_memory():
     rows = gap.argmin(1)
     counts = np.bincount(rows, minlength=SIZE)
     assert np.abs(counts - n / SIZE).max() < 5 * np.sqrt(n / SIZE)
-    # They are drawn, not gone through in some order: a row says nothing of the next.
+    # Rows are sampled at random: a row does not determine the next.
     steps = np.bincount((rows[1:] - rows[:-1]) % SIZE, minlength=SIZE)
     assert np.abs(steps - n / SIZE).max() < 5 * np.sqrt(n / SIZE)
 
@@ -722,18 +722,18 @@ def test_samples_of_the_baselines(variant):
 def test_daydreams_by_means_are_of_the_priors_mean():
     model = acn.make(dataclasses.replace(TINY, daydream_mode="mean"), SPEC)
     state = with_prior(showing_codes(model.init(jax.random.key(0))))
-    seen = model.daydream(state, random_batch()["image"], jax.random.key(1))
+    result = model.daydream(state, random_batch()["image"], jax.random.key(1))
     logits, means, _ = MIXTURE
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    np.testing.assert_allclose(codes_in(seen), [np.sum(shares * means, axis=1)] * 4, rtol=1e-4)
+    np.testing.assert_allclose(codes_in(result), [np.sum(shares * means, axis=1)] * 4, rtol=1e-4)
 
 
 def test_a_daydream_is_of_the_images_own_code():
     """Not of a neighbour's: the prior is N(c^, s^2 I) with c^ the code of x itself."""
     model = acn.make(dataclasses.replace(RULER, daydream_mode="mean"), SPEC)
     state = with_memory(showing_codes(reading_codes(model.init(jax.random.key(0)))), FAR)
-    seen = model.daydream(state, showing([[0.3, -0.8]], [2])["image"], jax.random.key(1))
-    np.testing.assert_allclose(codes_in(seen), [[0.3, -0.8]], rtol=1e-5)
+    result = model.daydream(state, showing([[0.3, -0.8]], [2])["image"], jax.random.key(1))
+    np.testing.assert_allclose(codes_in(result), [[0.3, -0.8]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["vae", "unconditional"])
@@ -746,11 +746,11 @@ def test_daydreams_of_the_baselines(variant):
         state = showing_codes(spread_out(model.init(jax.random.key(1))))
         raw = dense(state.params["enc"]["Dense_0"], np.float64(x[:1]).reshape(1, -1))[0]
         deviation = np.exp(5 * np.tanh(raw[D:] / 10)) if variant == "vae" else np.ones(D)
-        seen = jax.jit(model.daydream)(state, x, jax.random.key(2))
+        result = jax.jit(model.daydream)(state, x, jax.random.key(2))
         if mode == "mean":
-            np.testing.assert_allclose(codes_in(seen), np.tile(raw[:D], (n, 1)), rtol=1e-4)
+            np.testing.assert_allclose(codes_in(result), np.tile(raw[:D], (n, 1)), rtol=1e-4)
             continue
-        bits = np.float64(seen).reshape(n, 4)[:, :D]
+        bits = np.float64(result).reshape(n, 4)[:, :D]
         z = raw[:D] + deviation * np.linspace(-9, 9, 4001)[:, None]
         density = norm.pdf(z, raw[:D], deviation)
         chance = [trapezoid(density[:, d] / (1 + np.exp(-z[:, d])), z[:, d]) for d in range(D)]
@@ -763,18 +763,18 @@ def test_the_image_of_a_code_is_its_mean_or_a_draw(decoder):
     model, n = acn.make(dataclasses.replace(TINY, decoder=decoder, widths=(5,)), SPEC), 3000
     state = spread_out(model.init(jax.random.key(0)))
     z = jnp.tile(jnp.array([[0.5, -1.0]]), (n, 1))
-    seen = np.asarray(jax.jit(model.decode)(state, z, jax.random.key(1)))
+    result = np.asarray(jax.jit(model.decode)(state, z, jax.random.key(1)))
     if decoder == "mlp":
         hidden, out = state.params["dec"]["Dense_0"], state.params["dec"]["Dense_1"]
         logits = dense(out, np.maximum(dense(hidden, np.float64(z)), 0))
-        np.testing.assert_allclose(seen.reshape(n, -1), 1 / (1 + np.exp(-logits)), rtol=1e-5)
+        np.testing.assert_allclose(result.reshape(n, -1), 1 / (1 + np.exp(-logits)), rtol=1e-5)
         return
     every = np.array(list(itertools.product((0.0, 1.0), repeat=4)), np.float32)
     images = jnp.asarray(every).reshape(-1, *SHAPE)
     logits = nets.MaskedMLP(SHAPE, 1, (5,)).apply({"params": state.params["dec"]}, images, z[:16])
     signed = np.where(every == 1, -1, 1) * np.float64(logits).reshape(16, 4)
     chance = np.exp(-np.logaddexp(0, signed).sum(1))
-    counts = np.bincount(np.int64(seen.reshape(n, 4) @ [8, 4, 2, 1]), minlength=16)
+    counts = np.bincount(np.int64(result.reshape(n, 4) @ [8, 4, 2, 1]), minlength=16)
     assert chisquare(counts, n * chance / chance.sum()).pvalue > 1e-4
 
 
@@ -801,11 +801,11 @@ def test_the_decoder_alone_has_no_code_and_dreams_of_its_samples(decoder):
         model = acn.make(config, SPEC)
         assert model.encode is model.decode is model.posterior is None
         state, dream = spread_out(model.init(jax.random.key(0))), jax.jit(model.daydream)
-        seen, other = (dream(state, image, jax.random.key(1)) for image in (x, 1 - x))
-        np.testing.assert_array_equal(seen, other)
+        result, other = (dream(state, image, jax.random.key(1)) for image in (x, 1 - x))
+        np.testing.assert_array_equal(result, other)
         if (mode, decoder) == ("mean", "mlp"):
             mean = jax.nn.sigmoid(state.params["dec"]["Dense_0"]["bias"]).reshape(SHAPE)
-            np.testing.assert_allclose(seen, np.stack([mean] * 4), rtol=1e-6)
+            np.testing.assert_allclose(result, np.stack([mean] * 4), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -199,9 +199,11 @@ def test_fitted_priors_are_densities_and_near_the_true_one(way):
     codes = jnp.asarray(codes, jnp.float32)
     grid = np.linspace(-15, 17, 1601, dtype=np.float32)
     if way == "gmm":
-        log_p = acn_costs.fitted_gmm(grid[:, None], codes, gaussians=5)
+        log_p = acn_costs.fit_gmm_log_prob(grid[:, None], codes, gaussians=5)
     else:
-        log_p = acn_costs.fitted_network(jnp.asarray(grid[:, None]), codes, 4, jax.random.key(0))
+        log_p = acn_costs.fit_network_log_prob(
+            jnp.asarray(grid[:, None]), codes, 4, jax.random.key(0)
+        )
     density = np.exp(np.float64(log_p))
     true = norm.pdf(grid[:, None], [-2, 4], np.sqrt(1.25)).mean(1)
     assert trapezoid(density, grid) == pytest.approx(1, abs=0.01)
@@ -209,6 +211,6 @@ def test_fitted_priors_are_densities_and_near_the_true_one(way):
     assert -1e-3 < divergence < 0.05
 
 
-def test_batched_fills_up_the_last_batch_and_cuts_it():
-    found = acn_costs.batched(lambda p, a, b: p * a + b, 2, (np.arange(7), np.ones(7)), 3)
+def test_run_batched_fills_up_the_last_batch_and_cuts_it():
+    found = acn_costs.run_batched(lambda p, a, b: p * a + b, 2, (np.arange(7), np.ones(7)), 3)
     np.testing.assert_allclose(found, 2 * np.arange(7) + 1)

@@ -45,11 +45,11 @@ UNITS = {"relu": lambda a: np.maximum(a, 0), "sigmoid": expit, "tanh": np.tanh}
     ],
 )
 def test_the_network_against_numpy(fields, unit):
-    """Linear code unless asked, units everywhere else; the costs are sums over pixels."""
-    model, seen = ae.make(dataclasses.replace(SMALL, **fields), SPEC), batch()
+    """Linear code by default, units everywhere else; the losses are sums over pixels."""
+    model, examples = ae.make(dataclasses.replace(SMALL, **fields), SPEC), batch()
     state = spread_out(model.init(jax.random.key(0)))
     p = jax.tree.map(np.float64, state.params)
-    act, h = UNITS[unit], np.float64(seen["image"]).reshape(7, -1)
+    act, h = UNITS[unit], np.float64(examples["image"]).reshape(7, -1)
     x = h
     for k in range(3):
         h = h @ p["enc"][f"layer_{k}"]["kernel"] + p["enc"][f"layer_{k}"]["bias"]
@@ -64,20 +64,22 @@ def test_the_network_against_numpy(fields, unit):
     image = h if fields.get("output") == "linear" else expit(h)
     squared = ((x - image) ** 2).sum(1)
     crossed = -(x * np.log(expit(h)) + (1 - x) * np.log(expit(-h))).sum(1)
-    found = model.evaluate(state, seen, jax.random.key(1))
-    np.testing.assert_allclose(model.encode(state, seen["image"], None), z, rtol=1e-4, atol=1e-6)
+    found = model.evaluate(state, examples, jax.random.key(1))
+    np.testing.assert_allclose(
+        model.encode(state, examples["image"], None), z, rtol=1e-4, atol=1e-6
+    )
     decoded = model.decode(state, jnp.float32(z), None)
     np.testing.assert_allclose(decoded.reshape(7, -1), image, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found["squared_error"], squared, rtol=1e-4)
     expected = squared if fields.get("loss") == "mse" else crossed
     np.testing.assert_allclose(found["loss"], expected, rtol=1e-4)
-    _, metrics = model.step(state, seen, jax.random.key(2))
+    _, metrics = model.step(state, examples, jax.random.key(2))
     np.testing.assert_allclose(metrics["loss"], expected.mean(), rtol=1e-4)
     np.testing.assert_allclose(metrics["squared_error"], squared.mean(), rtol=1e-4)
 
 
 def test_starts():
-    """Variances of the kernels, and a decoder that is the encoder's transpose for machines."""
+    """Variances of the kernels, and a decoder that is the encoder's transpose for RBMs."""
     network = Mirrored((600, 400, 200))
     for start, variance in (
         ("he", lambda i, o: 2 / i),
@@ -105,7 +107,7 @@ def digits():
 
 
 def flat(split):
-    return np.concatenate(list(pca.rows(split)))
+    return np.concatenate(list(pca.image_rows(split)))
 
 
 def test_pca_is_scikit_learns(digits):
@@ -115,10 +117,10 @@ def test_pca_is_scikit_learns(digits):
     for d in (1, 8, 40):
         kept = PCA(d, svd_solver="full").fit(train)
         wanted = kept.inverse_transform(kept.transform(test))
-        np.testing.assert_allclose(found.restored(test, d), wanted, atol=1e-5)
+        np.testing.assert_allclose(found.reconstruct(test, d), wanted, atol=1e-5)
         errors = ((test - wanted) ** 2).sum(1)
         np.testing.assert_allclose(found.squared_errors(test)[:, d], errors, rtol=1e-4, atol=1e-6)
-        grown = next(itertools.islice(found.growing(test), d, None))
+        grown = next(itertools.islice(found.iterate_reconstructions(test), d, None))
         np.testing.assert_allclose(grown, wanted, atol=1e-5)
         mean = pca.mean_squared_error(found, digits.test, d)
         np.testing.assert_allclose(mean, found.squared_errors(test)[:, d].mean(), rtol=1e-9)
@@ -179,11 +181,11 @@ def test_assess_gives_the_means_of_evaluate(digits, linear):
 
 def test_fine_tuning_starts_where_pretraining_ends_and_adam_counts_from_there():
     config = ae.Config(latent=2, widths=(5,), activation="sigmoid", init="rbm", pretrain_steps=2)
-    model, seen = ae.make(config, SPEC), batch()
+    model, examples = ae.make(config, SPEC), batch()
     step, state = jax.jit(model.step), model.init(jax.random.key(0))
     counts = []
     for number in range(6):
-        state, metrics = step(state, seen, jax.random.key(number))
+        state, metrics = step(state, examples, jax.random.key(number))
         counts.append(int(state.opt["autoencoder"][0].count))
         assert np.isfinite(metrics["loss"])
     assert counts == [0, 0, 0, 0, 1, 2]

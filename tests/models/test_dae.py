@@ -42,26 +42,28 @@ def test_rates_and_values_of_noise():
         ("masking", 0.25, (0, kept), (0.25, 0.75)),
         ("salt_and_pepper", 0.3, (0, 1, kept), (0.15, 0.15, 0.7)),
     ):
-        seen, chosen = corruptions.noise(kind, jax.random.key(0), x, level)
-        assert likely([np.sum(seen == value) for value in values], shares)
-        np.testing.assert_array_equal(chosen, seen != kept)
-    low = corruptions.noise("salt_and_pepper", jax.random.key(0), x, 0.3, low=-1.0)[0]
+        corrupted, chosen = corruptions.corrupt(kind, jax.random.key(0), x, level)
+        assert likely([np.sum(corrupted == value) for value in values], shares)
+        np.testing.assert_array_equal(chosen, corrupted != kept)
+    low = corruptions.corrupt("salt_and_pepper", jax.random.key(0), x, 0.3, low=-1.0)[0]
     assert set(np.unique(low)) == {-1, kept, 1}
-    seen, chosen = corruptions.noise("masking_exact", jax.random.key(1), x, 0.33)
-    np.testing.assert_array_equal((seen == 0).sum(1), 13)  # round(0.33 * 40)
-    assert likely((seen == 0).sum(0), np.full(40, 1 / 40))
-    seen, chosen = corruptions.noise("gaussian", jax.random.key(2), x, 0.5)
-    assert stats.kstest((np.ravel(seen) - kept) / 0.5, "norm").pvalue > 1e-4
+    corrupted, chosen = corruptions.corrupt("masking_exact", jax.random.key(1), x, 0.33)
+    np.testing.assert_array_equal((corrupted == 0).sum(1), 13)  # round(0.33 * 40)
+    assert likely((corrupted == 0).sum(0), np.full(40, 1 / 40))
+    corrupted, chosen = corruptions.corrupt("gaussian", jax.random.key(2), x, 0.5)
+    assert stats.kstest((np.ravel(corrupted) - kept) / 0.5, "norm").pvalue > 1e-4
     assert chosen.all()
-    assert seen.max() > 1  # not clipped
-    seen, chosen = corruptions.noise("none", jax.random.key(2), x, 0.5)
-    np.testing.assert_array_equal(seen, x)
+    assert corrupted.max() > 1  # not clipped
+    corrupted, chosen = corruptions.corrupt("none", jax.random.key(2), x, 0.5)
+    np.testing.assert_array_equal(corrupted, x)
     assert not chosen.any()
 
 
 def test_noise_of_two_steps_is_independent():
     x = jnp.ones((200, 40))
-    one, two = (corruptions.noise("masking", jax.random.key(step), x, 0.3)[1] for step in range(2))
+    one, two = (
+        corruptions.corrupt("masking", jax.random.key(step), x, 0.3)[1] for step in range(2)
+    )
     table = [[np.sum((one == a) & (two == b)) for a in (True, False)] for b in (True, False)]
     assert likely(np.ravel(table), np.outer([0.3, 0.7], [0.3, 0.7]).ravel())
 
@@ -69,7 +71,7 @@ def test_noise_of_two_steps_is_independent():
 def test_shapes_of_holes():
     height, width, count = 6, 8, 2000
     masks = lambda kind, level=0.5: np.asarray(
-        corruptions.known(kind, jax.random.key(0), count, height, width, level)
+        corruptions.sample_mask(kind, jax.random.key(0), count, height, width, level)
     )
     block = masks("block")
     assert block.shape == (count, height, width, 1)
@@ -86,9 +88,9 @@ def test_shapes_of_holes():
     half = masks("half")[..., 0]
     wanted = [np.ones((height, width)) for _ in range(4)]
     wanted[0][:, :4], wanted[1][:, 4:], wanted[2][:3], wanted[3][3:] = 0, 0, 0, 0
-    seen = [np.sum((half == m).all((1, 2))) for m in wanted]
-    assert sum(seen) == count
-    assert likely(seen, np.full(4, 0.25))
+    counts = [np.sum((half == m).all((1, 2))) for m in wanted]
+    assert sum(counts) == count
+    assert likely(counts, np.full(4, 0.25))
     pixels = masks("pixels", 0.2)
     assert likely([np.sum(pixels == 0), np.sum(pixels == 1)], [0.2, 0.8])
     strokes = masks("strokes", 0.3)
@@ -104,7 +106,7 @@ def test_width_of_a_straight_stroke(monkeypatch, level, wide):
     start = jnp.array([0.52, 0.0, 0.0])
     monkeypatch.setattr(jax.random, "uniform", lambda rng, shape: jnp.broadcast_to(start, shape))
     monkeypatch.setattr(jax.random, "normal", lambda rng, shape: jnp.zeros(shape))
-    missing = 1 - corruptions.known("strokes", jax.random.key(0), 2, 20, 20, level)[..., 0]
+    missing = 1 - corruptions.sample_mask("strokes", jax.random.key(0), 2, 20, 20, level)[..., 0]
     np.testing.assert_array_equal(missing.sum(1), np.full((2, 20), wide))
     rows = np.flatnonzero(missing[0, :, 0])
     assert np.ptp(rows) == wide - 1
@@ -118,9 +120,9 @@ def dense(params, layer, h):
     return h @ np.float64(params[layer]["kernel"]) + np.float64(params[layer]["bias"])
 
 
-def by_hand(params, seen):
+def by_hand(params, corrupted):
     """Outputs of the network 16-5-3-5-16 with rectifiers and a linear code."""
-    h = np.maximum(dense(params["enc"], "layer_0", seen), 0)
+    h = np.maximum(dense(params["enc"], "layer_0", corrupted), 0)
     h = np.maximum(dense(params["dec"], "layer_1", dense(params["enc"], "layer_1", h)), 0)
     return dense(params["dec"], "layer_0", h)
 
@@ -128,11 +130,11 @@ def by_hand(params, seen):
 @pytest.mark.parametrize("loss", ["bce", "mse"])
 def test_cost_against_the_clean_image_with_emphasis(loss):
     config = dataclasses.replace(SMALL, loss=loss, changed_weight=2.0, kept_weight=0.5)
-    model, seen = dae.make(config, SPEC), batch()
+    model, examples = dae.make(config, SPEC), batch()
     state = model.init(jax.random.key(0))
-    found = model.evaluate(state, seen, jax.random.key(1))
-    x = np.float64(seen["image"]).reshape(6, -1)
-    damaged, hit = corruptions.noise("masking", jax.random.key(1), jnp.float32(x), 0.25)
+    found = model.evaluate(state, examples, jax.random.key(1))
+    x = np.float64(examples["image"]).reshape(6, -1)
+    damaged, hit = corruptions.corrupt("masking", jax.random.key(1), jnp.float32(x), 0.25)
     assert 0 < hit.sum() < hit.size
     out = by_hand(state.params, np.float64(damaged))
     each = (x - expit(out)) ** 2
@@ -144,18 +146,18 @@ def test_cost_against_the_clean_image_with_emphasis(loss):
     np.testing.assert_allclose(found["psnr_restored"], -10 * np.log10(squared.mean(1)), 1e-4)
     before = -10 * np.log10(((x - damaged) ** 2).mean(1))
     np.testing.assert_allclose(found["psnr_corrupted"], before, 1e-4)
-    damaged_image, restored = model.restore(state, seen["image"], jax.random.key(1))
+    damaged_image, restored = model.restore(state, examples["image"], jax.random.key(1))
     np.testing.assert_allclose(damaged_image.reshape(6, -1), damaged, 1e-6)
     np.testing.assert_allclose(restored.reshape(6, -1), expit(out), 1e-4)
 
 
 def test_features_are_of_the_clean_image():
-    model, seen = dae.make(SMALL, SPEC), batch()
+    model, examples = dae.make(SMALL, SPEC), batch()
     state = model.init(jax.random.key(0))
-    x = np.float64(seen["image"]).reshape(6, -1)
+    x = np.float64(examples["image"]).reshape(6, -1)
     h = np.maximum(dense(state.params["enc"], "layer_0", x), 0)
     for key in range(2):
-        z = model.encode(state, seen["image"], jax.random.key(key))
+        z = model.encode(state, examples["image"], jax.random.key(key))
         np.testing.assert_allclose(z, dense(state.params["enc"], "layer_1", h), 1e-4, 1e-6)
 
 
@@ -163,10 +165,10 @@ def test_decibels_by_hand():
     clean = jnp.zeros((3, 4))
     image = jnp.float32([[0.1, 0.1, 0.1, 0.1], [1, 0, 0, 0], [0, 0, 0, 0]])
     # mean squares 0.01 and 1/4; none at all
-    np.testing.assert_allclose(dae.model.decibels(image, clean), [20, 6.0206, 100], rtol=1e-5)
+    np.testing.assert_allclose(dae.restoration.psnr(image, clean), [20, 6.0206, 100], rtol=1e-5)
     missing = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], bool)  # 0.01 and 1/2; no hole
     for xp in (jnp, np):
-        found = dae.model.decibels(xp.asarray(image), xp.asarray(clean), missing, xp)
+        found = dae.restoration.psnr(xp.asarray(image), xp.asarray(clean), missing, xp)
         np.testing.assert_allclose(found, [20, 3.0103, 100], rtol=1e-5)
 
 
@@ -180,8 +182,8 @@ def test_the_optimal_linear_denoiser_is_reached():
         levels=(noise,), init="glorot", learning_rate=2e-2, decay_steps=1500,
     )  # fmt: skip
     model = dae.make(config, SPEC._replace(image_shape=(1, size, 1)))
-    seen = {"image": jnp.float32(x).reshape(count, 1, size, 1), "index": jnp.arange(count)}
-    step = lambda state, key: (model.step(state, seen, key)[0], None)
+    examples = {"image": jnp.float32(x).reshape(count, 1, size, 1), "index": jnp.arange(count)}
+    step = lambda state, key: (model.step(state, examples, key)[0], None)
     keys = jax.random.split(jax.random.key(1), 1500)
     state, _ = jax.jit(lambda s: jax.lax.scan(step, s, keys))(model.init(jax.random.key(0)))
     p = jax.tree.map(np.float64, state.params)
@@ -203,18 +205,18 @@ HOLE = dataclasses.replace(SMALL, corruption="centre", levels=(0.5,), kept_weigh
 
 
 def test_inpainting_sees_the_mask_and_pastes_what_is_known():
-    model, seen = dae.make(HOLE, SPEC), batch()
+    model, examples = dae.make(HOLE, SPEC), batch()
     state = model.init(jax.random.key(0))
     assert state.params["enc"]["layer_0"]["kernel"].shape == (32, 5)
     m = np.ones(SHAPE)
     m[1:3, 1:3] = 0
-    m, x = m.reshape(-1), np.float64(seen["image"]).reshape(6, -1)
+    m, x = m.reshape(-1), np.float64(examples["image"]).reshape(6, -1)
     out = by_hand(state.params, np.concatenate([m * x, np.tile(m, (6, 1))], axis=1))
-    found = model.evaluate(state, seen, jax.random.key(1))
+    found = model.evaluate(state, examples, jax.random.key(1))
     each = -(x * np.log(expit(out)) + (1 - x) * np.log(expit(-out)))
     np.testing.assert_allclose(found["loss"], each[:, m == 0].sum(1), 1e-4)  # kept_weight=0
     filled = m * x + (1 - m) * expit(out)
-    _, restored = model.restore(state, seen["image"], jax.random.key(1))
+    _, restored = model.restore(state, examples["image"], jax.random.key(1))
     np.testing.assert_allclose(restored.reshape(6, -1), filled, 1e-4)
     error = ((x - filled) ** 2).sum(1)
     np.testing.assert_allclose(found["squared_error"], error, 1e-4)
@@ -226,8 +228,8 @@ def test_inpainting_sees_the_mask_and_pastes_what_is_known():
 
 @tiny.x64()
 def test_holes_given_by_the_caller_are_filled():
-    model, seen = dae.make(HOLE, SPEC), tiny.in_float64(batch())
-    state, image = tiny.in_float64(model.init(jax.random.key(0))), seen["image"]
+    model, examples = dae.make(HOLE, SPEC), tiny.in_float64(batch())
+    state, image = tiny.in_float64(model.init(jax.random.key(0))), examples["image"]
     known = jnp.float32(generator.integers(0, 2, (6, 4, 4, 1)))
     filled = dae.model.inpaint(HOLE, SPEC, state, image, known)
     np.testing.assert_array_equal(filled[known == 1], image[known == 1])
@@ -238,7 +240,7 @@ def test_holes_given_by_the_caller_are_filled():
     _, restored = model.restore(state, image, jax.random.key(1))
     again = dae.model.inpaint(HOLE, SPEC, state, image, jnp.broadcast_to(m, image.shape))
     np.testing.assert_allclose(again, restored, rtol=1e-12)
-    with pytest.raises(ValueError, match="has not learnt to fill in"):
+    with pytest.raises(ValueError, match="was not trained to inpaint"):
         dae.model.inpaint(SMALL, SPEC, state, image, known)
     with pytest.raises(ValueError, match="known is"):
         dae.model.inpaint(HOLE, SPEC, state, image, known[..., 0])
@@ -254,20 +256,20 @@ STACK = dae.Config(
 
 def test_a_stack_trains_layer_by_layer_on_clean_features():
     """Each layer's cost by hand; the corruption is of its own input, at its own level."""
-    model, seen, told = dae.make(STACK, SPEC), batch(), []
-    true = corruptions.noise
+    model, examples, inputs = dae.make(STACK, SPEC), batch(), []
+    true = corruptions.corrupt
 
-    def noise(kind, rng, x, level, *ends):
+    def corrupt(kind, rng, x, level, *ends):
         found = true(kind, rng, x, level, *ends)
-        jax.debug.callback(lambda x: told.append((level, np.float64(x))), x)
+        jax.debug.callback(lambda x: inputs.append((level, np.float64(x))), x)
         return found
 
     state = model.init(jax.random.key(0))
-    with mock.patch.object(corruptions, "noise", noise):
+    with mock.patch.object(corruptions, "corrupt", corrupt):
         step = jax.jit(lambda *args: model.step(*args))
         for number in range(6):
             before = state
-            state, _ = step(state, seen, jax.random.key(number))
+            state, _ = step(state, examples, jax.random.key(number))
             jax.effects_barrier()
             moved = {
                 (net, layer) for net in ("enc", "dec") for layer in ("layer_0", "layer_1")
@@ -279,11 +281,11 @@ def test_a_stack_trains_layer_by_layer_on_clean_features():
             assert counts == [number % 2 + 1]  # Adam starts anew with each phase
             if 2 <= number < 4:
                 p = jax.tree.map(np.float64, before.params)
-                x = np.float64(seen["image"]).reshape(6, -1)
+                x = np.float64(examples["image"]).reshape(6, -1)
                 h = expit(dense(p["enc"], "layer_0", x))
-                clean = next(v for level, v in told if level == 0.4)
+                clean = next(v for level, v in inputs if level == 0.4)
                 np.testing.assert_allclose(clean, h, rtol=1e-5)
-            told.clear()
+            inputs.clear()
 
 
 def test_a_layers_gradient_by_differences():
@@ -293,11 +295,11 @@ def test_a_layers_gradient_by_differences():
     with mock.patch.object(dae.model, "adam", return_value=optax.sgd(1.0)):
         model = dae.make(dataclasses.replace(STACK, stack_steps=1, corruption="none",
                                              levels=(0.0,)), SPEC)  # fmt: skip
-    seen = batch()
+    examples = batch()
     before = model.init(jax.random.key(0)).replace(step=jnp.int32(1))
-    after, _ = jax.jit(model.step)(before, seen, jax.random.key(1))
+    after, _ = jax.jit(model.step)(before, examples, jax.random.key(1))
     p = jax.tree.map(np.float64, before.params)
-    h = expit(dense(p["enc"], "layer_0", np.float64(seen["image"]).reshape(6, -1)))
+    h = expit(dense(p["enc"], "layer_0", np.float64(examples["image"]).reshape(6, -1)))
 
     def cost(kernel):
         z = expit(h @ kernel + p["enc"]["layer_1"]["bias"])
@@ -324,7 +326,7 @@ def test_numbers_of_the_whole_set():
     def restore(x, rng):  # darkens; repairs a part of it
         return 0.5 * x, 0.9 * x, None
 
-    found = dae.model.of_set(restore, data, jax.random.key(0))
+    found = dae.restoration.measure_restoration(restore, data, jax.random.key(0))
     x = np.float64(np.float32(test)).reshape(40, -1)
     ratio = lambda image: (-10 * np.log10(((image - x) ** 2).mean(1))).mean()
     np.testing.assert_allclose(found["psnr_corrupted"], ratio(0.5 * x), rtol=1e-5)
@@ -363,7 +365,7 @@ def test_numbers_of_the_whole_set_with_holes():
         m = jnp.broadcast_to(hole, x.shape)
         return jnp.where(m, 0.0, x), jnp.where(m, 0.8 * x + 0.1, 7.0), m
 
-    found = dae.model.of_set(restore, data, jax.random.key(0))
+    found = dae.restoration.measure_restoration(restore, data, jax.random.key(0))
     x, missing = np.float64(test).reshape(40, -1), hole.ravel()
     squares = lambda image, x: ((image - x) ** 2)[:, missing]
     ratio = lambda image, x: np.minimum(-10 * np.log10(squares(image, x).mean(1)), 100).mean()

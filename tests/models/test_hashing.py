@@ -51,14 +51,14 @@ INPUTS = {
 @pytest.mark.parametrize("kind", [None, *INPUTS])
 def test_costs_of_bits_and_of_activities_against_numpy(kind):
     config = SMALL if kind is None else dataclasses.replace(WORDS, count_input=kind)
-    model, seen = hashing.make(config, SPEC), batch()
+    model, examples = hashing.make(config, SPEC), batch()
     state = spread_out(model.init(jax.random.key(0)))
-    x = np.float64(seen["image"]).reshape(7, -1)
+    x = np.float64(examples["image"]).reshape(7, -1)
     v = x if kind is None else np.round(8 * x)
     a = activities(state.params, v if kind is None else INPUTS[kind](v))
-    found = model.evaluate(state, seen, jax.random.key(1))
+    found = model.evaluate(state, examples, jax.random.key(1))
     assert 0 < (a > 0).mean() < 1
-    np.testing.assert_array_equal(model.encode(state, seen["image"], None), a > 0)
+    np.testing.assert_array_equal(model.encode(state, examples["image"], None), a > 0)
     for end, c in (("", np.float64(a > 0)), ("_soft", expit(a))):
         out = outputs(state.params, c)
         if kind is None:
@@ -83,13 +83,13 @@ def test_costs_of_bits_and_of_activities_against_numpy(kind):
 def test_noise_enters_before_the_sigmoid(monkeypatch, per_word):
     noise = generator.normal(size=(7, 3))
     monkeypatch.setattr(jax.random, "normal", lambda rng, shape: jnp.float32(noise).reshape(shape))
-    model, seen = hashing.make(dataclasses.replace(WORDS, per_word=per_word), SPEC), batch()
+    model, examples = hashing.make(dataclasses.replace(WORDS, per_word=per_word), SPEC), batch()
     monkeypatch.undo()
     state = spread_out(model.init(jax.random.key(0)))
     with monkeypatch.context() as patched:
         patched.setattr(jax.random, "normal", lambda rng, shape: jnp.float32(noise).reshape(shape))
-        _, metrics = model.step(state, seen, jax.random.key(1))
-    v = np.round(8 * np.float64(seen["image"]).reshape(7, -1))
+        _, metrics = model.step(state, examples, jax.random.key(1))
+    v = np.round(8 * np.float64(examples["image"]).reshape(7, -1))
     c = expit(activities(state.params, np.log1p(v)) + 4 * noise)
     nats = -(v * log_softmax(outputs(state.params, c), axis=1)).sum(1)
     nats = nats / np.maximum(v.sum(1), 1) if per_word else nats
@@ -102,9 +102,14 @@ def code_of(config, steps_done=0):
     model = hashing.make(config, SPEC)
     state = spread_out(model.init(jax.random.key(0)))
     image = jnp.broadcast_to(batch(2)["image"][1:], (4000, *SHAPE))
-    seen = {"image": image, "index": jnp.arange(4000)}
+    examples = {"image": image, "index": jnp.arange(4000)}
     x = np.float64(image[:1]).reshape(1, -1)
-    return model, state.replace(step=jnp.int32(steps_done)), seen, activities(state.params, x)[0]
+    return (
+        model,
+        state.replace(step=jnp.int32(steps_done)),
+        examples,
+        activities(state.params, x)[0],
+    )
 
 
 def test_the_ramp_of_the_noise():
@@ -112,12 +117,12 @@ def test_the_ramp_of_the_noise():
     config = dataclasses.replace(SMALL, discretise="noise_ramp", ramp_steps=10)
     costs = {}
     for done in (0, 5, 10):
-        model, state, seen, a = code_of(config, done)
-        _, metrics = model.step(state, seen, jax.random.key(1))
+        model, state, examples, a = code_of(config, done)
+        _, metrics = model.step(state, examples, jax.random.key(1))
         costs[done] = float(metrics["loss"])
         noise = np.random.default_rng(1).normal(size=(100_000, 3)) * 0.4 * done
         out = outputs(state.params, expit(a + noise))
-        x = np.float64(seen["image"][0]).reshape(1, -1)
+        x = np.float64(examples["image"][0]).reshape(1, -1)
         nats = -(x * np.log(expit(out)) + (1 - x) * np.log(expit(-out))).sum(1)
         error = nats.std() * np.sqrt(1 / 4000 + 1 / 100_000)
         assert abs(costs[done] - nats.mean()) < 5 * error + 1e-4
@@ -131,13 +136,13 @@ def test_hard_codes_train_with_the_sigmoids_slope(discretise):
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(hashing, "adam", lambda *_: optax.sgd(1.0))
-        model, state, seen, a = code_of(dataclasses.replace(SMALL, discretise=discretise))
-    seen = jax.tree.map(lambda x: x[:1], seen)
+        model, state, examples, a = code_of(dataclasses.replace(SMALL, discretise=discretise))
+    examples = jax.tree.map(lambda x: x[:1], examples)
     key = jax.random.key(1)
-    after, metrics = model.step(state, seen, key)
+    after, metrics = model.step(state, examples, key)
     u = jax.random.uniform(jax.random.clone(key), (1, 3))
     bits = np.float64(a > 0) if discretise == "straight_through" else np.float64(u[0] < expit(a))
-    x = np.float64(seen["image"]).reshape(1, -1)
+    x = np.float64(examples["image"]).reshape(1, -1)
 
     def cost(c):
         out = outputs(state.params, c)
@@ -153,15 +158,15 @@ def test_hard_codes_train_with_the_sigmoids_slope(discretise):
 def test_thresholds():
     low = hashing.make(dataclasses.replace(SMALL, threshold=0.1), SPEC)
     half = hashing.make(dataclasses.replace(SMALL, balanced=True), SPEC)
-    seen = batch(40)
+    examples = batch(40)
     state = spread_out(low.init(jax.random.key(0)))
-    a = activities(state.params, np.float64(seen["image"]).reshape(40, -1))
-    np.testing.assert_array_equal(low.encode(state, seen["image"], None), expit(a) > 0.1)
-    after, _ = half.step(state, seen, jax.random.key(1))
+    a = activities(state.params, np.float64(examples["image"]).reshape(40, -1))
+    np.testing.assert_array_equal(low.encode(state, examples["image"], None), expit(a) > 0.1)
+    after, _ = half.step(state, examples, jax.random.key(1))
     median = np.float64(after.extra["median"])
     np.testing.assert_allclose(median, 0.01 * np.median(a, axis=0), rtol=1e-4)
     state = state.replace(extra={"median": jnp.float32(np.median(a, axis=0))})
-    bits = np.asarray(half.encode(state, seen["image"], None))
+    bits = np.asarray(half.encode(state, examples["image"], None))
     # 20 of 40 are above the median, but for units at which several items tie.
     assert (np.abs(bits.sum(0) - (a > np.median(a, axis=0)).sum(0)) <= 1).all()
 

@@ -15,8 +15,8 @@ from jaxae.models.nvae.cells import (
     Depthwise,
     EncoderCell,
     FlowCell,
-    bilinear_double,
-    drawn_kernels,
+    double_bilinear,
+    init_kernels,
 )
 from jaxae.models.nvae.networks import Hierarchy, Normal
 from jaxae.training.state import Spec
@@ -51,7 +51,7 @@ def state(model):
 
 def initialised(module, *inputs):
     found = module.init(jax.random.key(0), *inputs)
-    return {"params": drawn_kernels(jax.random.key(1), found["params"])}
+    return {"params": init_kernels(jax.random.key(1), found["params"])}
 
 
 def test_a_normalised_convolution_has_the_lengths_of_its_gains():
@@ -78,10 +78,10 @@ def test_a_convolution_of_stride_two_pads_one_on_each_side():
 def test_kernels_are_drawn_with_the_deviation_of_their_fan_in():
     zeros = {"a": {"kernel": jnp.zeros((3, 3, 50, 40)), "bias": jnp.zeros(40)},
              "b": {"kernel": jnp.zeros((25, 400))}}  # fmt: skip
-    drawn = drawn_kernels(jax.random.key(0), zeros)
-    np.testing.assert_allclose(np.std(drawn["a"]["kernel"]), 1 / np.sqrt(450), rtol=0.03)
-    np.testing.assert_allclose(np.std(drawn["b"]["kernel"]), 0.2, rtol=0.03)
-    assert not np.any(drawn["a"]["bias"])
+    kernels = init_kernels(jax.random.key(0), zeros)
+    np.testing.assert_allclose(np.std(kernels["a"]["kernel"]), 1 / np.sqrt(450), rtol=0.03)
+    np.testing.assert_allclose(np.std(kernels["b"]["kernel"]), 0.2, rtol=0.03)
+    assert not np.any(kernels["a"]["bias"])
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -104,7 +104,7 @@ def test_doubling_keeps_the_corners_and_is_linear_between_them():
     wanted = np.apply_along_axis(lambda v: np.interp(rows, np.arange(3), v), 1, wide)
     # Of 3 x 4 products each, of two weights and a pixel; all weights are at most one.
     off = tiny.rounding(12 + 4, np.abs(x).max())
-    np.testing.assert_allclose(bilinear_double(jnp.asarray(x)), wanted, rtol=0, atol=off)
+    np.testing.assert_allclose(double_bilinear(jnp.asarray(x)), wanted, rtol=0, atol=off)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -132,7 +132,7 @@ def test_the_residual_form_of_the_rate():
     """KL = (dm^2 / s_p^2 + ds^2 - log ds^2 - 1) / 2 where neither bound nor floor is felt."""
     raw = [tiny.in_float64(0.01 * normal(4, 2, 2, 1, seed=seed)) for seed in range(4)]
     p, by = Normal(*raw[:2]), Normal(*raw[2:])
-    q = p.shifted(by)
+    q = p.add_residual(by)
     log_var = lambda n: 2 * n.raw_log  # without the floor
     found = losses.kl_diagonal_gaussians_per_dimension(q.mean, log_var(q), p.mean, log_var(p))
     ds2 = np.exp(2 * np.float64(by.raw_log))
@@ -144,7 +144,7 @@ def test_the_residual_form_of_the_rate():
 def test_a_posterior_that_says_nothing_costs_nothing():
     p = Normal(30 * normal(3, 2, 2, 1), 30 * normal(3, 2, 2, 1, seed=1))
     still = Normal(jnp.zeros((3, 2, 2, 1)), jnp.zeros((3, 2, 2, 1)))
-    q = p.shifted(still)
+    q = p.add_residual(still)
     kl = losses.kl_diagonal_gaussians_per_dimension(
         q.mean, 2 * jnp.log(q.deviation), p.mean, 2 * jnp.log(p.deviation)
     )
@@ -197,8 +197,8 @@ def test_one_samples_weight_is_the_sum_of_its_densities(model, state, monkeypatc
         kl += 0.5 * np.sum(ratio + away - 1 - np.log(ratio), axis=(1, 2, 3))
     draws = iter([*noise, *noise])
     monkeypatch.setattr(jax.random, "normal", lambda rng, shape: next(draws))
-    seen = jax.jit(lambda: model.log_weight(state, x, jax.random.key(0)))()
-    np.testing.assert_allclose(seen, total, rtol=1e-4)
+    result = jax.jit(lambda: model.log_weight(state, x, jax.random.key(0)))()
+    np.testing.assert_allclose(result, total, rtol=1e-4)
     found = jax.jit(lambda: model.evaluate(state, {"image": x}, jax.random.key(0)))()
     np.testing.assert_allclose(found["rate"], kl, rtol=1e-4)
     assert len([name for name in found if name.startswith("rate_")]) == 2
@@ -209,19 +209,19 @@ def test_with_flows_the_weight_is_the_estimates_difference():
     model = nvae.make(nvae.Config(**SMALL, flows=1), DATA.spec)
     state = jax.jit(model.init)(jax.random.key(0))
     batch = DATA.train.batch(0, 0, 5)
-    seen = jax.jit(model.evaluate)(state, batch, jax.random.key(4))
+    result = jax.jit(model.evaluate)(state, batch, jax.random.key(4))
     log_w = jax.jit(model.log_weight)(state, batch["image"], jax.random.key(4))
-    np.testing.assert_allclose(log_w, -seen["loss"], rtol=1e-4)
+    np.testing.assert_allclose(log_w, -result["loss"], rtol=1e-4)
 
 
 def test_an_image_reaches_the_decoder_through_its_codes_only(model, state):
-    """Other images with the codes of the first: `render` has no other input."""
+    """Other images with the codes of the first: `decode` has no other input."""
     batch = DATA.train.batch(0, 0, 5)
     out, groups = pieces(state, batch["image"], noise_for(5))
     layout = nvae.model._layout(CONFIG, DATA.spec)
     variables = {"params": state.params, "batch_stats": state.extra["stats"]}
     codes = [g.z for g in groups]
-    again, _ = jax.jit(lambda z: Hierarchy(layout, 1).apply(variables, z, method="render"))(codes)
+    again, _ = jax.jit(lambda z: Hierarchy(layout, 1).apply(variables, z, method="decode"))(codes)
     np.testing.assert_allclose(again, out, atol=1e-5)
     codes = jax.jit(model.encode)(state, batch["image"], jax.random.key(0))
     still = [jnp.zeros_like(n) for n in noise_for(5)]
@@ -248,13 +248,13 @@ def test_the_rates_weight_rises_with_each_step():
     start, step = jax.jit(model.init)(jax.random.key(0)), jax.jit(model.step)
     for now, beta in [(0, 1e-4), (150, 0.5 - 1 / 3000), (301, 1.0)]:
         state = start.replace(step=jnp.int32(now))
-        _, seen = step(state, DATA.train.batch(0, 0, tiny.BATCH), jax.random.key(1))
-        np.testing.assert_allclose(seen["beta"], beta, rtol=1e-5)
-        plain = seen["distortion"] + seen["beta"] * seen["rate"]
+        _, result = step(state, DATA.train.batch(0, 0, tiny.BATCH), jax.random.key(1))
+        np.testing.assert_allclose(result["beta"], beta, rtol=1e-5)
+        plain = result["distortion"] + result["beta"] * result["rate"]
         if now > 300:
-            np.testing.assert_allclose(seen["objective"], plain, rtol=1e-5)
+            np.testing.assert_allclose(result["objective"], plain, rtol=1e-5)
         elif now:
-            assert abs(seen["objective"] - plain) > 1e-3 * plain
+            assert abs(result["objective"] - plain) > 1e-3 * plain
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +287,7 @@ def test_the_objective_against_numpy(state, training, monkeypatch, spectral_star
     now = state.replace(step=jnp.int32(150), extra=state.extra | {"vectors": vectors})
     draws = iter(noise)
     monkeypatch.setattr(jax.random, "normal", lambda rng, shape: next(draws))
-    _, seen = jax.jit(model.step)(now, batch, jax.random.key(1))
+    _, result = jax.jit(model.step)(now, batch, jax.random.key(1))
     monkeypatch.undo()
 
     out, x, kl = np.float64(out), np.float64(batch["image"]), []
@@ -305,12 +305,12 @@ def test_the_objective_against_numpy(state, training, monkeypatch, spectral_star
     gains = sum(np.abs(v).max() for k, v in tiny.leaves(state.params).items() if "scale" in k)
     beta = 0.5 - 1 / 3000
     weight = np.exp(beta * np.log(0.1)) if spectral_start else 0.1
-    np.testing.assert_allclose(seen["rate"], kl.sum(1).mean(), rtol=1e-4)
-    np.testing.assert_allclose(seen["distortion"], distortion, rtol=1e-4)
-    np.testing.assert_allclose(seen["penalty"], norms + gains, rtol=1e-3)
+    np.testing.assert_allclose(result["rate"], kl.sum(1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(result["distortion"], distortion, rtol=1e-4)
+    np.testing.assert_allclose(result["penalty"], norms + gains, rtol=1e-3)
     price = beta * (kappa * kl).sum(1).mean()
     total = distortion + price + weight * (norms + gains)
-    np.testing.assert_allclose(seen["objective"], total, rtol=1e-4)
+    np.testing.assert_allclose(result["objective"], total, rtol=1e-4)
 
 
 def test_a_step_of_adamax_against_numpy():
@@ -366,7 +366,7 @@ def test_an_encoder_cell_by_hand():
     found = cell.init(jax.random.key(0), x, False, None)
     params = jax.tree.map(lambda p: normal(*p.shape, seed=p.size), found["params"])
     stats = jax.tree.map(lambda p: 1 + jnp.abs(normal(*p.shape, seed=3)), found["batch_stats"])
-    seen = cell.apply({"params": params, "batch_stats": stats}, x, False, None)
+    result = cell.apply({"params": params, "batch_stats": stats}, x, False, None)
     p, s = (jax.tree.map(np.float64, tree) for tree in (params, stats))
     swish, h = (lambda a: a / (1 + np.exp(-a))), np.float64(x).ravel()
     for i in range(2):
@@ -380,7 +380,7 @@ def test_an_encoder_cell_by_hand():
     gate = p["SqueezeExcite_0"]
     inner = np.maximum(h @ gate["Dense_0"]["kernel"] + gate["Dense_0"]["bias"], 0)
     open_ = 1 / (1 + np.exp(-(inner @ gate["Dense_1"]["kernel"] + gate["Dense_1"]["bias"])))
-    np.testing.assert_allclose(seen.ravel(), np.float64(x).ravel() + 0.1 * h * open_, rtol=1e-4)
+    np.testing.assert_allclose(result.ravel(), np.float64(x).ravel() + 0.1 * h * open_, rtol=1e-4)
 
 
 def test_at_a_temperature_both_draws_are_narrower(model, state, monkeypatch):
@@ -492,5 +492,5 @@ def test_options_for_pixels_that_are_not_binary():
     data = tiny.images()
     model = nvae.make(nvae.Config(**SMALL, likelihood="logistic_mixture", mixtures=2), data.spec)
     state = jax.jit(model.init)(jax.random.key(0))
-    seen = jax.jit(model.evaluate)(state, data.train.batch(0, 0, 4), jax.random.key(1))
-    assert np.all(np.isfinite(seen["loss"]))
+    result = jax.jit(model.evaluate)(state, data.train.batch(0, 0, 4), jax.random.key(1))
+    assert np.all(np.isfinite(result["loss"]))

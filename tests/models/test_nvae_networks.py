@@ -176,14 +176,16 @@ def top_down(params, stats, x, noise, lay, residual, flows):
     starts = np.cumsum(lay.groups)[:-1]  # the first groups of the finer scales
     for group, eps in enumerate(noise):
         raw = np.zeros((*eps.shape[:3], 2 * lay.latent))
-        said = features[group]
+        features_and_h = features[group]
         if group:
             for name in [f"cells_{group - 1}_{i}" for i in range(lay.cells)]:
                 h = decoder_cell(p[name], s[name], h)
             raw = conv(p[f"priors_{group - 1}"], elu(h))
-            said = said + conv(params["enc"][f"joins_{group - 1}"], h)
-        said = conv(params["enc"][f"heads_{group}"], said) + (raw if residual else 0)
-        prior, posterior = (bounded(*np.split(each, 2, axis=-1)) for each in (raw, said))
+            features_and_h = features_and_h + conv(params["enc"][f"joins_{group - 1}"], h)
+        features_and_h = conv(params["enc"][f"heads_{group}"], features_and_h) + (
+            raw if residual else 0
+        )
+        prior, posterior = (bounded(*np.split(each, 2, axis=-1)) for each in (raw, features_and_h))
         z = z_0 = posterior[0] + posterior[1] * eps
         for i in range(2 * flows):
             z = flow_cell(p[f"flow_cells_{group}_{i}"], z, mirrored=i % 2 == 1)
@@ -211,7 +213,7 @@ def kept_by(variables):
 
 
 def test_each_phase_of_the_pixels_has_a_quarter_of_the_channels_of_a_halved_skip():
-    """An image that is zero but for one phase is seen by that phase's convolution alone."""
+    """An image that is zero but for one phase is read by that phase's convolution alone."""
     x = normal(1, 6, 4, 5)  # of five channels come ten: 2, 2, 2 and the four that are left
     variables = lively(SkipDown(), x)
     for i in range(4):
@@ -233,9 +235,9 @@ def test_an_encoder_cell(down):
     x, cell = normal(2, 4, 6, 4), EncoderCell(0.95, down)
     variables = lively(cell, x, False, None)
     assert kept_by(variables) == {"Conv_0": NORMALISED, "Conv_1": NORMALISED}
-    seen = jax.jit(lambda v, x: cell.apply(v, x, False, None))(variables, x)
+    result = jax.jit(lambda v, x: cell.apply(v, x, False, None))(variables, x)
     wanted = encoder_cell(*in_numpy(variables), np.float64(x), down)
-    np.testing.assert_allclose(seen, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("up", [False, True])
@@ -244,9 +246,9 @@ def test_a_decoder_cell(up):
     variables = lively(cell, x, False, None)
     bare = {name: {"kernel"} for name in ("Conv_0", "Depthwise_0", "Conv_1")}
     assert kept_by(variables) == bare | ({"Conv_2": NORMALISED} if up else {})
-    seen = jax.jit(lambda v, x: cell.apply(v, x, False, None))(variables, x)
+    result = jax.jit(lambda v, x: cell.apply(v, x, False, None))(variables, x)
     wanted = decoder_cell(*in_numpy(variables), np.float64(x), up)
-    np.testing.assert_allclose(seen, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [EncoderCell, DecoderCell])
@@ -275,13 +277,13 @@ def test_a_flow_cell(mirrored):
     z, cell = normal(2, 3, 4, 3), FlowCell(mirrored)
     variables = lively(cell, z)
     assert kept_by(variables) == dict.fromkeys(("Conv_0", "Depthwise_0", "Conv_1"), NORMALISED)
-    seen = jax.jit(cell.apply)(variables, z)
+    result = jax.jit(cell.apply)(variables, z)
     wanted = flow_cell(in_numpy(variables)[0], np.float64(z), mirrored)
-    np.testing.assert_allclose(seen, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_flow_begins_with_shifts_of_a_tenth():
-    """The lengths of kernels at the start: one, and a tenth where a flow's shift is made."""
+    """The lengths of kernels at the start: one, and a tenth where a flow's shift is computed."""
     z = normal(1, 3, 3, 2)
     started = FlowCell().init(jax.random.key(0), z)["params"]
     gains = {name: np.exp(part["log_gain"]) for name, part in started.items()}

@@ -266,18 +266,18 @@ def test_every_likelihood_trains_with_every_network(network, likelihood):
         step = lambda state, key: model.step(state, batch, key)
         state, metrics = jax.lax.scan(step, start, jax.random.split(of_steps, 5))
         z = model.encode(state, batch["image"], keys[0])
-        made = (
+        images = (
             model.decode(state, z, keys[1]),
             model.sample(state, keys[2], 4),
             model.daydream(state, batch["image"], keys[3]),
         )
-        return start, state, metrics, z, made, model.log_weight(state, batch["image"], keys[4])
+        return start, state, metrics, z, images, model.log_weight(state, batch["image"], keys[4])
 
-    start, state, metrics, z, made, log_weight = run(jax.random.key(0))
+    start, state, metrics, z, images, log_weight = run(jax.random.key(0))
     assert z.shape == (4, 2)
     assert log_weight.shape == (4,)
-    assert all(image.shape == x.shape for image in made)
-    for leaf in jax.tree.leaves((state.params, metrics, z, made, log_weight)):
+    assert all(image.shape == x.shape for image in images)
+    for leaf in jax.tree.leaves((state.params, metrics, z, images, log_weight)):
         assert np.isfinite(leaf).all()
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), start.params, state.params)
     assert all(any(jax.tree.leaves(net)) for net in moved.values())

@@ -123,7 +123,7 @@ def test_codebooks_begin_and_begin_anew_as_vectors_of_a_batch(recorded, kind):
     vectors = np.asarray(jax.jit(model.encode)(state, batch["image"], jax.random.key(0)))
     vectors = vectors.reshape(-1, G, D)
 
-    def drawn(key):
+    def samples(key):
         priority = np.asarray(jax.random.uniform(key, (3, 2, 2))).reshape(-1)
         return vectors[np.argsort(-priority)[:K]].transpose(1, 0, 2)
 
@@ -133,7 +133,7 @@ def test_codebooks_begin_and_begin_anew_as_vectors_of_a_batch(recorded, kind):
 
     # The first step: rows and counts of one, then their moving averages.
     state, metrics = step(state, batch, jax.random.key(1))
-    start = drawn(jax.random.key(1))
+    start = samples(jax.random.key(1))
     k, n = chosen(start)
     count = 0.9 + 0.1 * n
     np.testing.assert_allclose(state.extra["count"], count, rtol=1e-5)
@@ -161,7 +161,7 @@ def test_codebooks_begin_and_begin_anew_as_vectors_of_a_batch(recorded, kind):
     assert dead[:, 2].all()
     assert metrics["restarted"] == dead.sum()
     np.testing.assert_allclose(state.extra["count"], np.where(dead, 1.0, count), rtol=1e-5)
-    fresh = drawn(jax.random.key(2))
+    fresh = samples(jax.random.key(2))
     np.testing.assert_allclose((state.extra["table"] + offset)[dead], fresh[dead], 1e-4, 1e-5)
     if kind == "ema":
         np.testing.assert_array_equal(state.extra["total"][dead], state.extra["table"][dead])
@@ -362,9 +362,9 @@ def test_samples_are_decoded_codes_of_the_prior():
     of_codes, _ = jax.random.split(jax.random.key(1))
     k = prior.sample({"params": state.params["prior"]}, 3, (2, 2), of_codes)
     z_q = codebook.rows_at(state.extra["table"], k).reshape(3, -1)
-    drawn = jax.jit(model.sample, static_argnums=2)(state, jax.random.key(1), 3)
+    samples = jax.jit(model.sample, static_argnums=2)(state, jax.random.key(1), 3)
     expected = jax.jit(model.decode)(state, z_q, jax.random.key(2))
-    np.testing.assert_allclose(drawn, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(samples, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "logistic_mixture", "categorical"])
@@ -380,9 +380,9 @@ def test_other_likelihoods_and_sizes_fit_together(likelihood):
         z = model.encode(state, x, encode)
         return metrics["loss"], z, model.decode(state, z, decode), model.sample(state, sample, 4)
 
-    loss, z, back, drawn = jax.eval_shape(run, *jax.random.split(jax.random.key(0), 5))
+    loss, z, back, samples = jax.eval_shape(run, *jax.random.split(jax.random.key(0), 5))
     assert (loss.shape, z.shape) == ((), (4, 2 * 3 * G * D))
-    assert back.shape == drawn.shape == x.shape
+    assert back.shape == samples.shape == x.shape
 
 
 # -- what is refused --------------------------------------------------------------------------
@@ -441,8 +441,8 @@ def test_an_autoregressive_decoder_is_a_distribution_of_images_and_draws_from_it
     alone = np.prod(np.where(every, by_pixels, 1 - by_pixels), axis=1)
     assert np.abs(alone - chance).max() > 0.01
     code = jnp.zeros((draws, config.groups * config.code_width))
-    drawn = np.asarray(jax.jit(model.decode)(state, code, jax.random.key(1))).reshape(draws, 4)
-    counts = np.bincount((drawn @ [8, 4, 2, 1]).astype(int), minlength=16)
+    samples = np.asarray(jax.jit(model.decode)(state, code, jax.random.key(1))).reshape(draws, 4)
+    counts = np.bincount((samples @ [8, 4, 2, 1]).astype(int), minlength=16)
     assert scipy.stats.chisquare(counts, draws * chance / chance.sum()).pvalue > 1e-3
     moved = state.replace(extra=state.extra | {"table": state.extra["table"] + 2.0})
     other = np.exp(-np.asarray(evaluate(moved, images, None)["distortion"], np.float64))
@@ -473,7 +473,7 @@ def test_the_decoder_alone_at_first(recorded, kind):
         assert moved == {"enc": joined, "dec": True} | learned
         bare = float(metrics["distortion"]) / math.prod(SHAPE)
         assert (float(metrics["autoencoder"]) == pytest.approx(bare, rel=1e-6)) is not joined
-    # Before, the decoder is told nothing of the image but the pixels before.
+    # Before, the decoder knows nothing of the image but the pixels before.
     moved = state.replace(extra=state.extra | {"table": state.extra["table"] + 1.0})
     costs = [float(step(s.replace(step=jnp.int32(2)), batch, jax.random.key(2))[1]["distortion"])
              for s in (state, moved)]  # fmt: skip

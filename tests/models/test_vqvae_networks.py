@@ -11,9 +11,9 @@ import pytest
 
 from jaxae import nets
 from jaxae.models import vqvae
-from jaxae.models.vqvae import measures
+from jaxae.models.vqvae import code_usage
+from jaxae.models.vqvae.base import BaseConfig
 from jaxae.models.vqvae.networks import CodePrior, Decoder, Encoder
-from jaxae.models.vqvae.stages import Quantised
 from jaxae.training.state import Spec
 
 SHAPE, D, K, G = (4, 4, 1), 3, 5, 2
@@ -24,7 +24,7 @@ TINY = vqvae.Config(
 )  # fmt: skip
 
 
-USUAL = Quantised.restart
+USUAL = BaseConfig.restart
 
 
 def normal(*shape, seed=0):
@@ -167,9 +167,9 @@ def test_the_prior_learns_the_codes_that_images_have_after_the_step(monkeypatch)
 
 
 @pytest.fixture
-def parts_of(monkeypatch):
-    """What a kind of data adds to a VQ-VAE, and its optimisers."""
-    monkeypatch.setattr(vqvae.model, "assemble", lambda config, parts, tx: (parts, tx))
+def functions_of(monkeypatch):
+    """The functions that differ between kinds of data, and the optimisers."""
+    monkeypatch.setattr(vqvae.model, "assemble", lambda config, functions, tx: (functions, tx))
     return vqvae.make
 
 
@@ -178,30 +178,30 @@ def parts_of(monkeypatch):
     [("bernoulli", 2, True), ("bernoulli", 17, False), ("gaussian", 17, False),
      ("categorical", 17, True), ("logistic_mixture", 17, True)],
 )  # fmt: skip
-def test_bits_are_told_of_probabilities_alone(parts_of, likelihood, levels, is_mass):
+def test_bits_have_a_meaning_for_probabilities_only(functions_of, likelihood, levels, is_mass):
     spec = SPEC._replace(levels=levels)
-    parts, _ = parts_of(dataclasses.replace(TINY, likelihood=likelihood), spec)
-    assert parts.is_mass == is_mass
-    assert (parts.dims, parts.size, parts.needs_label) == (16, (2, 2), False)
+    functions, _ = functions_of(dataclasses.replace(TINY, likelihood=likelihood), spec)
+    assert functions.is_mass == is_mass
+    assert (functions.dims, functions.size, functions.needs_label) == (16, (2, 2), False)
 
 
-def test_each_player_has_its_own_rate(parts_of, monkeypatch):
+def test_each_player_has_its_own_rate(functions_of, monkeypatch):
     monkeypatch.setattr(vqvae.model, "adam", lambda *about: about)
     config = dataclasses.replace(TINY, learning_rate=0.1, decay_steps=7,
                                  prior_learning_rate=0.2, prior_decay_steps=9)  # fmt: skip
-    _, tx = parts_of(config, SPEC)
+    _, tx = functions_of(config, SPEC)
     assert tx == {"autoencoder": (0.1, 7), "prior": (0.2, 9)}
 
 
 @pytest.mark.parametrize(("likelihood", "start"), [("bernoulli", math.log(0.3 / 0.7)),
                                                    ("categorical", 0.0)])  # fmt: skip
-def test_the_decoder_begins_at_the_mean_image_or_knows_nothing(parts_of, likelihood, start):
-    parts, _ = parts_of(dataclasses.replace(TINY, likelihood=likelihood), SPEC)
-    bias = jax.jit(parts.init)(jax.random.key(0))["dec"]["Upsample_0"]["bias"]
+def test_the_decoder_begins_at_the_mean_image_or_knows_nothing(functions_of, likelihood, start):
+    functions, _ = functions_of(dataclasses.replace(TINY, likelihood=likelihood), SPEC)
+    bias = jax.jit(functions.init)(jax.random.key(0))["dec"]["Upsample_0"]["bias"]
     np.testing.assert_allclose(bias, start, rtol=1e-5)
 
 
-# -- what calls for action -------------------------------------------------------------------------
+# -- advice on unused codes -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -209,15 +209,15 @@ def test_the_decoder_begins_at_the_mean_image_or_knows_nothing(parts_of, likelih
     [(0.25, 0.0, f"take --restart {USUAL}"), (0.25, USUAL, "take --codes 16"),
      (0.334, 0.0, None), (1.0, 0.0, None)],
 )  # fmt: skip
-def test_codes_that_lie_idle_are_told_with_the_remedy(used, restart, remedy):
+def test_unused_codes_give_advice(used, restart, remedy):
     """Under a third of 64 codes; the default of restart where there is less, else fewer codes."""
     config = dataclasses.replace(TINY, codes=64, restart=restart)
-    told = vqvae.make(config, SPEC).advise({"codes_used_train": used, "codes_used_test": 0.1})
-    assert len(told) == (remedy is not None)
-    for line in told:
+    lines = vqvae.make(config, SPEC).advise({"codes_used_train": used, "codes_used_test": 0.1})
+    assert len(lines) == (remedy is not None)
+    for line in lines:
         assert line.startswith("the training images use 25% of the 64 codes: " + remedy)
 
 
 def test_a_third_is_enough():
-    assert not measures.advice({"codes_used_train": 1 / 3}, 6, 0.0, USUAL)
-    assert measures.advice({"codes_used_train": 0.33}, 6, 0.0, USUAL)
+    assert not code_usage.advise({"codes_used_train": 1 / 3}, 6, 0.0, USUAL)
+    assert code_usage.advise({"codes_used_train": 0.33}, 6, 0.0, USUAL)

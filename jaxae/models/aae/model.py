@@ -35,7 +35,7 @@ from jaxae.models.aae.config import Config
 from jaxae.models.aae.networks import Heads, Trunk, head_repulsion
 from jaxae.models.shared import priors
 from jaxae.models.shared.batch_needs import of_batch_norm, of_labels
-from jaxae.models.shared.gaussian import gaussian_draw, mean_and_log_var, output_start
+from jaxae.models.shared.gaussian import mean_and_log_var, output_start, reparameterise
 from jaxae.models.shared.labels import supervised_examples
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import (
@@ -86,7 +86,7 @@ def make(config: Config, spec: Spec) -> Model:
         h, stats = run(p, stats, "trunk", x)
         z, _ = run(p, stats, "code", h)
         if config.posterior == "gaussian":
-            z = gaussian_draw(*mean_and_log_var(z), noise)
+            z = reparameterise(*mean_and_log_var(z), noise)
         logits = run(p, stats, "label", h)[0] if task in CLASSED else None
         return logits, z, stats
 

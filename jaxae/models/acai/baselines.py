@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jaxae import losses, nets
 from jaxae.fields import Checked, Decay, Range, Size, SizeOrZero, Weight
 from jaxae.models.acai.networks import Bottleneck
-from jaxae.models.shared.gaussian import gaussian_draw
+from jaxae.models.shared.gaussian import reparameterise
 from jaxae.nets import codebook
 from jaxae.training.state import all_gather
 
@@ -144,7 +144,7 @@ def vae(config: Any, parts: Parts) -> Method:
 
     def drawn(p, x, eps):
         mean, log_var = posterior(p, x)
-        return mean, log_var, gaussian_draw(mean, log_var, eps)
+        return mean, log_var, reparameterise(mean, log_var, eps)
 
     def draw(rng, x):
         return jax.random.normal(rng, (x.shape[0], parts.size))

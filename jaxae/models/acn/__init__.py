@@ -1,4 +1,4 @@
-"""ACN: a code is cheap when a similar item has been sent already."""
+"""ACN (associative compression networks): a code is coded given the code of a similar image."""
 
 from jaxae.models.acn.config import Config
 from jaxae.models.acn.model import make

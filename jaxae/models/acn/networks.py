@@ -1,7 +1,7 @@
 """ACN's networks: encoder c = e(x), prior network p(z|c^), decoder r(x|z).
 
-x [B,H,W,C] image, c and z [B,d]. All but two are the library's own: the prior network, and an
-experimental decoder which passes z through a table of vectors.
+x [B,H,W,C] image; c and z [B,d]. Encoders and decoders come from `jaxae.nets`, except an
+experimental decoder that passes z through a codebook.
 """
 
 from typing import Any
@@ -17,24 +17,24 @@ from jaxae.models.shared.gaussian import DENSE_FLOOR, output_start
 from jaxae.nets import codebook
 from jaxae.training.state import Spec
 
-# Scales of the prior's components: z carries unit noise, so that narrower ones than this are of no
-# use, but a quadrature could be deceived by what falls between its nodes, and training would.
+# Bounds of the log-scales of the prior's components. z has unit noise, so narrower components are
+# of no use; but they could lie between the nodes of the quadrature, and training would exploit it.
 LOG_SCALE_BOUNDS = (-0.5, 5.0)
 COMMITMENT = 0.25
 
 
 def encoder(config: Config, out: int) -> nn.Module:
-    """Images to vectors: x `[B,H,W,C]` -> `[B,out]`."""
+    """x `[B,H,W,C]` -> `[B,out]`."""
     if config.encoder == "mlp":
         return nets.MLP(config.widths, out, config.activation)
     return nets.ConvEncoder(config.conv_width, out, config.conv_blocks, config.activation)
 
 
 class PriorNetwork(nn.Module):
-    """p(z|c): c [B,d] -> logits, means, log_scales, each [B,d,M].
+    """p(z|c): c `[B,d]` -> logits, means, log_scales of Gaussian mixtures, `[B,d,M]` each.
 
-    The code enters every hidden layer and every hidden layer enters the output
-    (johannah/ACN: acn_models.py). It begins broad: means spread over +-1.5, unit scales.
+    The code is an input of every hidden layer, and every hidden layer is an input of the output
+    (johannah/ACN: acn_models.py). The initial prior is broad: means from -1.5 to 1.5, unit scales.
     """
 
     latent: int
@@ -45,11 +45,10 @@ class PriorNetwork(nn.Module):
     def __call__(self, code: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         hidden: list[jax.Array] = []
         for width in self.widths:
-            seen = jnp.concatenate([*hidden[-1:], code], axis=-1)
-            hidden.append(jnp.tanh(nn.Dense(width)(seen)))
-        spread = np.linspace(-1.5, 1.5, self.components) if self.components > 1 else np.zeros(1)
+            inputs = jnp.concatenate([*hidden[-1:], code], axis=-1)
+            hidden.append(jnp.tanh(nn.Dense(width)(inputs)))
         start = np.zeros((3, self.latent, self.components), np.float32)
-        start[1] = spread
+        start[1] = np.linspace(-1.5, 1.5, self.components) if self.components > 1 else 0.0
         out = nn.Dense(
             start.size,
             kernel_init=nn.initializers.variance_scaling(0.01, "fan_in", "normal"),
@@ -61,12 +60,13 @@ class PriorNetwork(nn.Module):
 
 
 def decoder(config: Config, spec: Spec, channels: int) -> nn.Module:
-    """z `[B,d]`, and before it x where the decoder is autoregressive, -> `channels` per pixel.
+    """z, or x and z where the decoder is autoregressive -> `channels` outputs per pixel.
 
-    Its output bias begins at the mean training image.
+    `[B,H,W,channels]`, for mlp flattened. The initial outputs are the mean training image.
 
     Raises:
-        ValueError: the network cannot take such images, or `latent` makes no map (vq).
+        ValueError: images of a size that the network cannot decode to, or a `latent` that does not
+            divide into positions (vq).
     """
     height, width, _ = spec.image_shape
     dense = config.decoder in ("mlp", "made")
@@ -87,9 +87,9 @@ def decoder(config: Config, spec: Spec, channels: int) -> nn.Module:
         rows, columns = halved(halved((height, width)))
         if config.latent % (rows * columns):
             raise ValueError(
-                f"latent={config.latent} must be a multiple of {rows * columns}: decoder=vq lays "
-                f"the code of a {height}x{width} image out as {rows}x{columns}; take for example "
-                f"latent={2 * rows * columns}"
+                f"latent={config.latent} must be a multiple of {rows * columns}: decoder=vq "
+                f"reshapes the code of a {height}x{width} image to {rows}x{columns} vectors; take "
+                f"for example latent={2 * rows * columns}"
             )
         return VQDecoder(
             (height, width),
@@ -121,13 +121,13 @@ def decoder(config: Config, spec: Spec, channels: int) -> nn.Module:
 
 
 class VQDecoder(nn.Module):
-    """z `[B,d]` -> `[B,H,W,channels]` by way of a table of `codes` vectors; experimental.
+    """z `[B,d]` -> `[B,H,W,channels]` through a codebook of `codes` vectors; experimental.
 
-    z is laid out as an [h,w,d/(hw)] map, h and w the image's sides halved twice, rounding up.
-    1x1 convolutions make it z_e [B,h,w,width], each position becomes the table's nearest row e
-    (its gradient goes to z_e as it is), residual blocks and two up-samplings make the image.
+    z is reshaped to [h,w,d/(hw)], h and w the image's sides halved twice, rounded up. Dense layers
+    at each position give z_e [B,h,w,width]; each z_e is replaced by the nearest row e of the
+    codebook, with a straight-through gradient; residual blocks and two up-samplings give the image.
 
-    Source: johannah/ACN: acn_models.py (not in the paper as far as known); the table is that of
+    Source: johannah/ACN: acn_models.py (not in the paper as far as known); the codebook is that of
     van den Oord, Vinyals & Kavukcuoglu 2017, arXiv:1711.00937. Deviation: weighted sums, not means.
     """
 
@@ -136,7 +136,7 @@ class VQDecoder(nn.Module):
     """outputs per pixel, as the likelihood needs"""
     codes: int
     width: int
-    """length of a vector of the table"""
+    """length of a vector of the codebook"""
     conv_width: int
     """channels before the last up-sampling"""
     blocks: int = 2
@@ -152,19 +152,19 @@ class VQDecoder(nn.Module):
         self.up = nets.Upsample(self.conv_width)
         self.out = nets.Upsample(self.channels, out_bias=self.out_bias)
 
-    def before_table(self, z: jax.Array) -> jax.Array:
-        """z_e `[B,h,w,width]`."""
+    def encode_map(self, z: jax.Array) -> jax.Array:
+        """z_e `[B,h,w,width]`, which is quantised."""
         maps = z.reshape(z.shape[0], *halved(halved(self.image_size)), -1)
         return self.to_table(nets.activation(self.activation)(self.hidden(maps)))
 
-    def look_up(self, z_e: jax.Array) -> jax.Array:
-        """e, the nearest row at each position; a gradient from here moves the table alone."""
+    def quantise(self, z_e: jax.Array) -> jax.Array:
+        """e `[B,h,w,width]`, the nearest rows; their gradient is that of the codebook alone."""
         return self.table[codebook.nearest_row(z_e, self.table)]
 
     def __call__(self, z: jax.Array) -> jax.Array:
         act = nets.activation(self.activation)
-        z_e = self.before_table(z)
-        h = self.from_table(codebook.straight_through(z_e, self.look_up(z_e)))
+        z_e = self.encode_map(z)
+        h = self.from_table(codebook.straight_through(z_e, self.quantise(z_e)))
         for block in self.residual:
             h = block(h)
         rows, columns = halved(self.image_size)
@@ -172,14 +172,14 @@ class VQDecoder(nn.Module):
         rows, columns = self.image_size
         return self.out(act(h))[:, :rows, :columns]
 
-    def penalty(self, z: jax.Array) -> jax.Array:
+    def quantisation_loss(self, z: jax.Array) -> jax.Array:
         """|sg[z_e] - e|^2 + 0.25 |z_e - sg[e]|^2, `[B]`, summed over positions and channels."""
-        z_e = self.before_table(z)
-        e = self.look_up(z_e)
-        apart = lambda a, b: jnp.sum(codebook.apart(a, b), axis=(1, 2))
-        return apart(e, z_e) + COMMITMENT * apart(z_e, e)
+        z_e = self.encode_map(z)
+        e = self.quantise(z_e)
+        distance = lambda a, b: jnp.sum(codebook.apart(a, b), axis=(1, 2))
+        return distance(e, z_e) + COMMITMENT * distance(z_e, e)
 
 
 def halved(size: tuple[int, int]) -> tuple[int, int]:
-    """Both sides by two, rounded up."""
+    """Both sides divided by two, rounded up."""
     return -(-size[0] // 2), -(-size[1] // 2)

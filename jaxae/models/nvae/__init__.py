@@ -1,4 +1,4 @@
-"""NVAE: a deep hierarchical VAE whose top-down network is shared by inference and generation."""
+"""NVAE: a deep hierarchical VAE with one top-down network for inference and generation."""
 
 from jaxae.models.nvae.model import Config, make
 

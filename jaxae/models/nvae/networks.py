@@ -1,7 +1,7 @@
-"""NVAE's two towers: features of an image from fine to coarse, latent groups from coarse to fine.
+"""NVAE's two towers: a bottom-up encoder from fine to coarse, a top-down decoder back.
 
 Vahdat & Kautz 2020, arXiv:2007.03898; NVlabs/NVAE. Groups l = 0..L-1 run from the coarsest scale to
-the finest. The decoder begins at a learnt constant, so that an image reaches it through z alone.
+the finest. The decoder's first input is a learnt constant: it depends on an image only through z.
 """
 
 import itertools
@@ -15,14 +15,14 @@ import jax.numpy as jnp
 from jaxae.models.nvae.cells import Conv, DecoderCell, EncoderCell, FlowCell
 
 BOUND = 5.0  # of means and log-deviations
-FLOOR = 0.01  # added to every deviation
+FLOOR = 0.01  # added to every standard deviation
 
 
 class Normal(NamedTuple):
     """A diagonal Gaussian by its unbounded parameters, `[B,h,w,Z]` each.
 
     mean = 5 tanh(raw / 5), deviation = exp(5 tanh(raw / 5)) + 0.01, as in the official code; so the
-    "standard normal" of the first group has a deviation of 1.01.
+    "standard normal" of the first group has a standard deviation of 1.01.
     """
 
     raw_mean: jax.Array
@@ -35,16 +35,16 @@ class Normal(NamedTuple):
 
     @property
     def deviation(self) -> jax.Array:
-        """The deviations, above 0.01."""
+        """The standard deviations, above 0.01."""
         return jnp.exp(BOUND * jnp.tanh(self.raw_log / BOUND)) + FLOOR
 
-    def shifted(self, by: "Normal") -> "Normal":
-        """The residual form: mean + mean', log-deviation + log-deviation', before the bounds."""
-        return Normal(self.raw_mean + by.raw_mean, self.raw_log + by.raw_log)
+    def add_residual(self, residual: "Normal") -> "Normal":
+        """A Gaussian relative to this one: the parameters are added before they are bounded."""
+        return Normal(self.raw_mean + residual.raw_mean, self.raw_log + residual.raw_log)
 
 
 class Layout(NamedTuple):
-    """Sizes that both towers share."""
+    """The sizes of both towers."""
 
     image: tuple[int, int, int]
     """H, W (padded to a multiple of 2^halvings) and C"""
@@ -77,7 +77,7 @@ class Layout(NamedTuple):
 
 
 class Tower(nn.Module):
-    """Bottom-up: `x [B,H,W,C] in [0,1]` -> features for each group; and its posterior heads."""
+    """Bottom-up: x `[B,H,W,C]` in [0,1] -> features for each group; and the posterior heads."""
 
     layout: Layout
     momentum: float
@@ -104,26 +104,26 @@ class Tower(nn.Module):
         h = self.stem(2 * x - 1)
         for cell in self.blocks:
             h = cell(h, train, axis_name)
-        cells, downs, found = iter(self.tower), iter(self.downs), []
+        cells, downs, features = iter(self.tower), iter(self.downs), []
         for scale, count in reversed(list(enumerate(lay.groups))):
             for _ in range(count):
                 for cell in itertools.islice(cells, lay.cells):
                     h = cell(h, train, axis_name)
-                found.append(h)
+                features.append(h)
             if scale:
                 h = next(downs)(h, train, axis_name)
-        found[-1] = nn.elu(self.top(nn.elu(found[-1])))
-        return found[::-1]
+        features[-1] = nn.elu(self.top(nn.elu(features[-1])))
+        return features[::-1]
 
     def posterior(self, group: int, features: jax.Array, h: jax.Array) -> Normal:
-        """What the image says of a group, given what the decoder knows already."""
+        """q(z_l | x, z_<l), or its residual, from the group's features and the decoder's h."""
         if group:
             features = features + self.joins[group - 1](h)
         return Normal(*jnp.split(self.heads[group](features), 2, axis=-1))
 
 
 class Decoder(nn.Module):
-    """Top-down: the prior of each group given those before it, and the outputs of all."""
+    """Top-down: the prior of each group given the earlier ones, and the outputs of all."""
 
     layout: Layout
     outputs: int
@@ -149,12 +149,12 @@ class Decoder(nn.Module):
         ]
         self.out = Conv(self.outputs, out_bias=self.out_bias)
 
-    def begin(self, n: int) -> jax.Array:
-        """The features before the first group."""
+    def initial_features(self, n: int) -> jax.Array:
+        """h before the first group."""
         return jnp.broadcast_to(self.start[None], (n, *self.start.shape))
 
     def prior(self, group: int, h: jax.Array, train: bool, axis_name: str | None):
-        """Features, and the prior that they give: p(z_l | z_<l)."""
+        """h, and the prior that it gives: p(z_l | z_<l)."""
         if group == 0:
             raw = jnp.zeros((h.shape[0], *self.layout.code_shapes()[0]))
             return h, Normal(raw, raw)
@@ -163,20 +163,20 @@ class Decoder(nn.Module):
         return h, Normal(*jnp.split(self.priors[group - 1](nn.elu(h)), 2, axis=-1))
 
     def flow(self, group: int, z: jax.Array) -> jax.Array:
-        """z as the flow of its posterior moves it; volumes stay."""
+        """The posterior's normalising flow, which preserves volume."""
         for cell in self.flow_cells[group]:
             z = cell(z)
         return z
 
-    def absorb(self, group: int, h: jax.Array, z: jax.Array, train: bool, axis_name: str | None):
-        """Features that know z_l."""
+    def add_group(self, group: int, h: jax.Array, z: jax.Array, train: bool, axis_name: str | None):
+        """h after z_l."""
         h = self.absorbers[group](jnp.concatenate([h, z], axis=-1))
         scales = self.layout.scale_of()
         if group + 1 < len(scales) and scales[group + 1] > scales[group]:
             h = self.ups[scales[group]](h, train, axis_name)
         return h
 
-    def finish(self, h: jax.Array, train: bool, axis_name: str | None) -> jax.Array:
+    def output(self, h: jax.Array, train: bool, axis_name: str | None) -> jax.Array:
         """The likelihood's parameters `[B,H,W,outputs]`."""
         for cell in self.blocks:
             h = cell(h, train, axis_name)
@@ -184,16 +184,16 @@ class Decoder(nn.Module):
 
 
 class Group(NamedTuple):
-    """What one latent group was drawn from; q and z_0 are None where no image was seen."""
+    """One latent group and its distributions; q and z_0 are None where there is no image."""
 
-    z: jax.Array  # [B,h,w,Z] as the decoder sees it
+    z: jax.Array  # [B,h,w,Z], the decoder's input
     z_0: jax.Array | None  # before the flow
     p: Normal
     q: Normal | None
 
 
 class Hierarchy(nn.Module):
-    """Both towers. Parameters are `{"enc": ..., "dec": ...}`."""
+    """Both towers; parameters `{"enc": ..., "dec": ...}`."""
 
     layout: Layout
     outputs: int
@@ -202,7 +202,7 @@ class Hierarchy(nn.Module):
     flows: int = 0
     """pairs of flow cells per group"""
     momentum: float = 0.95
-    """share of themselves that the batch statistics keep"""
+    """decay of the moving averages of the batch statistics"""
     out_bias: Any = None
 
     def setup(self):
@@ -218,31 +218,32 @@ class Hierarchy(nn.Module):
         """
         features = self.enc(x, train, axis_name)
 
-        def drawn(group, h, p):
-            said = self.enc.posterior(group, features[group], h)
-            q = p.shifted(said) if self.residual else said
+        def sample_posterior(group, h, p):
+            q = self.enc.posterior(group, features[group], h)
+            q = p.add_residual(q) if self.residual else q
             z_0 = q.mean + q.deviation * noise[group]
             return Group(self.dec.flow(group, z_0), z_0, p, q)
 
-        return self._walk(x.shape[0], drawn, train, axis_name)
+        return self._top_down(x.shape[0], sample_posterior, train, axis_name)
 
     def generate(self, noise, temperature, train: bool = False, axis_name: str | None = None):
-        """Outputs and groups, z_l ~ p(z_l | z_<l) with deviations times `temperature`."""
+        """Outputs and groups, z_l ~ p(z_l | z_<l) with standard deviations times `temperature`."""
 
-        def drawn(group, h, p):
+        def sample_prior(group, h, p):
             return Group(p.mean + temperature * p.deviation * noise[group], None, p, None)
 
-        return self._walk(noise[0].shape[0], drawn, train, axis_name)
+        return self._top_down(noise[0].shape[0], sample_prior, train, axis_name)
 
-    def render(self, codes):
+    def decode(self, codes):
         """Outputs and groups of given codes, per group `[B,h,w,Z]`."""
-        given = lambda group, h, p: Group(codes[group], None, p, None)
-        return self._walk(codes[0].shape[0], given, False, None)
+        given_group = lambda group, h, p: Group(codes[group], None, p, None)
+        return self._top_down(codes[0].shape[0], given_group, False, None)
 
-    def _walk(self, n: int, drawn: Callable, train: bool, axis_name: str | None):
-        h, groups = self.dec.begin(n), []
+    def _top_down(self, n: int, choose_group: Callable, train: bool, axis_name: str | None):
+        """Outputs and groups; `choose_group(l, h, p(z_l | z_<l))` gives group l."""
+        h, groups = self.dec.initial_features(n), []
         for number in range(sum(self.layout.groups)):
             h, p = self.dec.prior(number, h, train, axis_name)
-            groups.append(drawn(number, h, p))
-            h = self.dec.absorb(number, h, groups[-1].z, train, axis_name)
-        return self.dec.finish(h, train, axis_name), groups
+            groups.append(choose_group(number, h, p))
+            h = self.dec.add_group(number, h, groups[-1].z, train, axis_name)
+        return self.dec.output(h, train, axis_name), groups

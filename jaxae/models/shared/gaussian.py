@@ -1,4 +1,4 @@
-"""Gaussian posteriors, and where a decoder begins."""
+"""Gaussian posteriors, and the initial value of a decoder's output bias."""
 
 import jax
 import jax.numpy as jnp
@@ -7,29 +7,33 @@ import numpy as np
 from jaxae.training.state import Spec
 
 LOG_VAR_BOUND = 10.0
-DENSE_FLOOR = 0.05  # of the mean image at which dense decoders begin
+DENSE_FLOOR = 0.05  # `floor` of `output_start` for dense decoders
 
 
 def mean_and_log_var(out: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What an encoder gives, `[..., 2Z]`, as mean and log-variance `[..., Z]`, the latter bounded
-    to +-LOG_VAR_BOUND."""
-    mean, raw = jnp.split(out, 2, axis=-1)
-    return mean, LOG_VAR_BOUND * jnp.tanh(raw / LOG_VAR_BOUND)
+    """Splits an encoder's output `[..., 2Z]` into mean and log-variance, `[..., Z]` each.
+
+    The log-variance is bounded smoothly to (-LOG_VAR_BOUND, LOG_VAR_BOUND).
+    """
+    mean, raw_log_var = jnp.split(out, 2, axis=-1)
+    return mean, LOG_VAR_BOUND * jnp.tanh(raw_log_var / LOG_VAR_BOUND)
 
 
-def gaussian_draw(mean: jax.Array, log_var: jax.Array, noise: jax.Array) -> jax.Array:
-    """mean + exp(log_var / 2) noise, for noise from N(0, I)."""
+def reparameterise(mean: jax.Array, log_var: jax.Array, noise: jax.Array) -> jax.Array:
+    """A sample of N(mean, exp(log_var)) from noise of N(0, I): mean + exp(log_var / 2) noise."""
     return mean + jnp.exp(0.5 * log_var) * noise
 
 
 def output_start(likelihood: str, spec: Spec, channels: int, floor: float = 0.001) -> np.ndarray:
-    """Where a decoder's output bias begins, `[H,W,channels]`: at the mean training image.
+    """Initial output bias of a decoder, `[H,W,channels]`: it decodes to the mean training image.
 
-    A Bernoulli's logits begin at the logit of the mean clipped to [floor, 1 - floor], a Gaussian's
-    means at the mean, a logistic mixture's parameters at zero. 0.001 is yburda/iwae's floor. A
-    dense VAE that begins there, however, learns first of all to silence its units, since at the
-    many pixels that are black already a code can only do harm: on MNIST with 64 dimensions the
-    rate is zero after fifty steps and stays there. From 0.05 on it does not.
+    The logits of a Bernoulli start at the logit of the mean, clipped to [floor, 1 - floor]; the
+    means of a Gaussian start at the mean; the parameters of a logistic mixture start at zero.
+
+    A floor of 0.001 is that of yburda/iwae. It is too low for a dense VAE: where pixels are black
+    from the start, a code can only increase the loss, so training first switches the code off. On
+    MNIST with 64 dimensions the rate is zero after 50 steps and stays zero. With a floor of 0.05
+    this does not happen.
     """
     mean = np.asarray(spec.mean, np.float32)
     if likelihood == "bernoulli":

@@ -1,4 +1,4 @@
-"""Steps whose turn it is: what lets one compiled step train one layer after the other."""
+"""The schedule of greedy layer-wise training: one compiled step, whose phase selects the layer."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,31 +8,32 @@ import jax.numpy as jnp
 
 from jaxae.training.state import State
 
-Turn = Callable[[State, jax.Array], tuple[State, Any]]  # state, rng -> state, metrics
+PhaseStep = Callable[[State, jax.Array], tuple[State, Any]]  # state, rng -> state, metrics
 
 
-def take_turns(
-    phase: jax.Array, turns: Sequence[Turn], state: State, rng: jax.Array
+def run_phase(
+    phase: jax.Array, phase_steps: Sequence[PhaseStep], state: State, rng: jax.Array
 ) -> tuple[State, Any]:
-    """`turns[phase](state, rng)`.
+    """`phase_steps[phase](state, rng)`, for a `phase` that is known only at run time.
 
-    Each is a loop of at most one turn and not a branch of a `switch`: it works in place where a
-    `switch` copies all that it passes on, and under `vmap` it is skipped where no seed needs it.
+    Each phase is a `while_loop` of at most one iteration, not a branch of a `switch`: the loop
+    updates the state in place, where a `switch` copies it, and under `vmap` a phase that no seed is
+    in is skipped.
 
     Args:
         phase: int32 scalar; may be traced.
-        turns: state, rng -> state, metrics; all of one structure.
-        rng: key; turn k draws from a key folded with k.
+        phase_steps: state, rng -> state, metrics; the results of all have one structure.
+        rng: key; phase k uses a key folded with k.
     """
-    shapes = jax.eval_shape(turns[-1], state, rng)[1]
-    carry = state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    for k, turn in enumerate(turns):
+    shapes = jax.eval_shape(phase_steps[-1], state, rng)[1]
+    result = state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    for k, phase_step in enumerate(phase_steps):
 
-        def body(todo, turn=turn):
-            _, key, (state, _) = todo
-            key, of_turn = jax.random.split(key)
-            return jnp.array(False), key, turn(state, of_turn)
+        def body(carry, phase_step=phase_step):
+            _, key, (state, _) = carry
+            key, step_key = jax.random.split(key)
+            return jnp.array(False), key, phase_step(state, step_key)
 
-        todo = phase == k, jax.random.fold_in(rng, k), carry
-        carry = jax.lax.while_loop(lambda todo: todo[0], body, todo)[2]
-    return carry
+        carry = phase == k, jax.random.fold_in(rng, k), result
+        result = jax.lax.while_loop(lambda carry: carry[0], body, carry)[2]
+    return result

@@ -1,12 +1,16 @@
-"""Restricted Boltzmann machines trained by one step of contrastive divergence (CD-1).
+"""Restricted Boltzmann machines (RBM) trained by one step of contrastive divergence (CD-1).
 
-Hinton & Salakhutdinov 2006, Science 313; the MATLAB release (rbm.m, rbmhidlinear.m). Binary hidden
-units, or linear ones with unit Gaussian noise (the code layer); binary visible units given by
+Hinton & Salakhutdinov 2006, Science 313; the MATLAB release (rbm.m, rbmhidlinear.m). Hidden units
+are binary, or linear with unit Gaussian noise (the code layer). Visible units are binary, given by
 their probabilities, or the word counts of a document (Salakhutdinov & Hinton 2009, "constrained
 Poisson", recalled and not re-read).
 
 v [B,V] visible; h [B,H] hidden; E(v,h) = -b_v.v - b_h.h - v'Wh where both are binary.
-CD-1 is an update rule and not the descent of a loss: it has a velocity of its own and no optimiser.
+
+    dW = <v h>_data - <v h>_reconstruction - decay W
+    velocity <- momentum velocity + rate dW        W <- W + velocity
+
+CD-1 is an update rule, not the gradient of a loss: it uses this velocity and no optax optimiser.
 """
 
 import itertools
@@ -16,87 +20,87 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxae.models.shared.layerwise import Turn, take_turns
+from jaxae.models.shared.layerwise import PhaseStep, run_phase
 from jaxae.models.shared.mirrored import Mirrored
 from jaxae.training.state import State
 
-SLOW, FAST = 0.5, 0.9  # momentum before and after the first steps (MATLAB release)
+FIRST_MOMENTUM, MOMENTUM = 0.5, 0.9  # in the first steps, and after them (MATLAB release)
 
 
 class Rbm(NamedTuple):
-    """One machine's parameters, or what is added to them."""
+    """The parameters of one RBM, or an update of them."""
 
     kernel: jax.Array  # [V, H]
     visible: jax.Array  # [V]
     hidden: jax.Array  # [H]
 
 
-def contrast(
+def contrastive_divergence(
     rbm: Rbm,
     v0: jax.Array,
     rng: jax.Array,
     visible: str = "binary",
     hidden: str = "binary",
 ) -> tuple[Rbm, jax.Array]:
-    """The CD-1 statistics <v h>_data - <v h>_one step later, averaged over the batch.
+    """The CD-1 statistics <v h>_data - <v h>_reconstruction, averaged over the batch.
 
-    The hidden units that reconstruct are drawn; all else are probabilities, as in rbm.m.
+    The hidden units that reconstruct are sampled; all other units are probabilities, as in rbm.m.
 
     Args:
-        rbm: the machine.
+        rbm: the RBM.
         v0: `[B, V]`, probabilities (binary) or counts.
         rng: key.
         visible: `binary`, or `counts`: v_i ~ Poisson(N softmax(b_v + Wh)_i) with N the number of
             words in v0, given by its mean.
         hidden: `binary`, or `gaussian` (linear units with unit noise).
     Returns:
-        the direction in which each parameter climbs, and h `[B, H]`: the hidden units' means on
-        the data, which are the next machine's data.
+        the direction of ascent for each parameter, and `[B, H]` the means of the hidden units on
+        the data, which are the data of the next RBM.
     """
 
-    def up(v):
+    def hidden_means(v):
         a = v @ rbm.kernel + rbm.hidden[None]
         return a if hidden == "gaussian" else jax.nn.sigmoid(a)
 
-    mean0 = up(v0)
+    h0_mean = hidden_means(v0)
     if hidden == "gaussian":
-        drawn = mean0 + jax.random.normal(rng, mean0.shape)
+        h0 = h0_mean + jax.random.normal(rng, h0_mean.shape)
     else:
-        drawn = (jax.random.uniform(rng, mean0.shape) < mean0).astype(mean0.dtype)
-    back = drawn @ rbm.kernel.T + rbm.visible[None]
+        h0 = (jax.random.uniform(rng, h0_mean.shape) < h0_mean).astype(h0_mean.dtype)
+    v1_inputs = h0 @ rbm.kernel.T + rbm.visible[None]
     if visible == "counts":
-        v1 = jnp.sum(v0, axis=1, keepdims=True) * jax.nn.softmax(back)
+        v1 = jnp.sum(v0, axis=1, keepdims=True) * jax.nn.softmax(v1_inputs)
     else:
-        v1 = jax.nn.sigmoid(back)
-    mean1 = up(v1)
-    of_kernel = (v0.T @ mean0 - v1.T @ mean1) / v0.shape[0]
-    slope = Rbm(of_kernel, jnp.mean(v0 - v1, axis=0), jnp.mean(mean0 - mean1, axis=0))
-    return slope, mean0
+        v1 = jax.nn.sigmoid(v1_inputs)
+    h1_mean = hidden_means(v1)
+    kernel_ascent = (v0.T @ h0_mean - v1.T @ h1_mean) / v0.shape[0]
+    ascent = Rbm(kernel_ascent, jnp.mean(v0 - v1, axis=0), jnp.mean(h0_mean - h1_mean, axis=0))
+    return ascent, h0_mean
 
 
-def climb(
-    rbm: Rbm, velocity: Rbm, slope: Rbm, rate: float, momentum: jax.Array, decay: float
+def momentum_step(
+    rbm: Rbm, velocity: Rbm, ascent: Rbm, rate: float, momentum: jax.Array, decay: float
 ) -> tuple[Rbm, Rbm]:
-    """One step with momentum; `decay` pulls the kernel, and only it, towards zero.
+    """One update with momentum; weight `decay` applies to the kernel only.
 
     Returns:
-        the machine, its velocity.
+        the new RBM and its new velocity.
     """
-    slope = slope._replace(kernel=slope.kernel - decay * rbm.kernel)
-    velocity = jax.tree.map(lambda v, s: momentum * v + rate * s, velocity, slope)
+    ascent = ascent._replace(kernel=ascent.kernel - decay * rbm.kernel)
+    velocity = jax.tree.map(lambda v, a: momentum * v + rate * a, velocity, ascent)
     return jax.tree.map(jnp.add, rbm, velocity), velocity
 
 
 class Pretraining(NamedTuple):
-    """One machine after the other, `steps` each: what a model's step does before it fine-tunes."""
+    """Greedy layer-wise pretraining: each layer is an RBM for `steps` steps, then fine-tuning."""
 
     network: Mirrored
-    steps: int
+    steps: int  # of each layer
     rates: tuple[float, ...]  # by layer
-    slow_steps: int  # of each layer's, with momentum 0.5
+    slow_steps: int  # of each layer, with momentum 0.5
     decay: float
-    visible: str = "binary"  # units of the lowest layer
-    code: str = "gaussian"  # hidden units of the highest
+    visible: str = "binary"  # visible units of the lowest layer
+    code: str = "gaussian"  # hidden units of the highest layer
 
     def init(self) -> dict[str, Rbm]:
         """Zero velocities, by layer."""
@@ -106,43 +110,51 @@ class Pretraining(NamedTuple):
             for k, (low, high) in enumerate(itertools.pairwise(sizes))
         }
 
-    def machine(self, k: int, report: Callable, x: jax.Array, axis_name: str | None) -> Turn:
-        """A step of the machine at layer k, whose kernel the decoder gets transposed.
+    def rbm_step(self, k: int, measure: Callable, x: jax.Array, axis_name: str | None) -> PhaseStep:
+        """The training step of the RBM at layer k; the decoder gets its kernel transposed.
 
-        So the network is unrolled at any moment: (W, b_h) upward, (W', b_v) downward.
+        So encoder and decoder are unrolled at every step: (W, b_h) upwards, (W', b_v) downwards.
 
         Args:
-            report: params, hidden `[B, s_k]`, k -> metrics of the network unrolled from layer k.
+            k: layer.
+            measure: params, hidden `[B, s_k]`, k -> metrics of the network decoded from layer k.
             x: `[B, D]`.
+            axis_name: the mapped axis, or None.
         """
         name, network = f"layer_{k}", self.network
         visible = self.visible if k == 0 else "binary"
         hidden = self.code if k == network.depth - 1 else "binary"
 
-        def turn(state, rng):
-            params, velocity = state.params, state.extra["velocity"]
+        def step(state, rng):
+            params, velocities = state.params, state.extra["velocity"]
             enc, dec = params["enc"][name], params["dec"][name]
             rbm = Rbm(enc["kernel"], dec["bias"], enc["bias"])
-            v0 = network.up(params, x, last=k)
-            slope, seen = contrast(rbm, v0, rng, visible, hidden)
+            v0 = network.encode(params, x, last=k)
+            ascent, h = contrastive_divergence(rbm, v0, rng, visible, hidden)
             if axis_name is not None:
-                slope = jax.lax.pmean(slope, axis_name)
-            momentum = jnp.where(state.step % self.steps < self.slow_steps, SLOW, FAST)
-            rbm, moved = climb(rbm, velocity[name], slope, self.rates[k], momentum, self.decay)
-            back = {"bias": rbm.visible} | ({} if network.tied else {"kernel": rbm.kernel.T})
-            pair = {"enc": {"kernel": rbm.kernel, "bias": rbm.hidden}, "dec": back}
-            metrics = report(params, seen, k + 1)
-            params = {net: params[net] | {name: pair[net]} for net in pair}
-            extra = state.extra | {"velocity": velocity | {name: moved}}
+                ascent = jax.lax.pmean(ascent, axis_name)
+            slow = state.step % self.steps < self.slow_steps
+            momentum = jnp.where(slow, FIRST_MOMENTUM, MOMENTUM)
+            rbm, velocity = momentum_step(
+                rbm, velocities[name], ascent, self.rates[k], momentum, self.decay
+            )
+            dec = {"bias": rbm.visible} | ({} if network.tied else {"kernel": rbm.kernel.T})
+            layers = {"enc": {"kernel": rbm.kernel, "bias": rbm.hidden}, "dec": dec}
+            metrics = measure(params, h, k + 1)
+            params = {net: params[net] | {name: layers[net]} for net in layers}
+            extra = state.extra | {"velocity": velocities | {name: velocity}}
             return state.replace(params=params, extra=extra), metrics
 
-        return turn
+        return step
 
     def step(
-        self, tune: Turn, report: Callable, state: State, x: jax.Array, rng: jax.Array,
+        self, fine_tune: PhaseStep, measure: Callable, state: State, x: jax.Array, rng: jax.Array,
         axis_name: str | None,
     ) -> tuple[State, Any]:  # fmt: skip
-        """What the phase of `state.step` asks for: a machine's turn (see there), or `tune`."""
+        """The step of the phase of `state.step`: of the RBM at a layer, or `fine_tune`.
+
+        `measure`, `x` and `axis_name` are those of `rbm_step`.
+        """
         phase = jnp.minimum(state.step // self.steps, self.network.depth)
-        machines = [self.machine(k, report, x, axis_name) for k in range(self.network.depth)]
-        return take_turns(phase, [*machines, tune], state, rng)
+        rbm_steps = [self.rbm_step(k, measure, x, axis_name) for k in range(self.network.depth)]
+        return run_phase(phase, [*rbm_steps, fine_tune], state, rng)

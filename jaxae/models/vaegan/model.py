@@ -34,7 +34,7 @@ import optax
 from jaxae import losses, nets
 from jaxae.models.shared.batch_needs import of_batch_norm
 from jaxae.models.shared.discriminators import excess_over_chance
-from jaxae.models.shared.gaussian import gaussian_draw, mean_and_log_var
+from jaxae.models.shared.gaussian import mean_and_log_var, reparameterise
 from jaxae.models.vaegan.config import Config
 from jaxae.models.vaegan.game import adversarial_game, balance_gate
 from jaxae.models.vaegan.networks import joined
@@ -118,7 +118,7 @@ def make(config: Config, spec: Spec) -> Model:
 
         def coded(p, stats):
             mean, log_var, stats = posterior(training(p, stats), x, y)
-            z = gaussian_draw(mean, log_var, noise)
+            z = reparameterise(mean, log_var, noise)
             return z, losses.kl_to_standard_normal(mean, log_var), stats
 
         def fakes(p, stats):
@@ -236,7 +236,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def drawn(state, x, rng):
         mean, log_var, _ = posterior(as_learnt(state), x, None)
-        return gaussian_draw(mean, log_var, jax.random.normal(rng, mean.shape))
+        return reparameterise(mean, log_var, jax.random.normal(rng, mean.shape))
 
     def decode(state, z, rng):
         return made(as_learnt(state), "dec", z, None)[0]

@@ -1,4 +1,4 @@
-"""VQ-VAE: an autoencoder whose code is the nearest rows of a learnt table."""
+"""VQ-VAE: an autoencoder with a discrete code, the nearest rows of a learnt codebook."""
 
 from jaxae.models.vqvae.model import Config, make
 

@@ -1,8 +1,8 @@
-"""VQ-VAE's networks: strided encoder, its mirror, and the autoregressive prior over codes.
+"""VQ-VAE's networks: strided encoder, its mirror image, and the autoregressive prior over codes.
 
-x [B,H,W,C] image; z_e [B,h,w,G,D] what is quantised; k [B,h,w,G] codes in 0..K-1. h and w are the
-image's sides halved `halvings` times, rounding up; G codes, each with a table of its own, stand at
-every place.
+x [B,H,W,C] image; z_e [B,h,w,G,D] the vectors that are quantised; k [B,h,w,G] codes in 0..K-1. h
+and w are the image's sides halved `halvings` times, rounded up; every position has G codes, each
+with its own codebook.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from jaxae.nets import codebook
 
 
 def map_sizes(image_size: tuple[int, int], halvings: int) -> list[tuple[int, int]]:
-    """The sides of the maps from the image down to the codes.
+    """The sides of the feature maps, from the image down to the codes.
 
     Raises:
         ValueError: a side would be halved below 1.
@@ -26,7 +26,7 @@ def map_sizes(image_size: tuple[int, int], halvings: int) -> list[tuple[int, int
         if min(sizes[-1]) < 2:
             raise ValueError(
                 f"halvings={halvings} is too much for images of {image_size[0]}x{image_size[1]}: "
-                "a map has a side of 1 before; take fewer"
+                "a map has a side of 1 earlier; take fewer"
             )
         sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
     return sizes
@@ -89,11 +89,11 @@ class Decoder(nn.Module):
 
 
 class CodePrior(nn.Module):
-    """p(k): a gated PixelCNN over the codes, K-way softmaxes; places in raster order.
+    """p(k): a gated PixelCNN over the codes, K-way softmaxes; positions in raster order.
 
-    Where several codes stand at a place they follow each other: what the PixelCNN says of the place
-    is joined by the embeddings of the codes before. The codes have no order, so that they enter as
-    rows of a learnt embedding and leave as logits. Sizes are ours: the paper has none.
+    The G codes of a position are ordered: the features that the PixelCNN gives for the position are
+    added to the embeddings of its earlier codes. The values of a code have no order, so they are
+    embedded by a learnt table. Sizes are ours: the paper gives none.
     """
 
     codes: int
@@ -126,39 +126,39 @@ class CodePrior(nn.Module):
         return self.of_embedded(codebook.rows_at(self.embedding, k))
 
     def of_embedded(self, vectors: jax.Array) -> jax.Array:
-        """The same from the codes' embeddings `[B,h,w,G,width]`."""
+        """The logits, from the codes' embeddings `[B,h,w,G,width]`."""
         features = self.pixels(_flat(vectors))
         if self.groups == 1:
             return features[..., None, :]
         before = jnp.tril(jnp.ones((self.groups, self.groups)), -1)[..., None, None]
-        seen = jnp.einsum("...je,gjef->...gf", vectors, before * self.among)
+        from_earlier = jnp.einsum("...je,gjef->...gf", vectors, before * self.among)
         features = features.reshape(*features.shape[:-1], self.groups, -1)
-        return jnp.einsum("...gf,gfk->...gk", nn.relu(features + seen), self.out)
+        return jnp.einsum("...gf,gfk->...gk", nn.relu(features + from_earlier), self.out)
 
     @nn.nowrap
     def sample(self, variables: Any, n: int, size: tuple[int, int], rng: jax.Array) -> jax.Array:
-        """Codes `[n,h,w,G]` int32, drawn one after the other."""
+        """Samples of codes `[n,h,w,G]` int32, one code after the other."""
         params = variables["params"]
         embed = lambda k: _flat(codebook.rows_at(params["embedding"], k))
 
-        def draw(features, key):
+        def sample_position(features, key):
             if self.groups == 1:
                 return jax.random.categorical(key, features).astype(jnp.int32)[:, None]
             features = features.reshape(len(features), self.groups, -1)
-            drawn = jnp.zeros((len(features), 0), jnp.int32)
+            k = jnp.zeros((len(features), 0), jnp.int32)
             for g in range(self.groups):
-                here = features[:, g]
+                h = features[:, g]
                 if g:
-                    seen = codebook.rows_at(params["embedding"][:g], drawn)
-                    here = here + jnp.einsum("nje,jef->nf", seen, params["among"][g, :g])
-                logits = nn.relu(here) @ params["out"][g]
-                one = jax.random.categorical(jax.random.fold_in(key, g), logits)
-                drawn = jnp.concatenate([drawn, one.astype(jnp.int32)[:, None]], axis=1)
-            return drawn
+                    earlier = codebook.rows_at(params["embedding"][:g], k)
+                    h = h + jnp.einsum("nje,jef->nf", earlier, params["among"][g, :g])
+                logits = nn.relu(h) @ params["out"][g]
+                k_g = jax.random.categorical(jax.random.fold_in(key, g), logits)
+                k = jnp.concatenate([k, k_g.astype(jnp.int32)[:, None]], axis=1)
+            return k
 
         shape = (n, *size, self.groups)
         pixels = {"params": params["pixels"]}
-        return self._pixels().sample(pixels, shape, None, rng, draw, embed)
+        return self._pixels().sample(pixels, shape, None, rng, sample_position, embed)
 
 
 def _flat(vectors: jax.Array) -> jax.Array:

@@ -1,12 +1,13 @@
 """What several studies measure."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from studylib.declare import EVALUATION_KEY, Trained
+from studylib.pages import near, table
 
 from jaxae import evaluation
 from jaxae.data import Data
@@ -59,6 +60,17 @@ def fidelity(run: Trained) -> dict[str, float]:
     )["samples"]
     features = f" ({evaluation.features_of(run.data)})"
     return {name.removesuffix(features): value for name, value in table.items()}
+
+
+def grey_probes(run: Trained) -> dict[str, float]:
+    """`probes` on the codes of grey images, where training sees bits drawn from them."""
+    return probes(run._replace(data=run.data.unbinarised))
+
+
+def untrained_probe(run: Trained) -> dict[str, float]:
+    """The linear probe of `grey_probes` with the encoder as it was before the first step."""
+    start = run._replace(state=jax.jit(run.model.init)(jax.random.key(run.seed)))
+    return {"linear probe, untrained": grey_probes(start)["linear probe"]}
 
 
 # -- parts of measures and pictures ----------------------------------------------------------------
@@ -137,3 +149,25 @@ def sample_rows(names: Sequence[str], title: str, count: int = 12) -> Callable:
                   "first seed")  # fmt: skip
 
     return draw
+
+
+# -- parts of pages --------------------------------------------------------------------------------
+
+
+def compared(
+    title: str, numbers, expected: Mapping, nats: float, others: Mapping[str, float], names: Mapping
+) -> str:
+    """A table of numbers beside the expected ones.
+
+    Args:
+        expected: by run and by name of a number; None: it is only shown.
+        nats: the tolerance, where `others` has none by the name of the number.
+        names: what numbers are called in the table, where that is not their own name.
+    """
+    rows = []
+    for run, references in expected.items():
+        for name, reference in references.items():
+            tolerance = others.get(name, nats)
+            ours = near(numbers[run][name], reference, tolerance, 2 if tolerance > 0.1 else 3)
+            rows.append([run, names.get(name, name), *ours])
+    return table(title, ["run", "number", "ours", "reference", ""], rows)

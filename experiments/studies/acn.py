@@ -12,7 +12,7 @@ from unittest import mock
 import jax.numpy as jnp
 import numpy as np
 from studylib.declare import FIRST_SEED, Claim, Measure, Picture, Run, Study, Trained
-from studylib.pages import mean_std, requirement, rows_of, table
+from studylib.pages import compared, mean_std, requirement, rows_of, table
 
 from jaxae import evaluation, nets
 from jaxae.evaluation.canvas import PALETTE, heading, write_png
@@ -21,7 +21,6 @@ from jaxae.models.acn import memory
 from studies.common import (
     BATCH,
     assessed,
-    compared,
     grey_probes,
     last_training_metrics,
     on_test,
@@ -78,7 +77,7 @@ SMALL = {
     "steps": 560, "batch_size": 32,
 }  # fmt: skip
 LATE = {"decoder_first": 3000, "steps": 5000}
-CODES = {
+CODES = {  # 2x2 codes of 32 kinds; their prior learns beside them
     "halvings": 4, "codes": 32, "conv_width": 16, "prior_width": 16, "stage_one": 0,
     "decay_steps": 0, "prior_decay_steps": 0,
 }  # fmt: skip
@@ -88,12 +87,10 @@ K_1, K_20, ACN_MLP, VAE_MLP = "ACN, K = 1", "ACN, K = 20", "ACN, MLP decoder", "
 LATE_VAE, LATE_ACN = "VAE, code from step 3000 on", "ACN, code from step 3000 on"
 ITSELF = "own row not excluded"
 MUTANTS = {
-    ITSELF: digits({}, 2, make=itself_too),
-    "memory frozen at its initial noise": digits({}, 2, make=frozen),
-    "memory frozen at the untrained encoder's codes": digits(
-        {"refresh_first": True}, 2, make=frozen
-    ),
-    "memory frozen at zero": digits({}, 2, make=frozen_at_zero),
+    ITSELF: digits({}, 2, 0, itself_too),
+    "memory frozen at its initial noise": digits({}, 2, 0, frozen),
+    "memory frozen at the untrained encoder's codes": digits({"refresh_first": True}, 2, 0, frozen),
+    "memory frozen at zero": digits({}, 2, 0, frozen_at_zero),
 }
 ON_MNIST = {name: f"{name} 512-512, MNIST" for name in (VAE_MLP, ACN_MLP)} | {
     name: f"{name}, masked MLP decoder 512-512, MNIST" for name in (VAE, ACN)

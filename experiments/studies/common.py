@@ -1,13 +1,12 @@
 """What several studies measure."""
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from studylib.declare import EVALUATION_KEY, Trained
-from studylib.pages import near, table
 
 from jaxae import evaluation
 from jaxae.data import Data
@@ -149,25 +148,3 @@ def sample_rows(names: Sequence[str], title: str, count: int = 12) -> Callable:
                   "first seed")  # fmt: skip
 
     return draw
-
-
-# -- parts of pages --------------------------------------------------------------------------------
-
-
-def compared(
-    title: str, numbers, expected: Mapping, nats: float, others: Mapping[str, float], names: Mapping
-) -> str:
-    """A table of numbers beside the expected ones.
-
-    Args:
-        expected: by run and by name of a number; None: it is only shown.
-        nats: the tolerance, where `others` has none by the name of the number.
-        names: what numbers are called in the table, where that is not their own name.
-    """
-    rows = []
-    for run, references in expected.items():
-        for name, reference in references.items():
-            tolerance = others.get(name, nats)
-            ours = near(numbers[run][name], reference, tolerance, 2 if tolerance > 0.1 else 3)
-            rows.append([run, names.get(name, name), *ours])
-    return table(title, ["run", "number", "ours", "reference", ""], rows)

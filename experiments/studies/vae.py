@@ -10,11 +10,11 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 from studylib.declare import Run, Study, Trained
-from studylib.pages import mean_std, near, requirement, table
+from studylib.pages import compared, mean_std, near, requirement, table
 
 from jaxae import evaluation, losses
 from jaxae.models import vae
-from studies.common import compared, grey_probes, images, on_test, untrained_probe
+from studies.common import grey_probes, images, on_test, untrained_probe
 
 VAE, MNIST = "VAE", "VAE, recipe mnist"
 STEPS, LINEAR_STEPS = 2000, 16_000

@@ -57,8 +57,7 @@ def fidelity(run: Trained) -> dict[str, float]:
     table = evaluation.fidelity_table(
         run.model, run.state, run.data, batch_size=BATCH, rng=run.rng(), count=2000
     )["samples"]
-    features = f" ({evaluation.features_of(run.data)})"
-    return {name.removesuffix(features): value for name, value in table.items()}
+    return {name.split(" (")[0]: value for name, value in table.items()}  # less the network's name
 
 
 def grey_probes(run: Trained) -> dict[str, float]:

@@ -60,8 +60,9 @@ def claim_measures(numbers) -> list[Measure]:
 def claim_rows(numbers) -> list[list[str]]:
     """Fidelity and sharpness by run."""
     shown = ("recall", "precision", "Frechet distance", "sharpness")
+    head = ("recall", "precision", "Fréchet distance (mnist-features-v1)", "sharpness")
     data = ["data", "", "", "", f"{numbers[VAE]['sharpness of data'][0]:.4f}"]
-    return [*rows_of(shown, {name: [numbers[name][n] for n in shown] for name in RUNS}), data]
+    return [*rows_of(head, {name: [numbers[name][n] for n in shown] for name in RUNS}), data]
 
 
 def draw_samples(runs, path) -> None:

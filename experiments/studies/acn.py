@@ -232,7 +232,7 @@ def page(numbers):
         requirement("test R: trained with K = 20 ≤ with K = 5", mean(K_20, "R, K = 5"), rate),
     ])  # fmt: skip
     expected = {ON_MNIST[name]: references for name, references in EXPECTED_ON_MNIST.items()}
-    title = "2. MNIST, dense networks, 3000 steps"
+    title = f"2. MNIST, dense networks, 3000 steps; ± is of {SEEDS} seeds"
     yield compared(title, numbers, expected, 1.5, {"linear probe": 0.03}, NAMES)
     shown = {
         LATE_VAE: ("last rate", "last loss", "rate", "loss"),
@@ -254,7 +254,7 @@ def page(numbers):
     gaps = {n: mean(n, "rate_neighbour") - mean(n, "last rate") for n in (ACN, *MUTANTS)}
     keys = ("last rate", "last loss", "rate_neighbour")
     yield table(
-        "4. Digits: mutations, 2 seeds",
+        f"4. Digits: mutations, 2 seeds; ACN of {SEEDS} seeds",
         ["run", "training R", "training total", "leave-one-out test R", "gap"],
         [[name, *(mean_std(numbers[name][key]) for key in keys), f"{gap:.2f}"]
          for name, gap in gaps.items()],
@@ -283,8 +283,8 @@ def page(numbers):
     )  # fmt: skip
 
 
-def paid(of) -> tuple:
-    """Rate and distortion of a bound on -log p(x): ACN's codes by one prior for all images."""
+def rate_and_distortion(of) -> tuple:
+    """Those of a bound on -log p(x): ACN's codes by one prior for all images."""
     if "rate_unordered" in of:
         return of["rate_unordered"], of["distortion"]
     return of["rate"], of["loss"] - of["rate"]
@@ -292,18 +292,18 @@ def paid(of) -> tuple:
 
 def saved(numbers) -> dict[str, np.ndarray]:
     """Nats that a code takes off those of the decoder alone."""
-    left = {name: paid(numbers[label])[1] for name, label in IDLE.items()}
+    left = {name: rate_and_distortion(numbers[label])[1] for name, label in IDLE.items()}
     return {name: left[ALONE] - distortion for name, distortion in left.items()}
 
 
 def idle_measures(numbers) -> list[Measure]:
     """Whether the VAE's code is idle and the others' are not."""
-    told = saved(numbers)
+    nats = saved(numbers)
     probe = {name: numbers[IDLE[name]]["linear probe"] for name in (ACN, VAE)}
     return [
         Measure("1 nat minus those in the VAE's code", 1 - numbers[IDLE[VAE]]["rate"], "nats"),
         *(Measure(f"nats of an image that {name}'s code tells, minus the VAE's",
-                  told[name] - told[VAE], "nats") for name in (ACN, VQVAE)),
+                  nats[name] - nats[VAE], "nats") for name in (ACN, VQVAE)),
         Measure("linear probe on the code, ACN's minus VAE's", probe[ACN] - probe[VAE]),
     ]  # fmt: skip
 
@@ -311,11 +311,11 @@ def idle_measures(numbers) -> list[Measure]:
 def idle_rows(numbers) -> list[list[str]]:
     """Costs by run."""
     rows = {}
-    for name, told in saved(numbers).items():
+    for name, nats in saved(numbers).items():
         of = numbers[IDLE[name]]
-        rate, left = paid(of)
+        rate, left = rate_and_distortion(of)
         probe = of["linear probe"] if name in (VAE, ACN) else ""
-        rows[name] = [rate, left, rate + left, told, probe]
+        rows[name] = [rate, left, rate + left, nats, probe]
     return rows_of(["in the code, nats", "left to the pixels", "total", "told by the code",
                     "linear probe"], rows)  # fmt: skip
 
@@ -326,7 +326,8 @@ def draw_costs(runs, path) -> None:
     def compose(figure):
         axes = figure.add_axes((0.12, 0.14, 0.84, 0.66))
         for colour, (name, label) in zip(PALETTE, IDLE.items(), strict=False):
-            rates, distortions = zip(*(paid(costs(run)) for run in runs[label]), strict=True)
+            points = [rate_and_distortion(costs(run)) for run in runs[label]]
+            rates, distortions = zip(*points, strict=True)
             axes.scatter(rates, distortions, s=40, color=colour, label=name)
         axes.set_xlabel("rate, nats in the code")
         axes.set_ylabel("distortion, nats left to the pixels")

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments" / "claims"))
 
-import c04_vae_covers_gan_sharpens
+from studies import gan as gan_study
 
 from jaxae.models import MODELS
 from jaxae.models import vaegan as vaegan_module
@@ -70,9 +69,9 @@ def test_who_means_the_gan_without_a_penalty_says_so():
     """The default has one: that of the claim whose other row shows what comes without."""
     dcgan = RECIPES["gan"]["dcgan"]().model
     assert (dcgan.r1, dcgan.generator_norm, dcgan.discriminator_norm) == (0, "batch", "batch")
-    rows = c04_vae_covers_gan_sharpens.RIVALS
-    assert rows["GAN"][1]["r1"] == 0
-    assert rows["GAN, R1"][1]["r1"] == MODELS["gan"].Config().r1 > 0
+    runs = gan_study.RUNS
+    assert runs["GAN"].changes["r1"] == 0
+    assert runs["GAN, R1"].changes["r1"] == MODELS["gan"].Config().r1 > 0
 
 
 def test_aae_recipes_of_the_paper():

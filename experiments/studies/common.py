@@ -57,8 +57,18 @@ def fidelity(run: Trained) -> dict[str, float]:
     table = evaluation.fidelity_table(
         run.model, run.state, run.data, batch_size=BATCH, rng=run.rng(), count=2000
     )["samples"]
-    features = f" ({evaluation.features_of(run.data)})"
-    return {name.removesuffix(features): value for name, value in table.items()}
+    return {name.split(" (")[0]: value for name, value in table.items()}  # less the network's name
+
+
+def grey_probes(run: Trained) -> dict[str, float]:
+    """`probes` on the codes of grey images, where training sees bits drawn from them."""
+    return probes(run._replace(data=run.data.unbinarised))
+
+
+def untrained_probe(run: Trained) -> dict[str, float]:
+    """The linear probe of `grey_probes` with the encoder as it was before the first step."""
+    start = run._replace(state=jax.jit(run.model.init)(jax.random.key(run.seed)))
+    return {"linear probe, untrained": grey_probes(start)["linear probe"]}
 
 
 # -- parts of measures and pictures ----------------------------------------------------------------

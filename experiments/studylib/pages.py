@@ -42,6 +42,25 @@ def near(values, reference: float | None, tolerance: float, digits: int = 2) -> 
     return mean_std(values, digits), f"{reference:g} ± {tolerance:g}", "pass" if fits else "**off**"
 
 
+def compared(
+    title: str, numbers, expected: Mapping, nats: float, others: Mapping[str, float], names: Mapping
+) -> str:
+    """A table of numbers beside the expected ones.
+
+    Args:
+        expected: by run and by name of a number; None: it is only shown.
+        nats: the tolerance, where `others` has none by the name of the number.
+        names: what numbers are called in the table, where that is not their own name.
+    """
+    rows = []
+    for run, references in expected.items():
+        for name, reference in references.items():
+            tolerance = others.get(name, nats)
+            ours = near(numbers[run][name], reference, tolerance, 2 if tolerance > 0.1 else 3)
+            rows.append([run, names.get(name, name), *ours])
+    return table(title, ["run", "number", "ours", "reference", ""], rows)
+
+
 def rows_of(head: Sequence[str], rows: Mapping[str, Sequence]) -> list[list[str]]:
     """A table with a line per name: of the seeds' numbers, mean and standard deviation."""
     text = lambda value: value if isinstance(value, str) else mean_std(value, 4)

@@ -80,7 +80,7 @@ def bounds_of_20(run: Trained) -> dict[str, float]:
     return bounds(run, 20, 200)
 
 
-def account(run: Trained) -> dict[str, float]:
+def size_and_time(run: Trained) -> dict[str, float]:
     """Parameters, steps, and a seed's seconds of training with compilation."""
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(run.state.params))
     plan, seconds = run.settings.plan, run.records[-1]["seconds"]
@@ -188,7 +188,7 @@ STUDY = Study(
     title="NVAE",
     runs=ON_DIGITS | ON_MNIST | IN_FEW_STEPS,
     measures={
-        "*": (account,),
+        "*": (size_and_time,),
         **dict.fromkeys(ON_DIGITS, (bounds, on_test)),
         OURS: (bounds, on_test, of_mixtures),
         **dict.fromkeys(ON_MNIST, (bounds,)),

@@ -1,10 +1,10 @@
 """VQ-VAE on speech-like signals: what the codes hold, who speaks, what the prior saves.
 
 The signals have known content (`jaxae.data.speech`): eight sounds by one of four speakers each; no
-recorded speech. What was said: each code, with the other code of its sound, is taken for the kind
-of sound that it most often stands for in the training set (the paper's test with phonemes, there
-for each code alone). Who speaks: test utterances are said again from their codes in the voice of
-the next speaker, and classifiers of the spectra of true sounds decide on speaker and kind.
+recorded speech. For the content, each code, with the other code of its sound, stands for the kind
+of sound that it most often has in the training set (the paper's test with phonemes, there for each
+code alone). For the voice, test utterances are resynthesised from their codes for the next speaker,
+and classifiers of the spectra of true sounds decide on speaker and kind.
 """
 
 import math
@@ -24,7 +24,7 @@ from jaxae.data.speech import PITCH, SOUND, SOUNDS
 from jaxae.models import vqvae_audio
 from studies.common import assessed, images, on_test
 
-OURS, SAID_AGAIN = "VQ-VAE", 100
+OURS, RESYNTHESISED = "VQ-VAE", 100
 
 
 def spectra(signals: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def content(run: Trained) -> list[np.ndarray]:
     return [part for seed, size in enumerate(sizes) for part in speech_content(size, seed)]
 
 
-def said(run: Trained) -> dict[str, float]:
+def content_of_codes(run: Trained) -> dict[str, float]:
     """What the codes tell of the sounds, and bits of a level by its frequency alone."""
     config, (kinds, _, kinds_test, _) = run.settings.model, content(run)
     code_of = jax.jit(vqvae_audio.codes_of(config, run.data.spec))
@@ -71,17 +71,17 @@ def said(run: Trained) -> dict[str, float]:
     }
 
 
-def again(run: Trained, change: int) -> np.ndarray:
-    """The first test utterances, said by the speaker so many further on `[N,1,1024,1]`."""
+def resynthesised(run: Trained, change: int) -> np.ndarray:
+    """Signals `[N,1,1024,1]` from the codes of test utterances, in the same or the next voice."""
     key = jax.random.split(run.rng())[change]
-    voice = (content(run)[3][:SAID_AGAIN] + change) % len(PITCH)
+    voice = (content(run)[3][:RESYNTHESISED] + change) % len(PITCH)
     say = jax.jit(vqvae_audio.speak(run.settings.model, run.data.spec))
-    x = jnp.asarray(images(run.data.test)[:SAID_AGAIN])
+    x = jnp.asarray(images(run.data.test)[:RESYNTHESISED])
     return np.asarray(say(run.state, x, jnp.asarray(voice), key))
 
 
-def heard(run: Trained) -> dict[str, list[float]]:
-    """Kind and speaker by the classifiers: of true signals, and said in the same or another voice.
+def recognised(run: Trained) -> dict[str, list[float]]:
+    """Kind and speaker by the classifiers: of true signals, and resynthesised in two voices.
 
     The share of sounds of the right kind, then that of utterances by the right speaker.
     """
@@ -99,8 +99,8 @@ def heard(run: Trained) -> dict[str, list[float]]:
 
     return {
         "true signals": shares(linear(images(run.data.test))),
-        "same voice": shares(linear(again(run, 0))),
-        "other voice": shares(linear(again(run, 1)), 1),
+        "same voice": shares(linear(resynthesised(run, 0))),
+        "other voice": shares(linear(resynthesised(run, 1)), 1),
     }
 
 
@@ -123,8 +123,8 @@ def page(numbers):
         ("kind of sound from the 2 codes of it", mean_std(of["all codes"], 3)),
         ("the commonest kind", mean_std(of["commonest"], 3)),
         ("classifiers on true test signals: kind, speaker", both("true signals")),
-        ("said again in the same voice: kind, speaker", both("same voice")),
-        ("said again in another voice: kind kept, speaker as asked", both("other voice")),
+        ("resynthesised in the same voice: kind, speaker", both("same voice")),
+        ("resynthesised in another voice: kind kept, speaker as asked", both("other voice")),
     ])  # fmt: skip
     kept, changed = mean["other voice"]
     yield table("What was expected of it", ["", "", ""], [
@@ -137,22 +137,24 @@ def page(numbers):
     ], "Published, for recorded speech with 128 codes at 25 Hz: 49.3 % of phonemes from one code, "
        "7.2 % for the commonest. Nothing here compares with these numbers. The thresholds are "
        "ours.")  # fmt: skip
-    yield "![said again](vqvae_audio-said_again.png)"
+    yield "![resynthesis](vqvae_audio-resynthesis.png)"
 
 
-def draw_said_again(runs, path) -> None:
+def draw_resynthesised(runs, path) -> None:
     """Test utterances, and the same in the voice of the next speaker."""
     run = runs[OURS][0]
-    rows = np.stack([images(run.data.test)[:8], again(run, 1)[:8]], axis=1)
-    note = "mu-law signals: test utterances; said from their codes in another voice"
-    evaluation.image_grid(rows.reshape(-1, *rows.shape[2:]), 2, path, title="Said again", note=note,
-                          column_labels=["utterance", "other voice"])  # fmt: skip
+    rows = np.stack([images(run.data.test)[:8], resynthesised(run, 1)[:8]], axis=1)
+    note = "mu-law signals: test utterances; resynthesised from their codes in another voice"
+    evaluation.image_grid(
+        rows.reshape(-1, *rows.shape[2:]), 2, path, title="Resynthesis", note=note,
+        column_labels=["utterance", "other voice"],
+    )  # fmt: skip
 
 
 STUDY = Study(
     title="VQ-VAE on speech-like signals",
     runs={OURS: Run("vqvae_audio", "speech")},
-    measures={OURS: (on_test, assessed, said, heard)},
+    measures={OURS: (on_test, assessed, content_of_codes, recognised)},
     page=page,
-    pictures={"said_again": Picture((OURS,), draw_said_again)},
+    pictures={"resynthesis": Picture((OURS,), draw_resynthesised)},
 )

@@ -27,7 +27,13 @@ PLAIN = {"activation": "relu", "init": "he", "pretrain_steps": 0, "count_input":
          "steps": WORDS_STEPS}  # fmt: skip
 OURS, WORDS = "AE, noise 4, 32 bits", "hashing, noise 4, machines first, 16 bits"
 INDEXED, BITS, ASKING = "AE, noise 4, 20 bits", 20, 200
-SIZES = (10_000, 100_000, 1_000_000)  # of the look-up's random collections
+ITEMS = "60,000, MNIST"
+AT_RANDOM = {f"{size:,} at random": size for size in (10_000, 100_000, 1_000_000)}
+BAYES, TF_IDF, LSA, LSA_SIGNS, WORD_PLANES, SHORT_LIST = RIVALS = (
+    "Bayes (the exact posterior)", "TF-IDF, cosine", "LSA, 16 dimensions, cosine",
+    "LSA, 16 dimensions, signs", "random hyperplanes on TF-IDF, 16 bits",
+    "hashing, list of 400, then TF-IDF",
+)  # fmt: skip
 IMAGES = {
     "AE, noise 0, 16 bits": Run("hashing", "mnist", {"bits": 16, "noise": 0.0, **SHORT}),
     "AE, noise 4, 16 bits": Run("hashing", "mnist", {"bits": 16, **SHORT}),
@@ -132,14 +138,14 @@ def of_rivals(run: Trained) -> dict[str, list[float] | float]:
     np.put_along_axis(listed, short, np.take_along_axis(similar, short, 1), 1)
     share = np.log(train.sum(0) / train.sum())
     return {
-        "Bayes (the exact posterior)": dense(topic_posterior(test) @ topic_posterior(train).T),
-        "TF-IDF, cosine": dense(similar),
-        "LSA, 16 dimensions, cosine": dense(unit[1] @ unit[0].T),
-        "LSA, 16 dimensions, signs": binary(*(x > low[0].mean(0) for x in low)),
-        "random hyperplanes on TF-IDF, 16 bits": binary(
+        BAYES: dense(topic_posterior(test) @ topic_posterior(train).T),
+        TF_IDF: dense(similar),
+        LSA: dense(unit[1] @ unit[0].T),
+        LSA_SIGNS: binary(*(x > low[0].mean(0) for x in low)),
+        WORD_PLANES: binary(
             *evaluation.random_hyperplanes(*(w.toarray() for w in weighed), bits=16)
         ),
-        "hashing, list of 400, then TF-IDF": dense(listed),
+        SHORT_LIST: dense(listed),
         "nats per word of frequencies alone": float(-(test @ share).sum() / test.sum()),
     }
 
@@ -165,8 +171,8 @@ def look_ups(run: Trained) -> dict[str, list[float]]:
     """What `timed` gives of the training images, and of collections at random."""
     rng, ((queries, _), (codes, _)) = np.random.default_rng(0), halves(run)
     bits = lambda rows: rng.integers(0, 2, (rows, BITS))
-    times = {f"{len(codes):,}, MNIST": timed(codes, queries[:: QUERIES // ASKING])}
-    return times | {f"{size:,} at random": timed(bits(size), bits(ASKING)) for size in SIZES}
+    times = {ITEMS: timed(codes, queries[:: QUERIES // ASKING])}
+    return times | {name: timed(bits(size), bits(ASKING)) for name, size in AT_RANDOM.items()}
 
 
 # -- what is read from them ------------------------------------------------------------------------
@@ -217,10 +223,8 @@ def page(numbers):
 def page_of_documents(numbers, head):
     """Codes of documents, what they are compared with, and the best possible ranking."""
     of = numbers[WORDS]
-    rivals = {name: values[0] for name, values in of.items() if np.ndim(values) == 2}
+    rivals, rows = {name: of[name][0] for name in RIVALS}, []
     alone = of["nats per word of frequencies alone"]
-    planes, plain = rivals["random hyperplanes on TF-IDF, 16 bits"], rivals["TF-IDF, cosine"]
-    rows = []
     for name, values in rivals.items():
         texts = [f"{v:.{d}f}" for v, d in zip(values, SCORES.values(), strict=False)]
         rows.append((name, *texts, *[""] * (len(SCORES) - len(texts))))
@@ -234,17 +238,18 @@ def page_of_documents(numbers, head):
     ])  # fmt: skip
     best = of["mean_average_precision"].mean()
     yield table("2. What was expected of it", ["", "", ""], [
-        requirement("0.1 ≤ mAP with machines over hyperplanes", 0.1, best - planes[0], 3),
-        requirement("mAP with machines ≤ Bayes", best, rivals["Bayes (the exact posterior)"][0], 3),
-        requirement("P@100: TF-IDF alone ≤ short list, then TF-IDF", plain[1],
-                    rivals["hashing, list of 400, then TF-IDF"][1], 3),
+        requirement("0.1 ≤ mAP with machines over hyperplanes", 0.1, best - rivals[WORD_PLANES][0],
+                    3),
+        requirement("mAP with machines ≤ Bayes", best, rivals[BAYES][0], 3),
+        requirement("P@100: TF-IDF alone ≤ short list, then TF-IDF", rivals[TF_IDF][1],
+                    rivals[SHORT_LIST][1], 3),
     ])  # fmt: skip
 
 
 def page_of_look_up(times):
     """The hash table against the linear scan."""
-    times = {name: values[0] for name, values in times.items() if np.ndim(values) == 2}
-    few, many = (times[f"{size:,} at random"] for size in (SIZES[0], SIZES[-1]))
+    times = {name: times[name][0] for name in (ITEMS, *AT_RANDOM)}
+    few, many = times["10,000 at random"], times["1,000,000 at random"]
     yield table(
         f"3. Look-up within 2 of {BITS} bits, {evaluation.ball_size(BITS, 2)} addresses a query",
         ("items", "found", "look-up, µs", "linear scan, µs", "scan / look-up"),

@@ -61,6 +61,11 @@ def fidelity(run: Trained) -> dict[str, float]:
     return {name.removesuffix(features): value for name, value in table.items()}
 
 
+def on_test_and_assessed(run: Trained) -> dict[str, float]:
+    """Both, for models where they share names; the value of `assess` is kept."""
+    return on_test(run) | assessed(run)
+
+
 # -- parts of measures and pictures ----------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from studylib.declare import Picture, Run, Study, Trained
 from studylib.pages import mean_std, requirement, table
 
 from jaxae import evaluation
-from studies.common import BATCH, assessed, on_test, probes
+from studies.common import BATCH, on_test_and_assessed, probes
 
 OURS, CODES = "VQ-VAE", 64
 
@@ -67,7 +67,7 @@ def draw_samples(runs, path) -> None:
 STUDY = Study(
     title="VQ-VAE on MNIST",
     runs={OURS: Run("vqvae", "mnist")},
-    measures={OURS: (on_test, assessed, probes, of_clusters)},
+    measures={OURS: (on_test_and_assessed, probes, of_clusters)},
     page=page,
     pictures={"samples": Picture((OURS,), draw_samples)},
 )

@@ -22,7 +22,7 @@ from jaxae import evaluation
 from jaxae.data import mu_law_decode, speech_content
 from jaxae.data.speech import PITCH, SOUND, SOUNDS
 from jaxae.models import vqvae_audio
-from studies.common import assessed, images, on_test
+from studies.common import images, on_test_and_assessed
 
 OURS, RESYNTHESISED = "VQ-VAE", 100
 
@@ -154,7 +154,7 @@ def draw_resynthesised(runs, path) -> None:
 STUDY = Study(
     title="VQ-VAE on speech-like signals",
     runs={OURS: Run("vqvae_audio", "speech")},
-    measures={OURS: (on_test, assessed, content_of_codes, recognised)},
+    measures={OURS: (on_test_and_assessed, content_of_codes, recognised)},
     page=page,
     pictures={"resynthesis": Picture((OURS,), draw_resynthesised)},
 )

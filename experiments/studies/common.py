@@ -71,6 +71,11 @@ def untrained_probe(run: Trained) -> dict[str, float]:
     return {"linear probe, untrained": grey_probes(start)["linear probe"]}
 
 
+def on_test_and_assessed(run: Trained) -> dict[str, float]:
+    """Both, for models where they share names; the value of `assess` is kept."""
+    return on_test(run) | assessed(run)
+
+
 # -- parts of measures and pictures ----------------------------------------------------------------
 
 

@@ -44,7 +44,7 @@ from jaxae.fields import (
 )
 from jaxae.models.nvae.cells import drawn_kernels
 from jaxae.models.nvae.networks import Hierarchy, Layout
-from jaxae.models.shared.batch_needs import fewest_normalised
+from jaxae.models.shared.batch_needs import min_batch_for_batch_norm
 from jaxae.models.shared.gaussian import output_start
 from jaxae.training.state import Model, Need, Spec, State, adam, all_gather, descend
 
@@ -282,7 +282,7 @@ def make(config: Config, spec: Spec) -> Model:
 
 def _needs(config: Config, layout: Layout) -> tuple[Need, ...]:
     height, width, _ = layout.map_of(0)
-    least = fewest_normalised(height * width)
+    least = min_batch_for_batch_norm(height * width)
     return () if least == 1 else (
         Need(f"groups={config.groups} and blocks={config.blocks} end in maps of {height}x{width}, "
              f"which are normalised over the batch and need {least} examples of it", least),

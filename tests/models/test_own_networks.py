@@ -123,6 +123,7 @@ def test_an_own_network_is_trained_and_the_others_start_with_the_same_bits(varia
     model = make(variant, {name: OWN[variant][name]})
     state = jax.jit(model.init)(key(0))
     default = jax.jit(make(variant, None).init)(key(0)).params
+    assert "own" in state.params[name]  # the name of the module's last layer
     others = set(default) - {name}
     tiny.assert_same_bits({n: state.params[n] for n in others}, {n: default[n] for n in others})
     after = jax.jit(model.step)(state, BATCH, key(1))[0]

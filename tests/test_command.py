@@ -575,7 +575,7 @@ MISTAKES = {
     ),
     "odd batch": (
         ["--model", "acai", "--batch-size", "3"],
-        "batch_size=3: method=acai mixes images in pairs.*a multiple of 2",
+        "batch_size=3: method=acai interpolates pairs of images.*a multiple of 2",
     ),
     "best, untrained": ([*VAE, "--checkpoint", "best"], "train does not use --checkpoint"),
     "out, untrained": ([*VAE, "--out", "x"], "train does not use --out"),

@@ -110,7 +110,7 @@ def style(load_as, seeds: int, steps: int) -> str:
     size = STYLE[data.name]
     fields = {"task": "supervised", "latent": size} | BLUR | STYLE_RATES
     model, states, _ = learned(data, seeds, steps, **fields)
-    network = aae.model._networks(aae.Config(**RUNS[data.name][2] | fields), data.spec)
+    network = aae.model.build_networks(aae.Config(**RUNS[data.name][2] | fields), data.spec)
     judge = evaluation.train_classifier(data)
 
     def measure(state):

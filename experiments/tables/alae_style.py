@@ -46,7 +46,7 @@ def main_table(seeds: int, steps: int) -> str:
     ]
     test = on_test(model, states, data)
     rows.append(("squared error per pixel, test", shown(test["mse"], 4), ""))
-    for name in ("critic", "generator", "reciprocity", "slope", "spread"):
+    for name in ("critic", "generator", "reciprocity", "squared_gradient_norm", "w_variance"):
         rows.append((f"{name}, last 200 steps", shown(last[name], 4), ""))
     title = f"{data.name}, {steps} steps of {settings.plan.batch_size}, {seeds} seeds"
     text = table(title, ("", "trained", "untrained"), rows)

@@ -85,7 +85,7 @@ def compared(title: str, data: Data, seeds: int, steps: int, methods, batch_size
         if own.get("method", "") in ali.model.POST_HOC:
             fields_here, length = fields_here | {"gan_steps": steps}, 2 * steps
         model = make(ali, data, **fields_here)
-        bundle = ali.model._networks(ali.Config(**fields_here), data.spec)
+        bundle = ali.model.build_networks(ali.Config(**fields_here), data.spec)
 
         def hidden(state, x, rng, bundle=bundle):
             x = x.reshape(x.shape[0], pixels)

@@ -30,7 +30,7 @@ from common import (
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
 from jaxae.models import iae
-from jaxae.models.iae.domains import in_the_other_domain
+from jaxae.models.iae.domains import to_other_domain
 from jaxae.recipes import RECIPES
 from jaxae.training import Model
 
@@ -192,8 +192,8 @@ def translation(seeds: int, steps: int) -> str:
         model, states = trained("digits-translation", seeds, steps, domain=domain)
         found = measured(model, states)
         x = jnp.asarray(images(data().test))
-        known = np.asarray(in_the_other_domain(domain, jnp.asarray(images(data().train))))
-        own = np.asarray(in_the_other_domain(domain, x))
+        known = np.asarray(to_other_domain(domain, jnp.asarray(images(data().train))))
+        own = np.asarray(to_other_domain(domain, x))
 
         def of(state, model=model, x=x, known=known, own=own):
             y = np.asarray(jax.jit(model.encode)(state, x, jax.random.key(KEY)))

@@ -157,7 +157,7 @@ def small(seeds: int, steps: int) -> str:
     _, early = trained(OURS, seeds, steps, 100)
     real, unseen = images(data().train), images(data().test)
     config = vaegan.Config(**vars(RECIPES["vaegan"]["digits"]().model))
-    networks = vaegan.model._networks(config, data().spec)
+    networks = vaegan.model.build_networks(config, data().spec)
 
     def spread(state):
         look = lambda x: networks(state.params, state.extra["stats"], "dis", x, None)

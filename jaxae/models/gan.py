@@ -1,28 +1,42 @@
-"""GAN: a generator that makes images from noise, a discriminator that tells them from data.
+"""GAN: a generator makes images from noise, and a discriminator tells them from data.
 
-Goodfellow et al. 2014, arXiv:1406.2661; the convolutional networks follow Radford, Metz & Chintala
-2016, arXiv:1511.06434 (there with batch normalisation in both, none where the discriminator
-begins). The baseline that the other adversarial models are compared with: it has no encoder.
+Goodfellow et al. 2014, arXiv:1406.2661. The convolutional networks follow Radford, Metz & Chintala
+2016, arXiv:1511.06434 (who use batch normalisation in both networks, but not in the first layer of
+the discriminator). This model is the baseline for the other adversarial models: it has no encoder.
 
-z [B,Z] ~ N(0, I) noise; G(z) [B,H,W,C] image; T(x) [B] the discriminator's logit, positive where
-it believes in data. Both players see the same z within a step.
+    x [B,H,W,C]   image from the data
+    z [B,Z]       noise, z ~ p(z) = N(0, I)
+    G(z)          generated image, [B,H,W,C]
+    T(x) [B]      the discriminator's logit; D(x) = sigmoid(T(x)) is the probability of "data"
 
-By default the discriminator pays for its slope at data (R1; Mescheder, Geiger & Nowozin 2018,
-arXiv:1801.04406): by the game of 2014 alone, r1=0, the dense networks draw no digits (claim 4).
+Losses, each the mean over the batch, with s(t) = log(1 + exp(t)):
+
+    critic      s(-T(x)) + s(T(G(z))) + r1/2 |grad_x T(x)|^2
+    generator   s(-T(G(z)))
+
+That is -log D(x) - log(1 - D(G(z))) and -log D(G(z)), the non-saturating form; `game` chooses other
+losses (`losses.gan_loss`). R1 (Mescheder, Geiger & Nowozin 2018, arXiv:1801.04406) is on by
+default: with the losses of 2014 alone, r1=0, the dense networks learn no digits (claim 4).
+
+Order of updates: the discriminator first, then the generator against the updated discriminator;
+with `simultaneous` both from the parameters at the start of the step. Both use the same z.
 """
 
 import dataclasses
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxae import losses, nets
 from jaxae.fields import Checked, Decay, Rate, Size, StepsOrZero, Weight
-from jaxae.models.shared.batch_needs import of_batch_norm
-from jaxae.models.shared.discriminators import excess_over_chance, refuse_batch_slopes
+from jaxae.models.shared.batch_needs import batch_norm_needs
+from jaxae.models.shared.discriminators import check_gradient_penalty, discriminator_advantage
 from jaxae.models.shared.gaussian import output_start
+from jaxae.models.shared.own_networks import replace_networks
 from jaxae.nets.conv import pyramid
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import (
@@ -50,121 +64,125 @@ class Config(Checked):
     latent: Size = 32
     """size Z of the noise"""
     network: Literal["mlp", "conv"] = "mlp"
-    """dense or convolutional generator and discriminator"""
+    """dense or convolutional networks"""
     widths: tuple[Size, ...] = (256, 256)
     """hidden layers of the dense generator and discriminator"""
     conv_width: Size = 32
     """channels of the first convolution, doubled at each halving of the image"""
     generator_norm: Literal["none", "batch", "layer"] = "none"
-    """normalisation of the generator's hidden layers: over the batch, or over each layer"""
+    """normalisation of the generator's hidden layers: over the batch, or over a layer's units"""
     discriminator_norm: nets.Norm = "none"
-    """the same for the discriminator, which judges data and fakes apart; spectral: its weights are
-    divided by their largest singular values"""
+    """normalisation of the discriminator's hidden layers (batch: data and fakes are separate
+    batches); spectral: its weights are divided by their largest singular values"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
-    """what the generator's last layer passes through: sigmoid for pixels in [0, 1]"""
+    """activation of the generator's last layer: sigmoid for pixels in [0, 1]"""
     game: Literal["non_saturating", "saturating", "least_squares", "wasserstein"] = "non_saturating"
-    """the players' costs"""
+    """losses of both players"""
     r1: Weight = 0.3
-    """weight gamma of |grad T|^2 / 2 at data (0: off)"""
+    """weight of |grad T|^2 / 2 at data in the discriminator's loss (0: off)"""
     gradient_penalty: Weight = 0.0
-    """weight lambda of (|grad T| - 1)^2 between data and fakes (0: off; 10 for wasserstein)"""
+    """weight of (|grad T| - 1)^2 at random points between data and fakes (0: off; 10 for
+    wasserstein)"""
     average: Decay = 0.0
-    """what the moving average of the generator keeps of itself at a step; samples and evaluation
-    read it (0: the generator itself)"""
+    """decay of the moving average of the generator's weights, which samples and evaluation use (0:
+    no average)"""
     simultaneous: bool = False
-    """both players move from the same parameters; else the discriminator moves first"""
+    """update both players from the same parameters; else the discriminator first"""
     critic_rate: Rate = 2e-4
-    """Adam's rate for the discriminator at the first step"""
+    """initial learning rate of the discriminator (Adam)"""
     learning_rate: Rate = 2e-4
-    """Adam's rate for the generator at the first step"""
+    """initial learning rate of the generator (Adam)"""
     beta1: Decay = 0.5
-    """decay of Adam's first moment, for both"""
+    """decay of Adam's first moment, for both players"""
     decay_steps: StepsOrZero = 0
-    """steps in which both rates fall to zero along a cosine (0: constant)"""
+    """steps over which both rates decay to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
         super().__post_init__()
-        refuse_batch_slopes(
+        check_gradient_penalty(
             self.discriminator_norm, r1=self.r1, gradient_penalty=self.gradient_penalty
         )
 
 
-def make(config: Config, spec: Spec) -> Model:
+def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = None) -> Model:
     """The GAN for images of `spec`.
 
+    Args:
+        networks: your own modules in place of the default ones, by name (see `nets.with_own`):
+            `gen`: z `[B, Z]` -> image before `output`, `[B, H*W*C]` (mlp) or `[B, H, W, C]` (conv);
+            `critic`: x `[B, H, W, C]` -> logits `[B, 1]`.
     Raises:
-        ValueError: convolutions on images that are too small for them.
+        ValueError: convolutions on images that are too small for them; `networks` that do not fit.
     """
-    network, shape = _networks(config, spec), (-1, *spec.image_shape)
+    network, image_shape = build_networks(config, spec, networks), (-1, *spec.image_shape)
     gan = losses.gan_loss(config.game)
     players = {
         "critic": Player(("critic",), adam(config.critic_rate, config.decay_steps, config.beta1)),
         "generator": Player(("gen",), adam(config.learning_rate, config.decay_steps, config.beta1)),
     }
-    squash = squashing(config.output)
+    output_activation = squashing(config.output)
 
     def init(rng):
-        x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, config.latent))
-        params, stats = network.init(rng, gen=z, critic=x)
+        params, stats = network.init(rng, **example_inputs(config, spec))
         opt = init_opt_state(players, params)
         averages = init_ema(AVERAGED if config.average else (), params, stats)
         return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
 
     def step(state, batch, rng, axis_name=None):
         x = batch["image"]
-        of_z, of_share = jax.random.split(rng)
-        z, share = prior(of_z, x.shape[0]), jax.random.uniform(of_share, x.shape[:1])
-        train = lambda *args: network.train(*args, axis_name=axis_name)
+        rng_z, rng_weight = jax.random.split(rng)
+        z = prior(rng_z, x.shape[0])
+        weight = jax.random.uniform(rng_weight, x.shape[:1])
+        apply = lambda *args: network.train(*args, axis_name=axis_name)
 
-        def made(p, stats):
-            out, stats = train(p, stats, "gen", z)
-            return squash(out).reshape(shape), stats
+        def generate(p, stats):
+            out, stats = apply(p, stats, "gen", z)
+            return output_activation(out).reshape(image_shape), stats
 
         def critic_loss(p, stats):
-            fake, _ = made(p, stats)  # the generator's own turn moves its averages
-            on_real, stats = train(p, stats, "critic", x)
-            on_fake, stats = train(p, stats, "critic", fake)
-            cost = jnp.mean(gan.real_loss(on_real)) + jnp.mean(gan.fake_loss(on_fake))
-            metrics, total = {"critic": cost}, cost
-            judge = lambda x: network(p, stats, "critic", x)
+            fake, _ = generate(p, stats)  # the generator's loss updates its batch statistics
+            real_logits, stats = apply(p, stats, "critic", x)
+            fake_logits, stats = apply(p, stats, "critic", fake)
+            loss = jnp.mean(gan.real_loss(real_logits)) + jnp.mean(gan.fake_loss(fake_logits))
+            metrics, total = {"critic": loss}, loss
+            discriminate = lambda x: network(p, stats, "critic", x)
             if config.r1:
-                penalty = jnp.mean(losses.r1_penalty(judge, x))
-                metrics["slope"] = 2 * penalty
-                total += config.r1 * penalty
+                r1 = jnp.mean(losses.r1_penalty(discriminate, x))
+                metrics["squared_gradient_norm"] = 2 * r1
+                total += config.r1 * r1
             if config.gradient_penalty:
-                slopes = losses.gradient_penalty(judge, x, fake, share)
-                total += config.gradient_penalty * jnp.mean(slopes)
+                penalties = losses.gradient_penalty(discriminate, x, fake, weight)
+                total += config.gradient_penalty * jnp.mean(penalties)
             return total, (metrics, stats)
 
         def generator_loss(p, stats):
-            fake, stats = made(p, stats)
-            judged, _ = train(p, stats, "critic", fake)
-            cost = jnp.mean(gan.generator_loss(judged))
-            return cost, ({"loss": cost, "generator": cost}, stats)
+            fake, stats = generate(p, stats)
+            fake_logits, _ = apply(p, stats, "critic", fake)
+            loss = jnp.mean(gan.generator_loss(fake_logits))
+            return loss, ({"loss": loss, "generator": loss}, stats)
 
-        turns = {"critic": critic_loss, "generator": generator_loss}
+        player_losses = {"critic": critic_loss, "generator": generator_loss}
         params, opt, stats, metrics = step_players(
-            players, turns, state.params, state.opt, state.extra["stats"], axis_name,
+            players, player_losses, state.params, state.opt, state.extra["stats"], axis_name,
             config.simultaneous,
         )  # fmt: skip
-        keep = ema_decay(config.average, state.step)
-        extra = {"stats": stats} | update_ema(keep, state.extra, params, stats)
+        decay = ema_decay(config.average, state.step)
+        extra = {"stats": stats} | update_ema(decay, state.extra, params, stats)
         return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
-    def judge(state, x):
+    def evaluate(state, batch, rng):
+        """`loss`: 2 log 2 minus the discriminator's cross-entropy, in nats (0: it is at chance)."""
+        x = batch["image"]
+        fake = sample(state, rng, len(x))
+        real_logits, fake_logits = discriminate(state, x), discriminate(state, fake)
+        loss = discriminator_advantage(real_logits, fake_logits)
+        return {"loss": loss, "real_logits": real_logits, "fake_logits": fake_logits}
+
+    def discriminate(state, x):
         return network(*eval_params(state), "critic", x)[..., 0]
 
     def decode(state, z, rng):
-        return squash(network(*eval_params(state), "gen", z)).reshape(shape)
-
-    def evaluate(state, batch, rng):
-        """`loss`: by how much the discriminator beats chance, in nats; 0 where it cannot."""
-        real, fake = (
-            judge(state, batch["image"]),
-            judge(state, sample(state, rng, len(batch["image"]))),
-        )
-        loss = excess_over_chance(real, fake)
-        return {"loss": loss, "logit_real": real, "logit_fake": fake}
+        return output_activation(network(*eval_params(state), "gen", z)).reshape(image_shape)
 
     def prior(rng, n):
         return jax.random.normal(rng, (n, config.latent))
@@ -185,29 +203,38 @@ def make(config: Config, spec: Spec) -> Model:
 
 
 def _needs(config: Config, spec: Spec) -> tuple[Need, ...]:
-    places = 1 if config.network == "mlp" else math.prod(pyramid(spec.image_shape)[-1])
-    return of_batch_norm(
-        places,
+    positions = 1 if config.network == "mlp" else math.prod(pyramid(spec.image_shape)[-1])
+    return batch_norm_needs(
+        positions,
         generator_norm=config.generator_norm,
         discriminator_norm=config.discriminator_norm,
     )
 
 
-def _networks(config: Config, spec: Spec) -> nets.Bundle:
+def example_inputs(config: Config, spec: Spec) -> dict[str, Any]:
+    """An input of each network, by name."""
+    return {"gen": jnp.zeros((1, config.latent)), "critic": jnp.zeros((1, *spec.image_shape))}
+
+
+def build_networks(
+    config: Config, spec: Spec, own: Mapping[str, nn.Module] | None = None
+) -> nets.Bundle:
     """gen: z [B,Z] -> [B,...]; critic: x [B,H,W,C] -> logit [B,1]."""
-    height, width, colours = spec.image_shape
+    height, width, channels = spec.image_shape
     leaky = "leaky_relu_0.2"
-    start = output_start("bernoulli" if config.output == "sigmoid" else "gaussian", spec, colours)
+    start = output_start("bernoulli" if config.output == "sigmoid" else "gaussian", spec, channels)
     if config.network == "mlp":
-        return nets.Bundle(
-            gen=nets.MLP(config.widths, height * width * colours, "relu", start.reshape(-1),
-                         config.generator_norm),
-            critic=nets.MLP(config.widths, 1, leaky, norm=config.discriminator_norm),
-        )  # fmt: skip
-    return nets.Bundle(
-        gen=nets.ConvDecoder(
-            spec.image_shape, colours, config.conv_width, 0, "relu", start.mean((0, 1)),
-            config.generator_norm,
-        ),
-        critic=nets.ConvEncoder(config.conv_width, 1, 0, leaky, config.discriminator_norm),
-    )  # fmt: skip
+        defaults = {
+            "gen": nets.MLP(config.widths, height * width * channels, "relu", start.reshape(-1),
+                            config.generator_norm),
+            "critic": nets.MLP(config.widths, 1, leaky, norm=config.discriminator_norm),
+        }  # fmt: skip
+    else:
+        defaults = {
+            "gen": nets.ConvDecoder(
+                spec.image_shape, channels, config.conv_width, 0, "relu", start.mean((0, 1)),
+                config.generator_norm,
+            ),
+            "critic": nets.ConvEncoder(config.conv_width, 1, 0, leaky, config.discriminator_norm),
+        }  # fmt: skip
+    return nets.Bundle(**replace_networks(defaults, own, example_inputs(config, spec)))

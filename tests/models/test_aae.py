@@ -13,7 +13,7 @@ from scipy import stats
 
 from jaxae.models import aae, ali, iae
 from jaxae.models.aae.networks import head_repulsion
-from jaxae.models.shared import priors as aae_priors
+from jaxae.models.shared import priors
 from jaxae.training import state as state_module
 from jaxae.training.parallel import Engine, Mode
 
@@ -34,7 +34,7 @@ def model_of(data=DATA, **fields):
     [("gaussian", stats.norm(0, 3).cdf), ("uniform", stats.uniform(-3, 6).cdf)],
 )
 def test_priors_without_pieces(name, cdf):
-    prior = aae_priors.prior(name, 2, 3.0)
+    prior = priors.make_prior(name, 2, 3.0)
     for z in (prior.sample(jax.random.key(0), N),
               prior.sample_given_label(jax.random.key(1), jnp.zeros(N, int))):  # fmt: skip
         assert z.shape == (N, 2)
@@ -44,18 +44,18 @@ def test_priors_without_pieces(name, cdf):
 
 
 def test_a_petal_is_a_gaussian_turned_by_its_label():
-    prior, label = aae_priors.prior("mixture", 2, 2.0, classes=8), 3
+    prior, label = priors.make_prior("mixture", 2, 2.0, num_classes=8), 3
     z = np.asarray(prior.sample_given_label(jax.random.key(0), jnp.full(N, label)))
     turn = 2 * np.pi * label / 8
     back = z @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     for axis, mean, deviation in zip(back.T, (2 * 1.4, 0), (2 * 0.5, 2 * 0.05), strict=True):
         assert stats.kstest(axis, stats.norm(mean, deviation).cdf).pvalue > 1e-3
-    centres = aae_priors.petal_centres(2.0, 8)
+    centres = priors.petal_centres(2.0, 8)
     np.testing.assert_allclose(centres[label], z.mean(0), atol=5 * 1 / np.sqrt(N))
 
 
 def test_the_roll_is_unrolled_label_by_label():
-    prior = aae_priors.prior("swiss_roll", 2, 1.0, classes=10)
+    prior = priors.make_prior("swiss_roll", 2, 1.0, num_classes=10)
     labels = jnp.arange(N) % 10
     z = np.asarray(prior.sample_given_label(jax.random.key(0), labels), np.float64)
     share = (np.linalg.norm(z, axis=1) / 3) ** 2  # how far along, in [0, 1)
@@ -68,7 +68,7 @@ def test_the_roll_is_unrolled_label_by_label():
 
 @pytest.mark.parametrize("name", ["mixture", "swiss_roll"])
 def test_a_draw_without_a_label_takes_one_at_random(name):
-    prior = aae_priors.prior(name, 2, 1.0, classes=4)
+    prior = priors.make_prior(name, 2, 1.0, num_classes=4)
     free = np.asarray(prior.sample(jax.random.key(0), N))
     mixed = np.concatenate([
         prior.sample_given_label(jax.random.key(1 + c), jnp.full(N // 4, c)) for c in range(4)
@@ -82,7 +82,7 @@ def test_a_draw_without_a_label_takes_one_at_random(name):
 )
 def test_unknown_priors_and_misfits_are_refused(name, word):
     with pytest.raises(ValueError, match=word):
-        aae_priors.prior(name, 3, 1.0)
+        priors.make_prior(name, 3, 1.0)
 
 
 # -- the step --------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_fixed_heads_are_no_parameters():
     assert "heads" not in state.params
     logits = model.predict(state, x, jax.random.key(1))
     code = model.encode(state, x, jax.random.key(1))
-    network = aae.model._networks(
+    network = aae.model.build_networks(
         dataclasses.replace(TINY, task="reduction", reduction_labels=True, fixed_heads=10.0),
         DATA.spec,
     )
@@ -263,7 +263,7 @@ def test_what_reads_every_label_says_so(module, task, others):
 
 def test_tasks_that_need_labels_say_so():
     unlabelled = DATA.spec._replace(classes=0)
-    for task in aae.model.LABELLED:
+    for task in aae.config.LABELLED:
         with pytest.raises(ValueError, match=f"task={task} needs labels"):
             aae.make(dataclasses.replace(TINY, task=task), unlabelled)
     with pytest.raises(ValueError, match="latent=3 to be the number of classes, 16"):

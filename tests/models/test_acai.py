@@ -38,7 +38,9 @@ def made(method, **fields):
 
 def bare(method, **fields):
     """The linen modules, by name, as `run(p, name, x)`."""
-    modules = acai.model._networks(acai.Config(method=method, **TINY | fields), DATA.spec).networks
+    modules = acai.model.build_networks(
+        acai.Config(method=method, **TINY | fields), DATA.spec
+    ).networks
     return lambda p, name, x: modules[name].apply({"params": p[name]}, x)
 
 
@@ -200,11 +202,11 @@ def test_images_stand_in_the_middle_of_a_black_frame():
     config = acai.Config(scales=3, side=10)
     frame = acai.model._frame(config, Spec((9, 8, 1), 8, 0, 17, np.zeros((9, 8, 1))))
     image = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 9, 8, 1)), jnp.float32)
-    framed = np.asarray(frame.put(image))
+    framed = np.asarray(frame.pad(image))
     assert framed.shape == (2, 16, 16, 1)
     np.testing.assert_allclose(framed[:, 3:12, 4:12], 2 * np.asarray(image) - 1, atol=1e-6)
     assert (framed.sum() - framed[:, 3:12, 4:12].sum()) == -(2 * 256 - 2 * 72)
-    np.testing.assert_allclose(frame.cut(frame.put(image)), 2 * np.asarray(image) - 1, atol=1e-6)
+    np.testing.assert_allclose(frame.crop(frame.pad(image)), 2 * np.asarray(image) - 1, atol=1e-6)
 
 
 def test_loss_is_half_the_squared_error_on_the_unit_interval():
@@ -221,31 +223,32 @@ def test_loss_is_half_the_squared_error_on_the_unit_interval():
 
 
 def test_shares_are_uniform_up_to_a_half():
-    alpha = np.asarray(acai.model.mixing_shares(key(), 10**6), np.float64)
+    alpha = np.asarray(acai.model.sample_interpolation(key(), 10**6), np.float64)
     assert 0 <= alpha.min() < alpha.max() <= 0.5
     # Var(alpha) = 1/48, Var(alpha^2) = 1/80 - 1/144.
     assert alpha.mean() == pytest.approx(1 / 4, abs=5 * np.sqrt(1 / 48 / 1e6))
     assert np.square(alpha).mean() == pytest.approx(1 / 12, abs=5 * np.sqrt(1 / 180 / 1e6))
 
 
-def parts_of(judge):
+def autoencoder_of(critic):
     """Networks of which only the critic is more than the identity."""
     enc = lambda p, x: x.reshape(x.shape[0], -1)
     dec = lambda p, z: z.reshape(z.shape[0], 2, 1, 1)
-    return acai.model.Parts(enc, dec, lambda p, name, x: judge(p, x), lambda back, x: {}, 2)
+    return acai.model.Autoencoder(enc, dec, lambda p, name, x: critic(p, x), lambda back, x: {}, 2)
 
 
-def costs(judge, x, alpha, p=None, **fields):
-    turns = acai.model.acai(acai.Config(**fields), parts_of(judge)).turns(x, alpha, None)
-    return {name: float(turn(p, {})[0]) for name, turn in turns.items()}
+def losses_of(critic, x, alpha, p=None, **fields):
+    method = acai.model.make_acai(acai.Config(**fields), autoencoder_of(critic))
+    player_losses = method.player_losses(x, alpha, None)
+    return {name: float(loss(p, {})[0]) for name, loss in player_losses.items()}
 
 
 @tiny.x64()  # a mean of a million numbers
 def test_a_constant_critic_pays_what_algebra_says():
-    alpha = acai.model.mixing_shares(key(), 10**6)
+    alpha = acai.model.sample_interpolation(key(), 10**6)
     x = jnp.zeros((10**6, 2, 1, 1))
     for c in (0.0, 0.125, 0.4):
-        found = costs(lambda p, x, c=c: jnp.full(x.shape[0], c), x, alpha)
+        found = losses_of(lambda p, x, c=c: jnp.full(x.shape[0], c), x, alpha)
         # Var((c - alpha)^2) is at most 1/16 for these c.
         assert found["critic"] == pytest.approx(1 / 12 - c / 2 + 2 * c * c, abs=5 * 0.25e-3)
         assert found["autoencoder"] == pytest.approx(0.5 * c * c, rel=ROUNDING)
@@ -255,17 +258,18 @@ def test_mixtures_and_the_blended_second_term_by_hand():
     """Two images of two pixels; the critic sums pixels; the decoder halves what it is given."""
     x = jnp.asarray([[1.0, 3.0], [5.0, -2.0]]).reshape(2, 2, 1, 1)
     alpha = jnp.asarray([0.25, 0.5])
-    parts = parts_of(lambda p, x: jnp.sum(x, axis=(1, 2, 3)))
-    parts = parts._replace(dec=lambda p, z: 0.5 * z.reshape(-1, 2, 1, 1))
+    autoencoder = autoencoder_of(lambda p, x: jnp.sum(x, axis=(1, 2, 3)))
+    autoencoder = autoencoder._replace(decode=lambda p, z: 0.5 * z.reshape(-1, 2, 1, 1))
     for gamma in (0.0, 0.2, 1.0):
-        turns = acai.model.acai(acai.Config(gamma=gamma, weight=0.3), parts).turns(x, alpha, None)
+        method = acai.model.make_acai(acai.Config(gamma=gamma, weight=0.3), autoencoder)
+        player_losses = method.player_losses(x, alpha, None)
         sums = np.array([4.0, 3.0])
         mixed = 0.5 * np.array([0.25 * 4 + 0.75 * 3, 0.5 * 3 + 0.5 * 4])
         unmixed = gamma * sums + (1 - gamma) * 0.5 * sums
         critic = np.mean((mixed - [0.25, 0.5]) ** 2) + np.mean(unmixed**2)
         error = 0.25 * np.mean([1, 9, 25, 4])
-        assert float(turns["critic"](None, {})[0]) == pytest.approx(critic, rel=1e-6)
-        assert float(turns["autoencoder"](None, {})[0]) == pytest.approx(
+        assert float(player_losses["critic"](None, {})[0]) == pytest.approx(critic, rel=1e-6)
+        assert float(player_losses["autoencoder"](None, {})[0]) == pytest.approx(
             error + 0.3 * np.mean(mixed**2), rel=1e-6
         )
 
@@ -288,7 +292,7 @@ def test_both_players_move_from_where_the_step_began_or_in_turn():
 
 def test_an_odd_batch_does_not_pair():
     model = made("acai")
-    with pytest.raises(ValueError, match="a batch of 5: method=acai mixes images in pairs"):
+    with pytest.raises(ValueError, match="a batch of 5: method=acai interpolates pairs of images"):
         model.step(jax.jit(model.init)(key()), jax.tree.map(lambda x: x[:5], BATCH), key())
 
 

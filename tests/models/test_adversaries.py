@@ -111,7 +111,9 @@ def test_r1_of_a_linear_discriminator_is_half_gamma_times_its_squared_weights(va
     kernels[0] = kernels[0][:size]
     product = lambda ws, start: np.linalg.multi_dot([start, *ws]) if ws else start
     w = product(kernels[1:], kernels[0])  # T(x) = x w + constant
-    metric = {"critic_z": "slope_z", "critic_y": "slope_y"}.get(critic, "slope")
+    metric = {"critic_z": "squared_gradient_norm_z", "critic_y": "squared_gradient_norm_y"}.get(
+        critic, "squared_gradient_norm"
+    )
     np.testing.assert_allclose(metrics[metric], np.sum(w**2), rtol=1e-4)
     moved = jax.tree.map(lambda a, b: (b - a) / RATE, found.params, plain.params)
     for i, layer in enumerate(layers):
@@ -136,7 +138,7 @@ def test_slopes_of_a_batch_are_refused(name):
 
 
 def test_a_gradient_penalty_of_a_batch_is_refused():
-    with pytest.raises(ValueError, match=r"gradient_penalty=10\.0 asks for the slope"):
+    with pytest.raises(ValueError, match=r"gradient_penalty=10\.0 needs the gradient"):
         gan.Config(r1=0.0, gradient_penalty=10.0, discriminator_norm="batch")
 
 

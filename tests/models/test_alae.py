@@ -71,7 +71,7 @@ def test_a_judge_that_starts_at_zero_costs_two_log_two():
     )
     metrics = turn("critic", model, state)[1]
     np.testing.assert_allclose(metrics["critic"], 2 * np.log(2), rtol=1e-12)
-    assert metrics["slope"] == 0
+    assert metrics["squared_gradient_norm"] == 0
     paid = turn("generator", model, state)[1]["generator"]
     np.testing.assert_allclose(paid, np.log(2), rtol=1e-12)
 
@@ -107,7 +107,9 @@ def test_the_penalty_of_a_linear_judge_is_that_of_its_slope():
     shown = np.float64(BATCH["image"])
     for image, rng in ((shown, key()), (0 * shown + 0.5, jax.random.key(9))):
         metrics = turn("critic", model, state, BATCH | {"image": image}, rng)[1]
-        np.testing.assert_allclose(metrics["slope"], np.sum(a**2), rtol=1e-9)  # of data alone
+        np.testing.assert_allclose(
+            metrics["squared_gradient_norm"], np.sum(a**2), rtol=1e-9
+        )  # of data alone
     free = turn("critic", made(r1=0.0), state, BATCH | {"image": image}, jax.random.key(9))[1]
     np.testing.assert_allclose(metrics["critic"] - free["critic"], 5 * np.sum(a**2), rtol=1e-9)
 
@@ -124,7 +126,9 @@ def test_the_penalty_is_the_slope_by_finite_differences(centred):
         nudge = np.eye(x.shape[1])[pixel] * 1e-6
         slope = (logit(state.params, x + nudge) - logit(state.params, x - nudge)) / 2e-6
         total += np.mean(slope**2)
-    np.testing.assert_allclose(turn("critic", model, state)[1]["slope"], total, rtol=1e-3)
+    np.testing.assert_allclose(
+        turn("critic", model, state)[1]["squared_gradient_norm"], total, rtol=1e-3
+    )
 
 
 # -- who moves -------------------------------------------------------------------------------------
@@ -300,7 +304,7 @@ def test_averages_of_weights_and_of_w():
     # The published half life at a batch of 128.
     assert 0.5 ** (128 / alae.Config().half_life) == pytest.approx(0.991167, abs=1e-6)
     # w of the critic's and of the generator's turn, drawn as they draw: F moves after both.
-    w = lambda z: alae.model.Mapping(2).apply({"params": state.params["map"]}, z)
+    w = lambda z: alae.networks.Mapping(2).apply({"params": state.params["map"]}, z)
     draws = [jax.random.split(turn, 5)[0] for turn in jax.random.split(key(), 3)[:2]]
     means = [np.mean(w(jax.random.normal(draw, (tiny.BATCH, 3))), axis=0) for draw in draws]
     wanted = 0.995 * 0.005 * means[0] + 0.005 * means[1]
@@ -328,7 +332,7 @@ def test_the_code_is_z_where_z_is_found():
     model = made(reciprocity="z")
     state = tiny.in_float64(compiled(model.init)(key()))
     z = model.prior(key(), 1)
-    w = alae.model.Mapping(2).apply({"params": state.params["map"]}, z)
+    w = alae.networks.Mapping(2).apply({"params": state.params["map"]}, z)
     wanted = compiled(made().decode)(state, w, key())
     np.testing.assert_allclose(compiled(model.decode)(state, z, key()), wanted, rtol=1e-12)
     assert made().prior is None
@@ -356,7 +360,7 @@ def test_assess_compares_the_error_with_the_variance():
     error, variance = found["reciprocity_error"], found["code_variance"]
     assert found["reciprocity_share"] == pytest.approx(error / variance)
     z = jax.random.normal(jax.random.key(8), (20_000, 3))
-    w = alae.model.Mapping(2).apply({"params": state.params["map"]}, z)
+    w = alae.networks.Mapping(2).apply({"params": state.params["map"]}, z)
     assert error == pytest.approx(float(np.mean(w**2)), rel=0.1)
     assert variance == pytest.approx(float(np.mean(np.var(w, axis=0))), rel=0.1)
 

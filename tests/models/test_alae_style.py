@@ -20,7 +20,7 @@ key = lambda: jax.random.key(5)
 def test_styles_decide_mean_and_deviation():
     x = 3 + 2 * jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
     style = jnp.float64([[0.5, -3.0, 0.0, 1.0, 2.0, -1.0], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
-    y = np.asarray(alae_style.stylise(x, style, 0.0))
+    y = np.asarray(alae_style.adaptive_instance_norm(x, style, 0.0))
     np.testing.assert_allclose(y.mean((1, 2)), style[:, 3:], rtol=0, atol=1e-12)
     np.testing.assert_allclose(y.std((1, 2)), np.abs(1 + style[:, :3]), rtol=1e-12)
 
@@ -35,7 +35,7 @@ def test_styles_decide_mean_and_deviation():
     ],
 )
 def test_channels_by_level(side, width, most, wanted):
-    assert alae_style.channels((side, side, 3), width, most) == wanted
+    assert alae_style.level_channels((side, side, 3), width, most) == wanted
     noise = alae_style.noise_shapes((side, side, 3))
     assert len(noise) == 2 * len(wanted)
     assert noise[0] == (4, 4, 1)
@@ -137,7 +137,7 @@ def test_mixing_replaces_the_coarse_or_the_fine_styles():
     mix = jax.jit(model.mix)
     found = mix(state, x, y, key())
     assert found.shape == (2, 2, *SHAPE)  # two levels, two images
-    generator = alae.model._networks(config, DATA.spec).networks["gen"]
+    generator = alae.model.build_networks(config, DATA.spec).networks["gen"]
     noise = [jnp.zeros((2, *shape)) for shape in alae_style.noise_shapes(SHAPE)]
     w_x, w_y = (model.encode(state, image, key()) for image in (x, y))
     for theirs, images in zip(((w_y, w_x), (w_x, w_y)), found, strict=True):

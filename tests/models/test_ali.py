@@ -17,7 +17,7 @@ from scipy.stats import multivariate_normal
 
 from jaxae import losses
 from jaxae.models import ali
-from jaxae.models.shared.discriminators import excess_over_chance
+from jaxae.models.shared.discriminators import discriminator_advantage
 from jaxae.training import Spec
 from jaxae.training.parallel import Engine, Mode
 
@@ -116,7 +116,7 @@ def test_players_do_not_see_each_others_optimisers():
 def test_feature_matching_compares_means_of_the_last_hidden_layer():
     model = made(network="plane", feature_matching=True)
     state, batch = tiny.in_float64((model.init(key()), BATCH))
-    bundle = ali.model._networks(ali.Config(**SMALL, network="plane"), DATA.spec)
+    bundle = ali.model.build_networks(ali.Config(**SMALL, network="plane"), DATA.spec)
     # Drawn as the step draws it: from the first of its keys.
     z = jax.random.uniform(jax.random.split(key(), 4)[0], (tiny.BATCH, 3), minval=-1.0, maxval=1.0)
     run = lambda name, *inputs: bundle.train(state.params, state.extra["stats"], name, *inputs)[0]
@@ -183,15 +183,15 @@ def test_a_trained_discriminator_reaches_the_divergence(rho, jsd, value):
 def test_the_error_of_a_latent_regressor_lies_between_one_half_and_log_two():
     blind, z = jnp.zeros((4, 3)), jax.random.uniform(key(), (4, 3), minval=-0.99, maxval=0.99)
     np.testing.assert_allclose(
-        ali.model.regression_error("uniform", blind, blind, z), np.log(2), rtol=1e-6
+        ali.model.latent_regression_loss("uniform", blind, blind, z), np.log(2), rtol=1e-6
     )
     entropy = lambda t: -t * np.log(t) - (1 - t) * np.log(1 - t)
     assert integrate.quad(entropy, 0, 1)[0] == pytest.approx(0.5)
     share = np.float32((z + 1) / 2)
-    perfect = ali.model.regression_error("uniform", jnp.log(share / (1 - share)), z, z)
+    perfect = ali.model.latent_regression_loss("uniform", jnp.log(share / (1 - share)), z, z)
     np.testing.assert_allclose(perfect, entropy(share).mean(1), rtol=1e-5)
     np.testing.assert_allclose(
-        ali.model.regression_error("gaussian", blind, blind + 2, blind), 3 * 4, rtol=1e-6
+        ali.model.latent_regression_loss("gaussian", blind, blind + 2, blind), 3 * 4, rtol=1e-6
     )
 
 
@@ -310,7 +310,7 @@ def test_labels_are_learnt_beside_the_game():
 def test_what_a_discriminator_beats_chance_by():
     """Nothing where it is undecided; log 2 - log 4/3 each, where it is right with 3 to 1."""
     three = jnp.log(3.0)
-    found = excess_over_chance(jnp.stack([0 * three, three]), jnp.stack([0 * three, -three]))
+    found = discriminator_advantage(jnp.stack([0 * three, three]), jnp.stack([0 * three, -three]))
     np.testing.assert_allclose(found, [0, 2 * np.log(3 / 2)], rtol=1e-5, atol=1e-6)
 
 
@@ -335,7 +335,7 @@ def test_the_published_networks_have_their_parameters():
 
 
 def test_bigans_descent_is_adam_with_decay_inside_and_a_falling_rate():
-    tx = ali.model._descent(ali.Config(optimiser="bigan", decay_steps=4, learning_rate=0.1), 0.1)
+    tx = ali.model._optimiser(ali.Config(optimiser="bigan", decay_steps=4, learning_rate=0.1), 0.1)
     w, m, v = np.float64(2.0), 0.0, 0.0
     ours, opt = jnp.float32(2.0), tx.init(jnp.float32(2.0))
     for t in range(1, 6):

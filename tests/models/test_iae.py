@@ -17,9 +17,13 @@ from scipy.signal import correlate2d
 from jaxae.data import Options, from_arrays
 from jaxae.data.ones_twos import kinds_and_detail
 from jaxae.models import iae
-from jaxae.models.iae.domains import in_the_other_domain
-from jaxae.models.iae.games import CLIP, GAN_LOSSES, pair_game
-from jaxae.models.iae.measures import information, reconstruction_measures, variance_within
+from jaxae.models.iae.adversarial_losses import LOGIT_CLIP, PAIR_LOSSES, pair_losses
+from jaxae.models.iae.domains import to_other_domain
+from jaxae.models.iae.measures import (
+    mutual_information,
+    reconstruction_measures,
+    within_group_variance,
+)
 from jaxae.models.iae.networks import ConvReader, DenseReader
 from jaxae.training import State
 
@@ -151,17 +155,20 @@ def tabular():
 def pays(tabular, name, who, through=("q", "r")):
     """The gradient of a maker's expected cost with T held, by its logits; in float64."""
     data, enc, dec, optimum = map(jnp.asarray, tabular)
-    game = pair_game(name)
+    game = pair_losses(name)
 
     def cost(logits):
         encoder, decoder = (logits, dec) if who == "encoder" else (enc, logits)
         q = data * jax.nn.softmax(encoder, 1)
         r = q.sum(0, keepdims=True) * jax.nn.softmax(decoder, 0)
         if who == "decoder":
-            return jnp.sum(r * game.remaker(optimum))
-        # The maker's cost is a sum of one of T(q) and one of T(r): at zero of the other.
+            return jnp.sum(r * game.reconstructor_loss(optimum))
+        # The source loss is a sum of a term of T(q) and one of T(r): at zero of the other.
         nothing = jnp.zeros_like(optimum)
-        both = {"q": q * game.maker(optimum, nothing), "r": r * game.maker(nothing, optimum)}
+        both = {
+            "q": q * game.source_loss(optimum, nothing),
+            "r": r * game.source_loss(nothing, optimum),
+        }
         return sum(jnp.sum(both[part]) for part in through)
 
     found = np.asarray(jax.grad(cost)(enc if who == "encoder" else dec))
@@ -205,27 +212,29 @@ def test_js_needs_both_pairs_and_kl_the_positive_one_alone(tabular):
 def test_swapped_labels_keep_the_sign_of_each_pair():
     """softplus has a positive slope: what pulls T(q) down and T(r) up, whatever the name."""
     on_q, on_r = jax.random.normal(key(), (2, 20))  # well within the bounds of ml
-    for name in GAN_LOSSES:
-        game = pair_game(name)
-        by_q, by_r = jax.grad(lambda q, r, g=game: jnp.sum(g.maker(q, r)), (0, 1))(on_q, on_r)
+    for name in PAIR_LOSSES:
+        game = pair_losses(name)
+        by_q, by_r = jax.grad(lambda q, r, g=game: jnp.sum(g.source_loss(q, r)), (0, 1))(on_q, on_r)
         assert (by_q >= 0).all(), name
         assert (by_r <= 0).all(), name
-        assert (jax.grad(lambda r, g=game: jnp.sum(g.remaker(r)))(on_r) < 0).all(), name
-    both, pos, neg = (pair_game(f"ns_{part}").maker(on_q, on_r) for part in ("both", "pos", "neg"))
+        assert (jax.grad(lambda r, g=game: jnp.sum(g.reconstructor_loss(r)))(on_r) < 0).all(), name
+    both, pos, neg = (
+        pair_losses(f"ns_{part}").source_loss(on_q, on_r) for part in ("both", "pos", "neg")
+    )
     np.testing.assert_allclose(both, pos + neg, rtol=1e-6)
 
 
 def test_exp_is_bounded():
-    game = pair_game("ml")
+    game = pair_losses("ml")
     np.testing.assert_allclose(
-        game.remaker(jnp.array([-50.0, 0.0, 50.0])), [-np.exp(CLIP[0]), -1, -np.exp(CLIP[1])],
-        rtol=1e-6,
+        game.reconstructor_loss(jnp.array([-50.0, 0.0, 50.0])),
+        [-np.exp(LOGIT_CLIP[0]), -1, -np.exp(LOGIT_CLIP[1])], rtol=1e-6,
     )  # fmt: skip
 
 
 def test_an_unknown_game_is_named():
     with pytest.raises(ValueError, match="recon_gan='gan' is unknown"):
-        pair_game("gan")
+        pair_losses("gan")
 
 
 # -- the step --------------------------------------------------------------------------------------
@@ -367,7 +376,7 @@ def test_the_local_code_grows(start, warmup, deviations):
 def test_other_domains_by_hand(domain):
     x = jnp.array([[1.0, 0.0], [0.5, 0.5]])[None, :, :, None]
     wanted = {"inverted": [0, 1, 0.5, 0.5], "rotated": [0, 0.5, 1, 0.5], "coarse": [0.5] * 4}
-    np.testing.assert_allclose(in_the_other_domain(domain, x), [wanted[domain]])
+    np.testing.assert_allclose(to_other_domain(domain, x), [wanted[domain]])
 
 
 # -- measures --------------------------------------------------------------------------------------
@@ -379,15 +388,15 @@ def test_information_of_tables(tables):
     data = (counts / counts.sum())[:, None]
     q = data * code_given_x
     wanted = kl(q, data * q.sum(0, keepdims=True))
-    np.testing.assert_allclose(information(np.repeat(code_given_x, counts, axis=0)), wanted)
-    np.testing.assert_allclose(information(np.eye(4)), np.log(4))
-    assert information(np.full((9, 4), 0.25)) == 0
+    np.testing.assert_allclose(mutual_information(np.repeat(code_given_x, counts, axis=0)), wanted)
+    np.testing.assert_allclose(mutual_information(np.eye(4)), np.log(4))
+    assert mutual_information(np.full((9, 4), 0.25)) == 0
 
 
 def test_variance_within_groups_by_hand():
     x, groups = np.array([[0.0, 1], [2, 1], [5, 5]]), np.array([7, 7, 8])
-    np.testing.assert_allclose(variance_within(x, groups), 2 / 3)
-    np.testing.assert_allclose(variance_within(x, np.zeros(3)), np.var(x, axis=0).sum())
+    np.testing.assert_allclose(within_group_variance(x, groups), 2 / 3)
+    np.testing.assert_allclose(within_group_variance(x, np.zeros(3)), np.var(x, axis=0).sum())
 
 
 def test_measures_of_perfect_and_of_copying_reconstructions():

@@ -14,7 +14,7 @@ import tiny
 
 from jaxae import losses
 from jaxae.models import vae, vaegan
-from jaxae.models.vaegan.game import adversarial_game, balance_gate
+from jaxae.models.vaegan.adversarial_losses import adversarial_losses, select_updates
 from jaxae.models.vaegan.networks import ConvLayers, DenseLayers
 from jaxae.training.state import Spec
 
@@ -79,7 +79,7 @@ def test_the_encoder_never_sees_the_game_and_the_discriminator_never_the_likelih
     weak = lambda name, floor: losses.GanLoss(
         *(lambda t, f=f: 1000 * f(t) for f in losses.gan_loss(name))
     )
-    with mock.patch.object(vaegan.model, "adversarial_game", weak):
+    with mock.patch.object(vaegan.model, "adversarial_losses", weak):
         loud, _ = updates(start())
     tiny.assert_same_bits(loud["enc"], plain["enc"])
     close(loud["dis"], jax.tree.map(lambda g: 1000 * g, plain["dis"]))
@@ -99,7 +99,7 @@ def test_the_likelihood_reaches_the_encoder_through_the_discriminator():
     with pytest.raises(AssertionError):
         close(through["enc"], without["enc"])
     alone, metrics = updates(params, scale=1e6)
-    assert metrics["unlikeness"] < 1e-9
+    assert metrics["feature_nll"] < 1e-9
     close(without["enc"], alone["enc"])  # only the rate is left
 
 
@@ -118,7 +118,7 @@ def test_with_pixel_errors_it_is_a_vae_of_unit_variance(fields):
     close({name: found[name] for name in wanted}, wanted)
     np.testing.assert_allclose(seen["rate"], metrics["rate"], rtol=ROUNDING)
     constant = 16 * 0.5 * np.log(2 * np.pi)
-    np.testing.assert_allclose(seen["unlikeness"] + constant, metrics["distortion"], rtol=ROUNDING)
+    np.testing.assert_allclose(seen["feature_nll"] + constant, metrics["distortion"], rtol=ROUNDING)
 
 
 def test_gamma_blends_the_likelihood_and_the_game():
@@ -176,18 +176,18 @@ def test_costs_of_a_discriminator_that_knows_nothing():
     _, both = updates(blank, gamma=0.0)
     _, prior = updates(blank, gamma=0.0, fakes="prior", real_weight=0.33)
     _, away = updates(blank, gamma=0.0, game="non_saturating")
-    np.testing.assert_allclose(prior["decoder"] - prior["cost_real"], -2 * LOG_TWO, rtol=ROUNDING)
-    np.testing.assert_allclose(both["decoder"] - both["cost_real"], -3 * LOG_TWO, rtol=ROUNDING)
+    np.testing.assert_allclose(prior["decoder"] - prior["real_loss"], -2 * LOG_TWO, rtol=ROUNDING)
+    np.testing.assert_allclose(both["decoder"] - both["real_loss"], -3 * LOG_TWO, rtol=ROUNDING)
     for found in (both, prior):
         np.testing.assert_allclose(found["discriminator"], LOG_TWO, rtol=ROUNDING)
     np.testing.assert_allclose(away["decoder"], 2 * LOG_TWO, rtol=ROUNDING)
     _, floored = updates(blank, log_floor=1e-3, gate=True)
-    for name, value in {"cost_real": -np.log(0.501), "cost_fake": -np.log(0.501),
-                        "discriminator_moves": 1, "decoder_moves": 1}.items():  # fmt: skip
+    for name, value in {"real_loss": -np.log(0.501), "fake_loss": -np.log(0.501),
+                        "discriminator_updated": 1, "decoder_updated": 1}.items():  # fmt: skip
         np.testing.assert_allclose(floored[name], value, rtol=ROUNDING, err_msg=name)
 
 
-def test_a_perfect_reconstruction_has_no_unlikeness():
+def test_a_perfect_reconstruction_has_no_feature_nll():
     model = make(widths=(5, 4))
     state = model.init(jax.random.key(0))
     dec = zeros(state.params["dec"])
@@ -197,7 +197,7 @@ def test_a_perfect_reconstruction_has_no_unlikeness():
     )
     state = state.replace(params=state.params | {"dec": dec})
     found = model.evaluate(state, {"image": image}, jax.random.key(1))
-    assert np.all(found["unlikeness"] == 0)
+    assert np.all(found["feature_nll"] == 0)
     assert np.all(found["loss"] < 1e-12)
     other = model.evaluate(state, {"image": 1 - image}, jax.random.key(1))
     squares = 0.5 * np.sum(np.square(1 - 2 * np.float64(image[0])))
@@ -209,21 +209,21 @@ def test_a_perfect_reconstruction_has_no_unlikeness():
         for x in (image[0], 1 - image[0])
     ]
     by_hand = 0.5 * np.sum(((hidden[0] - hidden[1]) @ kernel) ** 2)
-    np.testing.assert_allclose(other["unlikeness"], by_hand, rtol=1e-4)
+    np.testing.assert_allclose(other["feature_nll"], by_hand, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["saturating", "non_saturating"])
 def test_the_floor_is_added_inside_the_logarithms(name):
     t = jnp.float32([-3.0, 0.0, 2.0])
     d = 1 / (1 + np.exp(-np.float64(t)))
-    found = adversarial_game(name, 1e-3)
+    found = adversarial_losses(name, 1e-3)
     np.testing.assert_allclose(found.real_loss(t), -np.log(d + 1e-3), rtol=1e-5)
     np.testing.assert_allclose(found.fake_loss(t), -np.log(1 - d + 1e-3), rtol=1e-5)
-    fool = np.log(1 - d + 1e-3) if name == "saturating" else -np.log(d + 1e-3)
-    np.testing.assert_allclose(found.generator_loss(t), fool, rtol=1e-5)
-    exact, tiny_floor = adversarial_game(name, 0.0), adversarial_game(name, 1e-9)
-    for cost in ("real", "fake", "fool"):
-        np.testing.assert_allclose(getattr(exact, cost)(t), getattr(tiny_floor, cost)(t), rtol=1e-5)
+    wanted = np.log(1 - d + 1e-3) if name == "saturating" else -np.log(d + 1e-3)
+    np.testing.assert_allclose(found.generator_loss(t), wanted, rtol=1e-5)
+    exact, tiny_floor = adversarial_losses(name, 0.0), adversarial_losses(name, 1e-9)
+    for loss, floored in zip(exact, tiny_floor, strict=True):
+        np.testing.assert_allclose(loss(t), floored(t), rtol=1e-5)
 
 
 # -- the gate ----------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_the_floor_is_added_inside_the_logarithms(name):
     ],
 )
 def test_who_may_move(costs, moves):
-    assert tuple(bool(x) for x in balance_gate(*jnp.float32(costs))) == moves
+    assert tuple(bool(x) for x in select_updates(*jnp.float32(costs))) == moves
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def shapes_of(side, channels=3, **fields):
     return (
         model,
         jax.eval_shape(model.init, jax.random.key(0)),
-        vaegan.model._networks(config, spec),
+        vaegan.model.build_networks(config, spec),
     )
 
 

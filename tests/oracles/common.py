@@ -20,7 +20,7 @@ def of(variant: str, spec):
     """A variant's config, and `run(p, stats, network, *inputs)` with each batch's statistics."""
     name, fields = tiny.VARIANTS[variant]
     config = MODELS[name].Config(**fields)
-    modules = tiny.module_of(name)._networks(config, spec).networks
+    modules = tiny.module_of(name).build_networks(config, spec).networks
 
     def run(p, stats, network, *inputs):
         if network not in stats:

@@ -1,4 +1,4 @@
-"""AAE: an autoencoder whose codes a discriminator cannot tell from draws of a chosen prior."""
+"""AAE: an autoencoder whose codes a discriminator matches to a chosen prior distribution."""
 
 from jaxae.models.aae.config import Config
 from jaxae.models.aae.model import make

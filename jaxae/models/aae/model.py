@@ -1,29 +1,43 @@
-"""AAE: an autoencoder whose codes a discriminator cannot tell from draws of a chosen prior.
+"""AAE: an autoencoder whose codes a discriminator matches to a chosen prior distribution.
 
 Makhzani, Shlens, Jaitly, Goodfellow & Frey 2016, arXiv:1511.05644. No code of the authors is
-public, and the paper's body was not at hand: sizes, rates and priors follow reimplementations and
-memory, and are so marked in the presets. Departure: the decoder's last bias starts at the mean
-image, also in the presets of the paper, where all biases start at zero.
+public, and the text of the paper was not available: sizes, learning rates and priors follow
+reimplementations and memory, and the recipes say so. Deviation: the initial bias of the decoder's
+last layer is the mean image, also in the recipes of the paper, where all biases start at zero.
 
-x [B,H,W,C] image; z [B,Z] code; y [B,K] class probabilities; T a discriminator's logit, positive
-where it believes in the prior. A step in turn, each phase from where the one before it ended:
+    x [B,H,W,C]      image                          z = q(x) [B,Z]   code, the encoder's output
+    y [B,K]          class probabilities            z' ~ p(z)        sample of the prior
+    x^ = g(y, z)     reconstruction                 y' ~ Cat(1/K)    one-hot sample of the prior
+    T_z(z), T_y(y)   the discriminators' logits, positive for "sample of the prior"
 
-    reconstruction   half the squared error of x, summed over pixels; moves encoder and decoder
-    critic_z         log-loss of z ~ p(z) against the encoder's; moves the discriminator
-    critic_y         the same for one-hot y ~ Cat(1/K), where the task has classes
-    fool             -log D of the encoder's; moves the encoder, with an optimiser of its own
-    supervised       cross-entropy of y on labelled images (semi-supervised); trunk and label head
-    heads            pushes cluster heads apart (reduction)
+Losses, means over the batch, with s(t) = log(1 + exp(t)), and the networks that each updates. The
+phases of a step run in this order, each from the parameters that the phase before has left:
 
-Tasks: plain; conditioned, where the discriminator is told the class of labelled images and prior
-draws; supervised, where the decoder is told the class; semisupervised and clustering, where the
-encoder infers y beside z; reduction, where the decoder sees W^T y + z. The matching is of the
-aggregated posterior with the prior: no bound on log p(x).
+    reconstruction   |x - x^|^2 / 2, summed over pixels     trunk, code, label, dec (and heads)
+    critic_z         s(-T_z(z')) + s(T_z(z))                critic_z
+    critic_y         s(-T_y(y')) + s(T_y(y))                critic_y, if the task has classes
+    fool             s(-T_z(z)) + s(-T_y(y))                trunk, code, label; its own optimiser
+    supervised       cross-entropy of y on labelled images  trunk, label (semisupervised)
+    heads            sum_{i<j} max(0, margin - |W_i - W_j|) heads W (reduction)
 
-Options that are not the paper's: a normalisation for each network, averages of the weights, and R1
-(Mescheder, Geiger & Nowozin 2018, arXiv:1801.04406), a penalty of each discriminator's slope at
-draws of its prior, by the code alone: a class beside it is held.
+The adversarial phases match the aggregated posterior to the prior; there is no bound on log p(x).
+
+Tasks:
+
+    plain            x^ = g(z)
+    conditioned      T_z also has the class of a labelled image or of z' as input
+    supervised       x^ = g(label, z)
+    semisupervised   the encoder infers y as well as z; a few labels train y
+    clustering       the same without labels
+    reduction        x^ = g(W^T y + z): the decoder's input is a point near a cluster head
+
+Options that are not in the paper: normalisation of each network, moving averages of the weights,
+and R1 (Mescheder, Geiger & Nowozin 2018, arXiv:1801.04406), a penalty on each discriminator's
+gradient at samples of its prior, with respect to the code but not to the class next to it.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -33,10 +47,11 @@ import optax
 from jaxae import losses, nets
 from jaxae.models.aae.config import Config
 from jaxae.models.aae.networks import Heads, Trunk, head_repulsion
-from jaxae.models.shared import priors
-from jaxae.models.shared.batch_needs import of_batch_norm, of_labels
-from jaxae.models.shared.gaussian import mean_and_log_var, output_start, reparameterise
-from jaxae.models.shared.labels import supervised_examples
+from jaxae.models.shared.batch_needs import batch_norm_needs, labelled_batch_need
+from jaxae.models.shared.gaussian import reparameterise, mean_and_log_var, output_start
+from jaxae.models.shared.labels import get_labelled_batch
+from jaxae.models.shared.own_networks import replace_networks
+from jaxae.models.shared.priors import make_prior
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import (
     Model,
@@ -53,78 +68,83 @@ from jaxae.training.state import (
     update_ema,
 )
 
-CLASSED = ("semisupervised", "clustering", "reduction")
+WITH_CLASSES = ("semisupervised", "clustering", "reduction")  # tasks in which y is inferred
 AVERAGED = ("trunk", "code", "label", "dec", "heads")
 
 
-def make(config: Config, spec: Spec) -> Model:
+def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = None) -> Model:
     """The AAE for images of `spec`.
 
+    Args:
+        networks: your own modules in place of the default ones, by name (see `nets.with_own`).
+            Z: `latent`; K: number of classes; W: the last of `widths`; N: `noise` for
+            posterior=universal, else 0.
+            `trunk`: flattened image and noise `[B, H*W*C + N]` -> `[B, W]`;
+            `code`: `[B, W]` -> z `[B, Z]`, or mean and log-variance `[B, 2Z]` (gaussian);
+            `label`: `[B, W]` -> logits `[B, K]` (semisupervised, clustering, reduction);
+            `dec`: `[B, Z]`, or y and z `[B, K + Z]` (supervised, semisupervised, clustering) ->
+            image before `output` `[B, H*W*C]`;
+            `critic_z`: z `[B, Z]`, or z and class `[B, Z + K + 1]` (conditioned) -> `[B, 1]`;
+            `critic_y`: y `[B, K]` -> `[B, 1]` (semisupervised, clustering, reduction).
     Raises:
-        ValueError: a task that needs labels on data without, a prior that does not fit `latent`.
+        ValueError: a task that needs labels on data without; a prior that does not fit `latent`;
+            `networks` that do not fit.
     """
-    task, d, shape = config.task, config.latent, (-1, *spec.image_shape)
+    task, latent, image_shape = config.task, config.latent, (-1, *spec.image_shape)
     if config.needs_labels and not spec.classes:
         raise ValueError(f"task={task} needs labels, and this data has none")
-    k = spec.classes if config.needs_labels else config.clusters
-    pieces = spec.classes or 10  # of a prior that comes in pieces
-    if config.fixed_heads and d != k:
-        raise ValueError(f"fixed_heads need latent={d} to be the number of classes, {k}")
-    prior_of_z = priors.prior(config.prior, d, config.prior_scale, pieces)
-    network, gan = _networks(config, spec), losses.gan_loss(config.game)
-    squash = squashing(config.output)
-    players = _players(config)
-    noise_size = config.noise if config.posterior == "universal" else d
+    num_classes = _num_classes(config, spec)
+    num_pieces = spec.classes or 10  # components of the mixture, sections of the swiss roll
+    if config.fixed_heads and latent != num_classes:
+        raise ValueError(
+            f"fixed_heads need latent={latent} to be the number of classes, {num_classes}"
+        )
+    prior_of_z = make_prior(config.prior, latent, config.prior_scale, num_pieces)
+    network, players = build_networks(config, spec, networks), _players(config)
+    gan, output_activation = losses.gan_loss(config.game), squashing(config.output)
+    noise_size = config.noise if config.posterior == "universal" else latent
 
-    # -- the parts -----------------------------------------------------------------------------
+    # -- forward passes ------------------------------------------------------------------------
+    # `apply(p, stats, name, *inputs) -> output, stats` calls a network, in training with the batch
+    # statistics of its inputs (`network.train`), in evaluation with their averages (`apply_eval`).
 
-    def encoded(run, p, stats, x, noise):
-        """Label logits [B,K] (None in tasks without classes), z [B,Z], and the statistics."""
+    def encode_batch(apply, p, stats, x, noise):
+        """Label logits [B,K] (None for tasks without classes), z [B,Z], and the statistics."""
         x = x.reshape(x.shape[0], -1)
         if config.posterior == "universal":
             x = jnp.concatenate([x, noise], axis=-1)
-        h, stats = run(p, stats, "trunk", x)
-        z, _ = run(p, stats, "code", h)
+        h, stats = apply(p, stats, "trunk", x)
+        z, _ = apply(p, stats, "code", h)
         if config.posterior == "gaussian":
             z = reparameterise(*mean_and_log_var(z), noise)
-        logits = run(p, stats, "label", h)[0] if task in CLASSED else None
+        logits = apply(p, stats, "label", h)[0] if task in WITH_CLASSES else None
         return logits, z, stats
 
-    def joined(p, y, z):
-        """What the decoder sees of a class y [B,K] and a code z [B,Z]."""
+    def decoder_input(p, y, z):
+        """The decoder's input for class probabilities y [B,K] (or None) and z [B,Z]."""
         if task == "reduction":
             if config.fixed_heads:
                 return config.fixed_heads * y + z
             return y @ p["heads"]["rows"] + z
         return z if y is None else jnp.concatenate([y, z], axis=-1)
 
-    def rendered(run, p, stats, code):
-        out, stats = run(p, stats, "dec", code)
-        return squash(out).reshape(shape), stats
+    def decode_batch(apply, p, stats, code):
+        out, stats = apply(p, stats, "dec", code)
+        return output_activation(out).reshape(image_shape), stats
 
-    def asked(run, p, stats, name, code, condition):
+    def discriminate(apply, p, stats, name, code, condition):
         """A discriminator's logits [B,1], and the statistics."""
         if condition is not None:
             code = jnp.concatenate([code, condition], axis=-1)
-        return run(p, stats, name, code)
+        return apply(p, stats, name, code)
 
-    # -- the contract --------------------------------------------------------------------------
+    def apply_eval(p, stats, name, *args):
+        return network(p, stats, name, *args), stats
+
+    # -- training ------------------------------------------------------------------------------
 
     def init(rng):
-        pixels = spec.image_shape[0] * spec.image_shape[1] * spec.image_shape[2]
-        seen = pixels + (config.noise if config.posterior == "universal" else 0)
-        h, z, y = jnp.zeros((1, config.widths[-1])), jnp.zeros((1, d)), jnp.zeros((1, k))
-        with_class = {"supervised", "semisupervised", "clustering"}
-        examples = {
-            "trunk": jnp.zeros((1, seen)),
-            "code": h,
-            "dec": jnp.zeros((1, d + k)) if task in with_class else z,
-            "critic_z": jnp.zeros((1, d + k + 1)) if task == "conditioned" else z,
-            "label": h,
-            "critic_y": y,
-            "heads": (),
-        }
-        params, stats = network.init(rng, **examples)
+        params, stats = network.init(rng, **example_inputs(config, spec))
         opt = init_opt_state(players, params)
         averages = init_ema(AVERAGED if config.average else (), params, stats)
         return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
@@ -132,122 +152,133 @@ def make(config: Config, spec: Spec) -> Model:
     def step(state, batch, rng, axis_name=None):
         x, keys = batch["image"], jax.random.split(rng, 9)
         n = x.shape[0]
-        known = jnp.where(batch["labelled"], batch["label"], k) if task == "conditioned" else None
-        eps = jax.random.normal(keys[0], (n, noise_size))
-        labels = jax.random.randint(keys[1], (n,), 0, pieces)
-        drawn = prior_of_z.sample_given_label(
-            keys[2], labels if known is None else jnp.where(known == k, labels, known)
-        )
-        one_hot = jax.nn.one_hot(jax.random.randint(keys[3], (n,), 0, k), k)
-        seen = _spoiled(config, x, keys[4])
-        blur_z = config.critic_noise * jax.random.normal(keys[5], (2, n, d))
-        blur_y = config.critic_noise * jax.random.normal(keys[6], (2, n, k))
-        condition = None if known is None else jax.nn.one_hot(known, k + 1)
+        noise = jax.random.normal(keys[0], (n, noise_size))
+        prior_labels = jax.random.randint(keys[1], (n,), 0, num_pieces)
+        condition = None
+        if task == "conditioned":  # class K: the label is unknown
+            labels = jnp.where(batch["labelled"], batch["label"], num_classes)
+            condition = jax.nn.one_hot(labels, num_classes + 1)
+            prior_labels = jnp.where(labels == num_classes, prior_labels, labels)
+        z_prior = prior_of_z.sample_given_label(keys[2], prior_labels)
+        y_prior = sample_classes(keys[3], n)
+        x_noisy = _corrupt(config, x, keys[4])
+        noise_z = config.critic_noise * jax.random.normal(keys[5], (2, n, latent))
+        noise_y = config.critic_noise * jax.random.normal(keys[6], (2, n, num_classes))
         if config.has_supervised_phase:
-            few = supervised_examples(batch, task)
-            few_seen = _spoiled(config, few["image"], keys[7])
-            few_eps = jax.random.normal(keys[8], (few["image"].shape[0], noise_size))
-        run = lambda *args: network.train(*args, axis_name=axis_name)
+            labelled = get_labelled_batch(batch, task)
+            labelled_x = _corrupt(config, labelled["image"], keys[7])
+            labelled_noise = jax.random.normal(keys[8], (labelled_x.shape[0], noise_size))
+        apply = lambda *args: network.train(*args, axis_name=axis_name)
 
-        def reconstruction(p, stats):
-            logits, z, stats = encoded(run, p, stats, seen, eps)
+        def reconstruction_loss(p, stats):
+            logits, z, stats = encode_batch(apply, p, stats, x_noisy, noise)
             y = None if logits is None else jax.nn.softmax(logits)
             if task == "supervised":
-                y = jax.nn.one_hot(batch["label"], k)
-            back, stats = rendered(run, p, stats, joined(p, y, z))
-            cost = jnp.mean(losses.half_squared_error(back, x))
-            return cost, ({"loss": cost, "reconstruction": cost}, stats)
+                y = jax.nn.one_hot(batch["label"], num_classes)
+            x_hat, stats = decode_batch(apply, p, stats, decoder_input(p, y, z))
+            loss = jnp.mean(losses.half_squared_error(x_hat, x))
+            return loss, ({"loss": loss, "reconstruction": loss}, stats)
 
-        def critic(p, stats, name, drawn, found, condition=None):
-            """What a discriminator pays; it alone keeps the statistics of its own passes."""
-            on_real, stats = asked(run, p, stats, name, drawn, condition)
-            on_fake, stats = asked(run, p, stats, name, found, condition)
-            cost = jnp.mean(gan.real_loss(on_real)) + jnp.mean(gan.fake_loss(on_fake))
-            metrics = {name: cost}
+        def discriminator_loss(p, stats, name, real, fake, condition=None):
+            """A discriminator's loss; `real` are samples of the prior, `fake` codes of images."""
+            real_logits, stats = discriminate(apply, p, stats, name, real, condition)
+            fake_logits, stats = discriminate(apply, p, stats, name, fake, condition)
+            loss = jnp.mean(gan.real_loss(real_logits)) + jnp.mean(gan.fake_loss(fake_logits))
+            metrics = {name: loss}
             if config.r1:
-                judge = lambda code: asked(as_is, p, stats, name, code, condition)[0][:, 0]
-                slope = losses.mean_squared_gradient_norm(judge, drawn)
-                metrics[f"slope_{name[-1]}"] = slope
-                cost += 0.5 * config.r1 * slope
-            return cost, (metrics, stats)
+                logit = lambda code: discriminate(apply_eval, p, stats, name, code, condition)[0][
+                    :, 0
+                ]
+                squared_norm = losses.mean_squared_gradient_norm(logit, real)
+                metrics[f"squared_gradient_norm_{name[-1]}"] = squared_norm
+                loss += 0.5 * config.r1 * squared_norm
+            return loss, (metrics, stats)
 
-        def critic_z(p, stats):
-            z = encoded(run, p, stats, seen, eps)[1]
-            return critic(p, stats, "critic_z", drawn + blur_z[0], z + blur_z[1], condition)
+        # A discriminator's loss keeps no statistics of the encoder's passes.
+        def critic_z_loss(p, stats):
+            z = encode_batch(apply, p, stats, x_noisy, noise)[1]
+            real, fake = z_prior + noise_z[0], z + noise_z[1]
+            return discriminator_loss(p, stats, "critic_z", real, fake, condition)
 
-        def critic_y(p, stats):
-            y = jax.nn.softmax(encoded(run, p, stats, seen, eps)[0])
-            return critic(p, stats, "critic_y", one_hot + blur_y[0], y + blur_y[1])
+        def critic_y_loss(p, stats):
+            y = jax.nn.softmax(encode_batch(apply, p, stats, x_noisy, noise)[0])
+            return discriminator_loss(p, stats, "critic_y", y_prior + noise_y[0], y + noise_y[1])
 
-        def fool(p, stats):
-            logits, z, _ = encoded(run, p, stats, seen, eps)
-            judged, _ = asked(run, p, stats, "critic_z", z + blur_z[1], condition)
-            cost = jnp.mean(gan.generator_loss(judged))
+        def encoder_adversarial_loss(p, stats):
+            logits, z, _ = encode_batch(apply, p, stats, x_noisy, noise)
+            z_logits, _ = discriminate(apply, p, stats, "critic_z", z + noise_z[1], condition)
+            loss = jnp.mean(gan.generator_loss(z_logits))
             if logits is not None:
                 y = jax.nn.softmax(logits)
-                judged, _ = asked(run, p, stats, "critic_y", y + blur_y[1], None)
-                cost += jnp.mean(gan.generator_loss(judged))
-            return cost, ({"fool": cost}, stats)
+                y_logits, _ = discriminate(apply, p, stats, "critic_y", y + noise_y[1], None)
+                loss += jnp.mean(gan.generator_loss(y_logits))
+            return loss, ({"encoder_adversarial": loss}, stats)
 
-        def supervised(p, stats):
-            logits = encoded(run, p, stats, few_seen, few_eps)[0]
-            cost = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, few["label"]))
-            return cost, ({"supervised": cost}, stats)
+        def supervised_loss(p, stats):
+            logits = encode_batch(apply, p, stats, labelled_x, labelled_noise)[0]
+            nll = optax.softmax_cross_entropy_with_integer_labels(logits, labelled["label"])
+            loss = jnp.mean(nll)
+            return loss, ({"supervised": loss}, stats)
 
-        def heads(p, stats):
-            cost = head_repulsion(p["heads"]["rows"], config.margin)
-            return cost, ({"heads": cost}, stats)
+        def heads_loss(p, stats):
+            loss = head_repulsion(p["heads"]["rows"], config.margin)
+            return loss, ({"heads": loss}, stats)
 
-        turns = {"reconstruction": reconstruction, "critic_z": critic_z, "critic_y": critic_y,
-                 "fool": fool, "supervised": supervised, "heads": heads}  # fmt: skip
-        turns = {name: loss for name, loss in turns.items() if name in players}
+        phase_losses = {"reconstruction": reconstruction_loss, "critic_z": critic_z_loss,
+                        "critic_y": critic_y_loss, "fool": encoder_adversarial_loss,
+                        "supervised": supervised_loss, "heads": heads_loss}  # fmt: skip
+        phase_losses = {name: loss for name, loss in phase_losses.items() if name in players}
         params, opt, stats, metrics = step_players(
-            players, turns, state.params, state.opt, state.extra["stats"], axis_name
+            players, phase_losses, state.params, state.opt, state.extra["stats"], axis_name
         )
-        keep = ema_decay(config.average, state.step)
-        extra = {"stats": stats} | update_ema(keep, state.extra, params, stats)
+        decay = ema_decay(config.average, state.step)
+        extra = {"stats": stats} | update_ema(decay, state.extra, params, stats)
         return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
-    def as_is(p, stats, name, *args):
-        return network(p, stats, name, *args), stats
+    # -- evaluation ----------------------------------------------------------------------------
 
-    def read(state, x, rng):
+    def infer(state, x, rng):
         """Label logits and z of images."""
-        eps = jax.random.normal(rng, (x.shape[0], noise_size))
-        return encoded(as_is, *eval_params(state), x, eps)[:2]
+        noise = jax.random.normal(rng, (x.shape[0], noise_size))
+        return encode_batch(apply_eval, *eval_params(state), x, noise)[:2]
 
     def encode(state, x, rng):
-        logits, z = read(state, x, rng)
-        return z if logits is None else joined(eval_params(state)[0], jax.nn.softmax(logits), z)
+        logits, z = infer(state, x, rng)
+        if logits is None:
+            return z
+        return decoder_input(eval_params(state)[0], jax.nn.softmax(logits), z)
 
     def decode(state, code, rng):
-        return rendered(as_is, *eval_params(state), code)[0]
+        return decode_batch(apply_eval, *eval_params(state), code)[0]
 
     def evaluate(state, batch, rng):
+        """`loss`: half the squared error of the reconstruction, summed over pixels."""
         x = batch["image"]
         code = encode(state, x, rng)
         if task == "supervised":
-            code = joined(eval_params(state)[0], jax.nn.one_hot(batch["label"], k), code)
+            y = jax.nn.one_hot(batch["label"], num_classes)
+            code = decoder_input(eval_params(state)[0], y, code)
         error = losses.half_squared_error(decode(state, code, rng), x)
         return {"loss": error, "mse": 2 * error / (x[0].size)}
 
     def prior(rng, n):
-        """Draws of what `encode` gives."""
-        of_y, of_z = jax.random.split(rng)
-        z = prior_of_z.sample(of_z, n)
-        return z if task not in CLASSED else joined(None, classes(of_y, n), z)
+        """Samples from the distribution that the output of `encode` is trained to match."""
+        rng_y, rng_z = jax.random.split(rng)
+        z = prior_of_z.sample(rng_z, n)
+        return decoder_input(None, sample_classes(rng_y, n), z) if task in WITH_CLASSES else z
 
-    def classes(rng, n):
-        return jax.nn.one_hot(jax.random.randint(rng, (n,), 0, k), k)
+    def sample_classes(rng, n):
+        """One-hot samples [n,K] of the uniform distribution over classes."""
+        return jax.nn.one_hot(jax.random.randint(rng, (n,), 0, num_classes), num_classes)
 
     def sample(state, rng, n):
-        of_y, of_z, of_x = jax.random.split(rng, 3)
-        y = classes(of_y, n) if task in (*CLASSED, "supervised") else None
-        code = joined(eval_params(state)[0], y, prior_of_z.sample(of_z, n))
-        return decode(state, code, of_x)
+        rng_y, rng_z, rng_x = jax.random.split(rng, 3)
+        y = sample_classes(rng_y, n) if task in (*WITH_CLASSES, "supervised") else None
+        code = decoder_input(eval_params(state)[0], y, prior_of_z.sample(rng_z, n))
+        return decode(state, code, rng_x)
 
     def predict(state, x, rng):
-        return read(state, x, rng)[0]
+        return infer(state, x, rng)[0]
 
     return Model(
         init,
@@ -256,83 +287,112 @@ def make(config: Config, spec: Spec) -> Model:
         encode=encode,
         decode=None if task == "supervised" else decode,
         sample=sample,
-        prior=None if task == "reduction" else prior,  # its heads are parameters
-        predict=predict if task in CLASSED else None,
+        prior=None if task == "reduction" else prior,  # it depends on the heads, in `params`
+        predict=predict if task in WITH_CLASSES else None,
         needs=_needs(config),
     )
 
 
+def _num_classes(config: Config, spec: Spec) -> int:
+    """K."""
+    return spec.classes if config.needs_labels else config.clusters
+
+
 def _needs(config: Config) -> tuple[Need, ...]:
-    found = of_batch_norm(
+    needs = batch_norm_needs(
         encoder_norm=config.encoder_norm,
         generator_norm=config.generator_norm,
         discriminator_norm=config.discriminator_norm,
     )
     if not config.has_supervised_phase:
-        return found
-    of_few = of_batch_norm(of="labels_batch", encoder_norm=config.encoder_norm)
-    return (*found, of_labels(config.task), *of_few)
+        return needs
+    labelled_needs = batch_norm_needs(of="labels_batch", encoder_norm=config.encoder_norm)
+    return (*needs, labelled_batch_need(config.task), *labelled_needs)
 
 
-def _networks(config: Config, spec: Spec) -> nets.Bundle:
-    """The networks that the task has, by name."""
-    height, width, colours = spec.image_shape
-    start = output_start("bernoulli" if config.output == "sigmoid" else "gaussian", spec, colours)
-    k = spec.classes if config.needs_labels else config.clusters
+def example_inputs(config: Config, spec: Spec) -> dict[str, Any]:
+    """An input of each network, by name."""
+    num_classes = _num_classes(config, spec)
+    height, width, channels = spec.image_shape
+    noise = config.noise if config.posterior == "universal" else 0
+    sizes = {
+        "trunk": height * width * channels + noise,
+        "code": config.widths[-1],
+        "dec": config.latent,
+        "critic_z": config.latent,
+        "label": config.widths[-1],
+        "critic_y": num_classes,
+    }
+    if config.task in ("supervised", "semisupervised", "clustering"):
+        sizes["dec"] += num_classes
+    if config.task == "conditioned":
+        sizes["critic_z"] += num_classes + 1
+    return {name: jnp.zeros((1, size)) for name, size in sizes.items()} | {"heads": ()}
+
+
+def build_networks(
+    config: Config, spec: Spec, own: Mapping[str, nn.Module] | None = None
+) -> nets.Bundle:
+    """The networks of the task, by name."""
+    height, width, channels = spec.image_shape
+    start = output_start("bernoulli" if config.output == "sigmoid" else "gaussian", spec, channels)
+    num_classes = _num_classes(config, spec)
     dense = lambda out: nn.Dense(out, kernel_init=nets.kernel_init(config.deviation))
     mlp = lambda widths, out, norm, bias=None: nets.MLP(
         widths, out, "relu", bias, norm, config.deviation
     )
     critic = lambda: mlp(config.widths, 1, config.discriminator_norm)
-    pixels = height * width * colours
-    networks = {
+    pixels = height * width * channels
+    defaults = {
         "trunk": Trunk(config.widths, config.encoder_norm, config.deviation),
         "code": dense(config.latent * (2 if config.posterior == "gaussian" else 1)),
         "dec": mlp(config.widths[::-1], pixels, config.generator_norm, start.reshape(-1)),
         "critic_z": critic(),
     }
-    if config.task in CLASSED:
-        networks |= {"label": dense(k), "critic_y": critic()}
+    if config.task in WITH_CLASSES:
+        defaults |= {"label": dense(num_classes), "critic_y": critic()}
+    # `encode_batch` drops the statistics of the encoder's last layers.
+    networks = replace_networks(defaults, own, example_inputs(config, spec), ("code", "label"))
     if config.task == "reduction" and not config.fixed_heads:
-        networks["heads"] = Heads(k, config.latent)
+        networks["heads"] = Heads(num_classes, config.latent)
     return nets.Bundle(**networks)
 
 
 def _players(config: Config) -> dict[str, Player]:
-    """Who moves what in which phase."""
-    encoder = ("trunk", "code", "label") if config.task in CLASSED else ("trunk", "code")
-    learns_heads = config.task == "reduction" and not config.fixed_heads
-    moved_too = ("heads",) if learns_heads and config.heads_reconstruct else ()
-    main = lambda rate: _descent(config, rate, adversarial=False)
-    against = lambda rate: _descent(config, rate, adversarial=True)
+    """The networks that each phase updates, and its optimiser."""
+    encoder = ("trunk", "code", "label") if config.task in WITH_CLASSES else ("trunk", "code")
+    heads_learned = config.task == "reduction" and not config.fixed_heads
+    heads = ("heads",) if heads_learned and config.heads_reconstruct else ()
+    descent = lambda rate: _optimiser(config, rate, adversarial=False)
+    adversarial = lambda rate: _optimiser(config, rate, adversarial=True)
     players = {
-        "reconstruction": Player((*encoder, "dec", *moved_too), main(config.learning_rate)),
-        "critic_z": Player(("critic_z",), against(config.critic_rate)),
-        "fool": Player(encoder, against(config.fool_rate)),
+        "reconstruction": Player((*encoder, "dec", *heads), descent(config.learning_rate)),
+        "critic_z": Player(("critic_z",), adversarial(config.critic_rate)),
+        "fool": Player(encoder, adversarial(config.fool_rate)),
     }
-    if config.task in CLASSED:
-        players["critic_y"] = Player(("critic_y",), against(config.critic_rate))
+    if config.task in WITH_CLASSES:
+        players["critic_y"] = Player(("critic_y",), adversarial(config.critic_rate))
     if config.has_supervised_phase:
-        players["supervised"] = Player(("trunk", "label"), main(config.supervised_rate))
-    if learns_heads:
-        players["heads"] = Player(("heads",), main(config.supervised_rate))
+        players["supervised"] = Player(("trunk", "label"), descent(config.supervised_rate))
+    if heads_learned:
+        players["heads"] = Player(("heads",), descent(config.supervised_rate))
     return players
 
 
-def _descent(config: Config, rate: float, adversarial: bool) -> optax.GradientTransformation:
-    """A phase's optimiser: the adversarial phases, discriminators and encoder, have less memory."""
+def _optimiser(config: Config, rate: float, adversarial: bool) -> optax.GradientTransformation:
+    """A phase's optimiser; the adversarial phases have a smaller momentum."""
     if config.optimiser == "adam":
         return adam(rate, config.decay_steps, config.beta1 if adversarial else 0.9)
-    falls = dict.fromkeys(config.drops, 0.1)
     momentum = 0.1 if adversarial else 0.9
-    return optax.sgd(optax.piecewise_constant_schedule(rate, falls), momentum)
+    drops = dict.fromkeys(config.drops, 0.1)
+    return optax.sgd(optax.piecewise_constant_schedule(rate, drops), momentum)
 
 
-def _spoiled(config: Config, x: jax.Array, rng: jax.Array) -> jax.Array:
-    """The encoder's input in training."""
-    of_noise, of_mask = jax.random.split(rng)
-    x = x + config.image_noise * jax.random.normal(of_noise, x.shape)
+def _corrupt(config: Config, x: jax.Array, rng: jax.Array) -> jax.Array:
+    """The encoder's input in training: images with noise and dropout."""
+    rng_noise, rng_mask = jax.random.split(rng)
+    x = x + config.image_noise * jax.random.normal(rng_noise, x.shape)
     if config.image_dropout:
-        kept = jax.random.uniform(of_mask, x.shape) >= config.image_dropout
-        x = jnp.where(kept, x / (1 - config.image_dropout), 0.0)
+        keep = jax.random.uniform(rng_mask, x.shape) >= config.image_dropout
+        x = jnp.where(keep, x / (1 - config.image_dropout), 0.0)
     return x

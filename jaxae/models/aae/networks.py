@@ -1,6 +1,6 @@
-"""The AAE's networks: an encoder in three parts, so that players can own them apart.
+"""The networks of the AAE. The encoder has three parts, because its phases train different parts.
 
-x [B,D] flattened image (with noise beside it) -> trunk h [B,W] -> code [B,Z or 2Z], label [B,K].
+x [B,D] flattened image (and noise) -> trunk h [B,W] -> code [B,Z or 2Z], label [B,K].
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ from jaxae import nets
 
 
 class Trunk(nn.Module):
-    """Hidden layers, each normalised where asked, with relu: `[B, D] -> [B, widths[-1]]`."""
+    """Hidden layers with normalisation (`norm`) and relu: `[B, D] -> [B, widths[-1]]`."""
 
     widths: tuple[int, ...]
     norm: Literal["none", "batch", "layer"] = "none"
@@ -31,7 +31,7 @@ class Trunk(nn.Module):
 
 
 class Heads(nn.Module):
-    """Points of the plane (or of more dimensions), one for each cluster: `rows [K, n]`."""
+    """Cluster heads, one vector for each cluster: `rows [K, n]`."""
 
     clusters: int
     size: int
@@ -42,14 +42,14 @@ class Heads(nn.Module):
 
 
 def head_repulsion(rows: jax.Array, margin: float) -> jax.Array:
-    """sum over pairs of heads of max(0, margin - distance), a scalar.
+    """The sum over pairs of heads of max(0, margin - distance), a scalar.
 
     Args:
-        rows: `[K, n]` the heads.
-        margin: the distance from which on two heads leave each other alone.
+        rows: `[K, n]` the cluster heads.
+        margin: pairs at this distance or farther have no loss.
     """
     first, second = jnp.triu_indices(rows.shape[0], 1)
     squares = jnp.sum(jnp.square(rows[first] - rows[second]), axis=-1)
-    # sqrt has no slope at zero: heads that coincide feel no direction to part in.
-    apart = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
-    return jnp.sum(jnp.maximum(0.0, margin - apart))
+    # sqrt has no gradient at zero: two equal heads get the gradient zero, not NaN.
+    distances = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+    return jnp.sum(jnp.maximum(0.0, margin - distances))

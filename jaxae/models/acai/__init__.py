@@ -1,4 +1,4 @@
-"""ACAI: decoded mixtures of codes must look like reconstructions to a critic."""
+"""ACAI: an autoencoder whose decoded interpolations a critic cannot tell from reconstructions."""
 
 from jaxae.models.acai.model import Config, make
 

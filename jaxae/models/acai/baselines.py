@@ -1,25 +1,25 @@
-"""What ACAI is compared with: six methods on its very networks.
+"""The six methods that the paper compares ACAI with, on the same encoder and decoder.
 
 Berthelot, Raffel, Roy & Goodfellow 2018, arXiv:1807.07543; brain-research/acai: baseline.py,
 dropout.py, denoising.py, vae.py, aae.py, vqvae.py.
 
-x [B,S,S,C] image in [-1,1]; f(x) [B,Z] the encoder's map, flattened; g the decoder; |.|^2 the mean
-over pixels. Player `autoencoder` minimises the mean over the batch of
+x [B,S,S,C] image in [-1,1]; f(x) [B,Z] the encoder's feature map, flattened; g the decoder; |.|^2
+the mean over pixels; s(t) = log(1 + exp(t)). Losses, means over the batch, of player `autoencoder`:
 
     baseline    |x - g(f(x))|^2
-    dropout     |x - g(m f(x) / keep)|^2,  m ~ Bernoulli(keep); m = keep in evaluation
-    denoising   |x - g(f(x + noise eps))|^2,  eps ~ N(0, I); eps = 0 in evaluation
-    vae         -log p(x|z) + kl_weight KL(q(z|x) | N(0, I)), both sums; a dense layer takes f(x) to
-                mean and log-variance, and g(z) are a Bernoulli's logits of (x + 1) / 2
-    aae         |x - g(f(x))|^2 - prior_weight log D(f(x)); player `critic`, which D is, tells
-                draws of N(0, I) from f(x)
-    vqvae       |x - g(b(e_k))|^2 + commitment |c - sg[e_k]|^2; a dense layer takes f(x) to c, cut
-                into `slots` vectors; e_k are the nearest rows of one table, which follows them as
-                a moving average; b is two dense layers (relu)
+    dropout     |x - g(m f(x) / keep)|^2,  m ~ Bernoulli(keep); in evaluation m = keep
+    denoising   |x - g(f(x + noise eps))|^2,  eps ~ N(0, I); in evaluation eps = 0
+    vae         -log p(x|z) + kl_weight KL(q(z|x) | N(0, I)), both sums; mean and log-variance of z
+                are a linear map of f(x), and g(z) are Bernoulli logits of (x + 1) / 2
+    aae         |x - g(f(x))|^2 + prior_weight s(-D(f(x))); D is the critic's logit, and the
+                `critic` loss is s(-D(z')) + s(D(f(x))), z' ~ N(0, I)
+    vqvae       |x - g(b(e))|^2 + commitment |c - sg[e]|^2; c is a linear map of f(x), cut into
+                `slots` vectors; e are the nearest rows of a codebook, which is updated as a moving
+                average of the c; b is two dense layers (relu); sg stops the gradient
 
-What is mixed: f(x), but a draw of z for the vae. The paper's classifier reads f(x), for the vqvae
-b(e_k). Deviations: every row of the vqvae's table begins with a count of one, and its
-commitment is averaged over slots and their dimensions, neither of which we could verify.
+The interpolated code is f(x), for the vae a sample of z. The paper's classifier has f(x) as its
+input, for the vqvae b(e). Deviations, neither of which could be verified: the counts of the
+vqvae's codebook start at one, and its commitment loss is a mean over slots and their dimensions.
 """
 
 import dataclasses
@@ -40,197 +40,202 @@ from jaxae.training.state import all_gather
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison(Checked):
-    """The fields of Config that only the other methods read; the line below each is its help."""
+class BaselineConfig(Checked):
+    """The fields of Config that only the baselines use; the line below a field is its help text."""
 
     keep: Annotated[float, Range(0, 1, above_low=True)] = 0.5
-    """share of the code that dropout keeps"""
+    """probability that dropout keeps an entry of the code (dropout)"""
     noise: Weight = 1.0
-    """deviation of the noise on images in [-1, 1] (denoising)"""
+    """standard deviation of the noise on images in [-1, 1] (denoising)"""
     kl_weight: Weight = 1.0
-    """weight of the rate (vae)"""
+    """weight of the KL divergence (vae)"""
     prior_weight: Weight = 1.0
-    """weight of the encoder's cost against the discriminator of codes (aae)"""
+    """weight of the encoder's adversarial loss (aae)"""
     prior_widths: tuple[Size, ...] = (100, 100)
-    """hidden layers of the discriminator of codes (aae)"""
+    """hidden layers of the critic of codes (aae)"""
     codes: Size = 2**14
-    """rows of the table (vqvae)"""
+    """rows of the codebook (vqvae)"""
     slots: Size = 10
-    """rows that an image is described by (vqvae)"""
+    """number of rows that encode an image (vqvae)"""
     slot_width: SizeOrZero = 0
-    """length of a row; 0: that of the code (vqvae)"""
+    """length of a row; 0: the size of the code (vqvae)"""
     hidden: Size = 512
-    """units between the rows and the decoder (vqvae)"""
+    """hidden units between the rows and the decoder (vqvae)"""
     commitment: Weight = 10.0
-    """weight of the term that holds the encoder to the rows it chose (vqvae)"""
+    """weight of the commitment loss (vqvae)"""
     codebook_decay: Decay = 0.999
-    """of the moving averages that the table is (vqvae)"""
+    """decay of the moving averages that update the codebook (vqvae)"""
 
 
-class Parts(NamedTuple):
-    """What all methods share."""
+class Autoencoder(NamedTuple):
+    """Encoder, decoder and what else all methods share."""
 
-    enc: Callable
+    encode: Callable
     """params, x [B,S,S,C] -> f(x) [B,Z]"""
-    dec: Callable
+    decode: Callable
     """params, z [B,Z] -> g(z) [B,S,S,C]"""
-    run: Callable
-    """params, name of a further network, inputs -> its output"""
-    report: Callable
+    apply: Callable
+    """params, name of another network, inputs -> its output"""
+    error_metrics: Callable
     """x^, x -> the scalars `loss` and `mse` of a reconstruction"""
     size: int
     """Z"""
 
 
 class Method(NamedTuple):
-    """What a method makes of the networks."""
+    """The functions in which the methods differ."""
 
-    draw: Callable
+    sample_noise: Callable
     """rng, x -> all noise of a step"""
-    turns: Callable
-    """x, noise, axis_name -> {player: loss(params, stats)}, in the order of play"""
-    code: Callable
-    """params, x, rng -> z [B,Z]: what is mixed"""
-    picture: Callable
-    """params, stats, z -> x^ [B,S,S,C]: what a code shows"""
+    player_losses: Callable
+    """x, noise, axis_name -> {player: loss(params, stats)}, in the order of updates"""
+    encode: Callable
+    """params, x, rng -> z [B,Z], the code that is interpolated"""
+    decode: Callable
+    """params, stats, z -> x^ [B,S,S,C]"""
     features: Callable
-    """params, stats, x -> [B,Z]: what the paper's classifier reads"""
-    stats: Callable = lambda rng: {}
-    """rng -> what a forward pass leaves behind, at the start"""
+    """params, stats, x -> [B,Z], the input of the paper's classifier"""
+    init_stats: Callable = lambda rng: {}
+    """rng -> the initial `stats`, which the losses update without a gradient"""
 
 
-def mean_squares(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Mean over examples and pixels of (a - b)^2."""
+def mean_squared_error(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Mean over all entries of (a - b)^2."""
     return jnp.mean(jnp.square(a - b))
 
 
-def plain(parts: Parts, turns: Callable, draw: Callable) -> Method:
-    """A method whose codes are f(x) and whose pictures are g(z)."""
+def deterministic_method(
+    autoencoder: Autoencoder, player_losses: Callable, sample_noise: Callable
+) -> Method:
+    """A method whose codes are f(x) and whose reconstructions are g(f(x))."""
     return Method(
-        draw,
-        turns,
-        code=lambda p, x, rng: parts.enc(p, x),
-        picture=lambda p, stats, z: parts.dec(p, z),
-        features=lambda p, stats, x: parts.enc(p, x),
+        sample_noise,
+        player_losses,
+        encode=lambda p, x, rng: autoencoder.encode(p, x),
+        decode=lambda p, stats, z: autoencoder.decode(p, z),
+        features=lambda p, stats, x: autoencoder.encode(p, x),
     )
 
 
-def baseline(config: Any, parts: Parts) -> Method:
-    """Squared error alone; with dropout of the code, or noise on the image, where asked."""
-    dropped, noisy = config.method == "dropout", config.method == "denoising"
+def make_baseline(config: Any, autoencoder: Autoencoder) -> Method:
+    """baseline, dropout or denoising."""
+    dropout, denoising = config.method == "dropout", config.method == "denoising"
 
-    def draw(rng, x):
-        if dropped:
-            return jax.random.uniform(rng, (x.shape[0], parts.size)) < config.keep
-        return config.noise * jax.random.normal(rng, x.shape) if noisy else None
+    def sample_noise(rng, x):
+        if dropout:
+            return jax.random.uniform(rng, (x.shape[0], autoencoder.size)) < config.keep
+        return config.noise * jax.random.normal(rng, x.shape) if denoising else None
 
-    def turns(x, noise, axis_name):
-        def autoencoder(p, stats):
-            z = parts.enc(p, x + noise if noisy else x)
-            back = parts.dec(p, jnp.where(noise, z / config.keep, 0.0) if dropped else z)
-            cost = mean_squares(back, x)
-            return cost, ({"autoencoder": cost} | parts.report(back, x), stats)
+    def player_losses(x, noise, axis_name):
+        def autoencoder_loss(p, stats):
+            z = autoencoder.encode(p, x + noise if denoising else x)
+            z = jnp.where(noise, z / config.keep, 0.0) if dropout else z
+            x_hat = autoencoder.decode(p, z)
+            loss = mean_squared_error(x_hat, x)
+            return loss, ({"autoencoder": loss} | autoencoder.error_metrics(x_hat, x), stats)
 
-        return {"autoencoder": autoencoder}
+        return {"autoencoder": autoencoder_loss}
 
-    return plain(parts, turns, draw)
+    return deterministic_method(autoencoder, player_losses, sample_noise)
 
 
-def vae(config: Any, parts: Parts) -> Method:
-    """A bound on the likelihood of pixels that are black or white."""
+def make_vae(config: Any, autoencoder: Autoencoder) -> Method:
+    """vae, with a Bernoulli likelihood of pixels."""
 
-    def posterior(p, x):
-        return jnp.split(parts.run(p, "posterior", parts.enc(p, x)), 2, axis=-1)
-
-    def drawn(p, x, eps):
-        mean, log_var = posterior(p, x)
+    def sample_posterior(p, x, eps):
+        out = autoencoder.apply(p, "posterior", autoencoder.encode(p, x))
+        mean, log_var = jnp.split(out, 2, axis=-1)
         return mean, log_var, reparameterise(mean, log_var, eps)
 
-    def draw(rng, x):
-        return jax.random.normal(rng, (x.shape[0], parts.size))
+    def sample_noise(rng, x):
+        return jax.random.normal(rng, (x.shape[0], autoencoder.size))
 
-    def shown(logits):
+    def mean_image(logits):
         return 2 * jax.nn.sigmoid(logits) - 1
 
-    def turns(x, eps, axis_name):
-        def autoencoder(p, stats):
-            mean, log_var, z = drawn(p, x, eps)
-            logits = parts.dec(p, z)
+    def player_losses(x, eps, axis_name):
+        def autoencoder_loss(p, stats):
+            mean, log_var, z = sample_posterior(p, x, eps)
+            logits = autoencoder.decode(p, z)
             distortion = jnp.mean(losses.bernoulli_nll(logits, (x + 1) / 2))
             rate = jnp.mean(losses.kl_to_standard_normal(mean, log_var))
-            cost = distortion + config.kl_weight * rate
-            metrics = {"autoencoder": cost, "rate": rate, "distortion": distortion}
-            return cost, (metrics | parts.report(shown(logits), x), stats)
+            loss = distortion + config.kl_weight * rate
+            metrics = {"autoencoder": loss, "rate": rate, "distortion": distortion}
+            errors = autoencoder.error_metrics(mean_image(logits), x)
+            return loss, (metrics | errors, stats)
 
-        return {"autoencoder": autoencoder}
+        return {"autoencoder": autoencoder_loss}
 
     return Method(
-        draw,
-        turns,
-        code=lambda p, x, rng: drawn(p, x, draw(rng, x))[2],
-        picture=lambda p, stats, z: shown(parts.dec(p, z)),
-        features=lambda p, stats, x: parts.enc(p, x),
+        sample_noise,
+        player_losses,
+        encode=lambda p, x, rng: sample_posterior(p, x, sample_noise(rng, x))[2],
+        decode=lambda p, stats, z: mean_image(autoencoder.decode(p, z)),
+        features=lambda p, stats, x: autoencoder.encode(p, x),
     )
 
 
-def aae(config: Any, parts: Parts) -> Method:
-    """Codes that a discriminator cannot tell from draws of N(0, I)."""
+def make_aae(config: Any, autoencoder: Autoencoder) -> Method:
+    """aae: a critic matches the codes to N(0, I)."""
     gan = losses.gan_loss("non_saturating")
 
-    def turns(x, drawn, axis_name):
-        judged = lambda p, z: parts.run(p, "critic", z)
+    def player_losses(x, z_prior, axis_name):
+        discriminate = lambda p, z: autoencoder.apply(p, "critic", z)
 
-        def autoencoder(p, stats):
-            z = parts.enc(p, x)
-            back = parts.dec(p, z)
-            fool = jnp.mean(gan.generator_loss(judged(p, z)))
-            cost = mean_squares(back, x) + config.prior_weight * fool
-            metrics = {"autoencoder": cost, "fool": fool} | parts.report(back, x)
-            return cost, (metrics, stats)
+        def autoencoder_loss(p, stats):
+            z = autoencoder.encode(p, x)
+            x_hat = autoencoder.decode(p, z)
+            adversarial = jnp.mean(gan.generator_loss(discriminate(p, z)))
+            loss = mean_squared_error(x_hat, x) + config.prior_weight * adversarial
+            metrics = {"autoencoder": loss, "adversarial": adversarial}
+            return loss, (metrics | autoencoder.error_metrics(x_hat, x), stats)
 
-        def critic(p, stats):
-            real, fake = gan.real_loss(judged(p, drawn)), gan.fake_loss(judged(p, parts.enc(p, x)))
-            cost = jnp.mean(real) + jnp.mean(fake)
-            return cost, ({"critic": cost}, stats)
+        def critic_loss(p, stats):
+            real_loss = gan.real_loss(discriminate(p, z_prior))
+            fake_loss = gan.fake_loss(discriminate(p, autoencoder.encode(p, x)))
+            loss = jnp.mean(real_loss) + jnp.mean(fake_loss)
+            return loss, ({"critic": loss}, stats)
 
-        return {"autoencoder": autoencoder, "critic": critic}
+        return {"autoencoder": autoencoder_loss, "critic": critic_loss}
 
-    draw = lambda rng, x: jax.random.normal(rng, (x.shape[0], parts.size))
-    return plain(parts, turns, draw)
+    sample_noise = lambda rng, x: jax.random.normal(rng, (x.shape[0], autoencoder.size))
+    return deterministic_method(autoencoder, player_losses, sample_noise)
 
 
-def vqvae(config: Any, parts: Parts) -> Method:
-    """Codes that become rows of one table before they are decoded."""
-    width = config.slot_width or parts.size
+def make_vqvae(config: Any, autoencoder: Autoencoder) -> Method:
+    """vqvae: codes are quantised to rows of one codebook before they are decoded."""
+    width = config.slot_width or autoencoder.size
 
-    def stats(rng):
-        # Unit scaling of a uniform start, as TensorFlow understands it.
-        reach = math.sqrt(3 / config.codes)
-        table = jax.random.uniform(rng, (1, config.codes, width), minval=-reach, maxval=reach)
-        start = {"table": table, "total": jnp.copy(table), "count": jnp.ones((1, config.codes))}
-        return {"codebook": start}
+    def init_stats(rng):
+        # TensorFlow's uniform initialiser with unit variance scaling.
+        bound = math.sqrt(3 / config.codes)
+        table = jax.random.uniform(rng, (1, config.codes, width), minval=-bound, maxval=bound)
+        counts = jnp.ones((1, config.codes))
+        return {"codebook": {"table": table, "total": jnp.copy(table), "count": counts}}
 
-    def quantised(p, stats, z):
-        """The vectors c `[B,G,1,D]` of a code, their nearest rows, and which these are."""
-        c = parts.run(p, "slots", z).reshape(z.shape[0], config.slots, 1, width)
+    def quantise(p, stats, z):
+        """The vectors c `[B,G,1,D]` of a code, their nearest rows e, and the indices of these."""
+        c = autoencoder.apply(p, "slots", z).reshape(z.shape[0], config.slots, 1, width)
         return c, *codebook.look_up(c, stats["codebook"]["table"])
 
-    def merged(p, c, e):
+    def decoder_input(p, c, e):
+        """b(e), with the gradient passed straight through to c."""
         rows = codebook.straight_through(c, e)
-        return parts.run(p, "bottleneck", rows.reshape(rows.shape[0], -1))
+        return autoencoder.apply(p, "bottleneck", rows.reshape(rows.shape[0], -1))
 
-    def turns(x, noise, axis_name):
-        def autoencoder(p, stats):
-            c, e, index = quantised(p, stats, parts.enc(p, x))
-            back = parts.dec(p, merged(p, c, e))
-            held = mean_squares(c, jax.lax.stop_gradient(e))
-            cost = mean_squares(back, x) + config.commitment * held
-            metrics = {"autoencoder": cost, "commitment": held} | parts.report(back, x)
-            return cost, (metrics, moved(stats, jax.lax.stop_gradient(c), index, axis_name))
+    def player_losses(x, noise, axis_name):
+        def autoencoder_loss(p, stats):
+            c, e, index = quantise(p, stats, autoencoder.encode(p, x))
+            x_hat = autoencoder.decode(p, decoder_input(p, c, e))
+            commitment = mean_squared_error(c, jax.lax.stop_gradient(e))
+            loss = mean_squared_error(x_hat, x) + config.commitment * commitment
+            metrics = {"autoencoder": loss, "commitment": commitment}
+            stats = update_codebook(stats, jax.lax.stop_gradient(c), index, axis_name)
+            return loss, (metrics | autoencoder.error_metrics(x_hat, x), stats)
 
-        return {"autoencoder": autoencoder}
+        return {"autoencoder": autoencoder_loss}
 
-    def moved(stats, c, index, axis_name):
+    def update_codebook(stats, c, index, axis_name):
         old = stats["codebook"]
         counts, sums = codebook.usage(*all_gather((c, index), axis_name), config.codes)
         count, total, table = codebook.moving_average(
@@ -239,35 +244,35 @@ def vqvae(config: Any, parts: Parts) -> Method:
         return {"codebook": {"table": table, "total": total, "count": count}}
 
     def features(p, stats, x):
-        c, e, _ = quantised(p, stats, parts.enc(p, x))
-        return merged(p, c, e)
+        c, e, _ = quantise(p, stats, autoencoder.encode(p, x))
+        return decoder_input(p, c, e)
 
-    def picture(p, stats, z):
-        c, e, _ = quantised(p, stats, z)
-        return parts.dec(p, merged(p, c, e))
+    def decode(p, stats, z):
+        c, e, _ = quantise(p, stats, z)
+        return autoencoder.decode(p, decoder_input(p, c, e))
 
     return Method(
         lambda rng, x: None,
-        turns,
-        code=lambda p, x, rng: parts.enc(p, x),
-        picture=picture,
+        player_losses,
+        encode=lambda p, x, rng: autoencoder.encode(p, x),
+        decode=decode,
         features=features,
-        stats=stats,
+        init_stats=init_stats,
     )
 
 
 METHODS = {
-    "baseline": baseline,
-    "dropout": baseline,
-    "denoising": baseline,
-    "vae": vae,
-    "aae": aae,
-    "vqvae": vqvae,
+    "baseline": make_baseline,
+    "dropout": make_baseline,
+    "denoising": make_baseline,
+    "vae": make_vae,
+    "aae": make_aae,
+    "vqvae": make_vqvae,
 }
 
 
-def further_networks(config: Any, size: int) -> dict[str, Any]:
-    """Networks beside encoder and decoder, by name, of the method for codes of `size` numbers."""
+def baseline_networks(config: Any, size: int) -> dict[str, nn.Module]:
+    """The networks of a baseline besides encoder and decoder, for codes of `size` numbers."""
     if config.method == "vae":
         return {"posterior": nn.Dense(2 * size)}
     if config.method == "aae":

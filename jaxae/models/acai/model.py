@@ -1,31 +1,36 @@
-"""ACAI: an autoencoder whose decoded mixtures of codes must look like reconstructions to a critic.
+"""ACAI: an autoencoder whose decoded interpolations a critic cannot tell from reconstructions.
 
 Berthelot, Raffel, Roy & Goodfellow 2018, arXiv:1807.07543; brain-research/acai: acai.py, lib/.
 
-x [B,S,S,C] image, taken to [-1,1] and padded with black; z = f(x) [B,Z] code; g decoder; d [B]
-critic; z' the codes of the batch in reverse; |.|^2 the mean over pixels. With u ~ U[0,1],
+    x [B,S,S,C]   image, scaled to [-1,1] and padded with black     z = f(x) [B,Z]   code
+    x^ = g(z)     reconstruction                                    d(x) [B]         critic
 
-    alpha = 1/2 - |u - 1/2|  in [0, 1/2]        x_mix = g(alpha z + (1 - alpha) z')
+    alpha = 1/2 - |u - 1/2|, u ~ U[0,1], the interpolation coefficient in [0, 1/2]
+    x_mix = g(alpha z + (1 - alpha) z'), z' the codes of the batch in reverse order
 
-    critic        (d(x_mix) - alpha)^2  +  d(gamma x + (1 - gamma) x^)^2,    x^ = g(z)
+Losses, means over the batch, with |.|^2 the mean over pixels:
+
     autoencoder   |x - x^|^2  +  weight d(x_mix)^2
+    critic        (d(x_mix) - alpha)^2  +  d(gamma x + (1 - gamma) x^)^2
 
-each the mean over the batch. The critic reads the mixture's share off the picture, and must say 0
-to what is no mixture; the autoencoder makes it say 0 to mixtures. Both move from the parameters
-that the step began with. A critic that can tell nothing says 1/8 and pays 0.0521, one that knows
-mixtures from others but not their share 0.0208, a perfect one 0.
+The critic predicts alpha from an interpolation, and 0 from anything else; the autoencoder minimises
+this prediction. Order of updates: both from the parameters at the start of the step; else the
+autoencoder first (`simultaneous`). The critic's loss is 0.0521 for a critic whose output is
+constant (at best 1/8), 0.0208 for one that recognises interpolations but not their coefficient, and
+0 for a perfect one.
 
-No prior is laid on the codes: only the methods vae and aae can sample. `method` makes of the same
-networks the models that the paper compares, see `baselines`; the networks are in
-`acai_networks`. Under `pmap` partners are found within a device's share of the batch.
-Deviation: the paper's classifier learns beside the autoencoder; here codes are probed afterwards.
+The codes have no prior: only the methods vae and aae can sample. `method` chooses ACAI or a model
+that the paper compares it with, see `baselines`; the networks are in `networks`. Under `pmap` a
+code is interpolated with one of the same device. Deviation: the paper trains a classifier of the
+codes in parallel with the autoencoder; here codes are evaluated after training.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -41,9 +46,17 @@ from jaxae.fields import (
     StepsOrZero,
     Weight,
 )
-from jaxae.models.acai import baselines
-from jaxae.models.acai.baselines import Comparison, Method, Parts, mean_squares, plain
+from jaxae.models.acai.baselines import (
+    METHODS,
+    Autoencoder,
+    BaselineConfig,
+    Method,
+    baseline_networks,
+    deterministic_method,
+    mean_squared_error,
+)
 from jaxae.models.acai.networks import Critic, Decoder, Encoder
+from jaxae.models.shared.own_networks import replace_networks
 from jaxae.training.state import (
     Model,
     Need,
@@ -55,201 +68,223 @@ from jaxae.training.state import (
     step_players,
 )
 
-SAMPLERS = ("vae", "aae")
-PAIRS = Need("method=acai mixes images in pairs", multiple=2, by_device=True)
+WITH_PRIOR = ("vae", "aae")
+PAIRS = Need("method=acai interpolates pairs of images", multiple=2, by_device=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Comparison):
+class Config(BaselineConfig):
     """Every field is a flag of the command line; the line below a field is its help text."""
 
     method: Literal["acai", "baseline", "dropout", "denoising", "vae", "aae", "vqvae"] = "acai"
-    """the paper's, or what it is compared with"""
+    """ACAI, or a method that the paper compares it with"""
     scales: Halvings = 2
-    """halvings of the image on the way to the code"""
+    """number of times that the encoder halves the sides of the image"""
     depth: Size = 16
-    """channels at the image's own size, doubled at each halving"""
+    """channels at full resolution, doubled at each halving"""
     channels: Size = 4
-    """of the map that is the code, of height and width side / 2^scales"""
+    """channels of the code, a feature map of height and width side / 2^scales"""
     critic_depth: SizeOrZero = 0
-    """channels of the critic at the image's own size; 0: as depth"""
+    """channels of the critic at full resolution; 0: as depth"""
     gain: Positive = 1.0
-    """variance of all convolutions' first kernels, times what was published; 2 learns sooner"""
+    """factor on the published variance of the initial kernels; with 2 training starts faster"""
     side: Side = 0
-    """images are padded with black to this side, and on to a multiple of 2^scales"""
+    """images are padded with black to this side, and further to a multiple of 2^scales"""
     weight: Weight = 0.5
-    """lambda, weight of the critic's judgement in the autoencoder's cost"""
+    """lambda, weight of the critic's output in the autoencoder's loss"""
     gamma: Share = 0.2
-    """share of the image in what the critic must call unmixed; the rest is its reconstruction"""
+    """weight of the image in the critic's second term; 1 - gamma is that of its reconstruction"""
     simultaneous: bool = True
-    """both players move from the same parameters; else the autoencoder moves first"""
+    """update both players from the same parameters; else the autoencoder first"""
     learning_rate: Rate = 1e-4
-    """Adam's rate for the autoencoder at the first step"""
+    """initial learning rate of the autoencoder (Adam)"""
     critic_rate: Rate = 1e-4
-    """Adam's rate for the critic at the first step"""
+    """initial learning rate of the critic (Adam)"""
     decay_steps: StepsOrZero = 0
-    """steps in which both rates fall to zero along a cosine (0: constant)"""
+    """steps over which both learning rates decay to zero along a cosine (0: constant)"""
 
 
-def make(config: Config, spec: Spec) -> Model:
-    """ACAI, or one of its comparison models, for images of `spec` in [0, 1]."""
-    return _assembled(config, spec)[0]
+def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = None) -> Model:
+    """ACAI, or one of the methods it is compared with, for images of `spec` in [0, 1].
 
-
-def features(config: Config, spec: Spec) -> Callable:
-    """`encode` of what the paper's classifier reads: state, x, rng -> [B,Z].
-
-    It is `Model.encode` but for the methods vae, where it is what the mean is made from, and vqvae,
-    where it is what the decoder is given.
+    Args:
+        networks: your own modules in place of the default ones, by name (see `nets.with_own`); none
+            may keep batch statistics. x: padded images in [-1, 1] `[B, S, S', C]`; h: feature maps
+            `[B, S / 2^scales, S' / 2^scales, channels]`; Z: size of h for one image; G, D: `slots`
+            and `slot_width` (0: Z).
+            `enc`: x -> h; `dec`: h -> x^, the shape of x;
+            `critic`: x -> `[B]` (acai); z `[B, Z]` -> logits `[B, 1]` (aae);
+            `posterior` (vae): f(x) `[B, Z]` -> mean and log-variance `[B, 2Z]`;
+            `slots` (vqvae): f(x) `[B, Z]` -> vectors `[B, G*D]`;
+            `bottleneck` (vqvae): rows `[B, G*D]` -> the decoder's input `[B, Z]`.
+    Raises:
+        ValueError: `networks` that do not fit.
     """
-    return _assembled(config, spec)[1]
+    return _make(config, spec, networks)[0]
 
 
-def _assembled(config: Config, spec: Spec) -> tuple[Model, Callable]:
-    """The model, and what `features` returns."""
-    network, frame = _networks(config, spec), _frame(config, spec)
-    side, colours = frame.padded, spec.image_shape[2]
-    small = tuple(length // 2**config.scales for length in side)
-    size = math.prod(small) * config.channels
-    players = {"autoencoder": Player(
-        tuple(name for name in network.networks if name != "critic"),
-        adam(config.learning_rate, config.decay_steps),
-    )}  # fmt: skip
+def features(
+    config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = None
+) -> Callable:
+    """A function state, x, rng -> [B,Z]: the input of the paper's classifier.
+
+    It is `Model.encode` except for the vae, where it is f(x), and the vqvae, where it is b(e).
+    """
+    return _make(config, spec, networks)[1]
+
+
+def _make(
+    config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None
+) -> tuple[Model, Callable]:
+    """The model, and the function that `features` returns."""
+    network, frame = build_networks(config, spec, networks), _frame(config, spec)
+    map_shape = _map_shape(config, spec)
+    size = math.prod(map_shape)
+    optimiser = lambda rate: adam(rate, config.decay_steps)
+    owned = tuple(name for name in network.networks if name != "critic")
+    players = {"autoencoder": Player(owned, optimiser(config.learning_rate))}
     if "critic" in network.networks:
-        players["critic"] = Player(("critic",), adam(config.critic_rate, config.decay_steps))
+        players["critic"] = Player(("critic",), optimiser(config.critic_rate))
 
-    run = lambda p, name, *inputs: network(p, {}, name, *inputs)
+    # -- forward passes ------------------------------------------------------------------------
 
-    def enc(p, x):
-        return run(p, "enc", x).reshape(x.shape[0], size)
+    def apply(p, name, *inputs):
+        return network(p, {}, name, *inputs)
 
-    def dec(p, z):
-        return run(p, "dec", z.reshape(-1, *small, config.channels))
+    def encode_batch(p, x):
+        return apply(p, "enc", x).reshape(x.shape[0], size)
 
-    def errors(back, x):
+    def decode_batch(p, z):
+        return apply(p, "dec", z.reshape(-1, *map_shape))
+
+    def errors(x_hat, x):
         """Per example: half the squared error on [0, 1], and the mean squared on [-1, 1]."""
-        back, x = frame.cut(back), frame.cut(x)
-        square = jnp.sum(jnp.square(back - x), axis=(1, 2, 3))
+        x_hat, x = frame.crop(x_hat), frame.crop(x)
+        square = jnp.sum(jnp.square(x_hat - x), axis=(1, 2, 3))
         return {"loss": square / 8, "mse": square / x[0].size}
 
-    def report(back, x):
-        return {name: jnp.mean(value) for name, value in errors(back, x).items()}
+    def error_metrics(x_hat, x):
+        return {name: jnp.mean(value) for name, value in errors(x_hat, x).items()}
 
-    parts = Parts(enc, dec, run, report, size)
-    of = acai if config.method == "acai" else baselines.METHODS[config.method]
-    method = of(config, parts)
+    make_method = make_acai if config.method == "acai" else METHODS[config.method]
+    method = make_method(
+        config, Autoencoder(encode_batch, decode_batch, apply, error_metrics, size)
+    )
+
+    # -- training ------------------------------------------------------------------------------
 
     def init(rng):
-        of_networks, of_stats = jax.random.split(rng)
-        x, z = jnp.zeros((1, *side, colours)), jnp.zeros((1, size))
-        slots = jnp.zeros((1, config.slots * (config.slot_width or size)))
-        examples = {"enc": x, "dec": z.reshape(1, *small, config.channels), "posterior": z,
-                    "critic": x if config.method == "acai" else z, "slots": z,
-                    "bottleneck": slots}  # fmt: skip
-        params, _ = network.init(of_networks, **examples)
+        rng_networks, rng_stats = jax.random.split(rng)
+        params, _ = network.init(rng_networks, **example_inputs(config, spec))
         opt = init_opt_state(players, params)
-        return State(jnp.int32(0), params, opt, {"stats": method.stats(of_stats)})
+        return State(jnp.int32(0), params, opt, {"stats": method.init_stats(rng_stats)})
 
     def step(state, batch, rng, axis_name=None):
-        x = frame.put(batch["image"])
-        turns = method.turns(x, method.draw(rng, x), axis_name)
+        x = frame.pad(batch["image"])
+        player_losses = method.player_losses(x, method.sample_noise(rng, x), axis_name)
         params, opt, stats, metrics = step_players(
-            players, turns, state.params, state.opt, state.extra["stats"], axis_name,
+            players, player_losses, state.params, state.opt, state.extra["stats"], axis_name,
             config.simultaneous,
         )  # fmt: skip
         state = state.replace(step=state.step + 1, params=params, opt=opt, extra={"stats": stats})
         return state, metrics
 
+    # -- evaluation ----------------------------------------------------------------------------
+
     def evaluate(state, batch, rng):
-        p, x = state.params, frame.put(batch["image"])
-        back = method.picture(p, state.extra["stats"], method.code(p, x, rng))
-        return errors(back, x)
+        """`loss`: half the squared error of the reconstruction, summed over pixels."""
+        p, x = state.params, frame.pad(batch["image"])
+        x_hat = method.decode(p, state.extra["stats"], method.encode(p, x, rng))
+        return errors(x_hat, x)
 
     def encode(state, x, rng):
-        return method.code(state.params, frame.put(x), rng)
+        return method.encode(state.params, frame.pad(x), rng)
 
     def decode(state, z, rng):
-        """What the decoder gives, taken to [0, 1] without cutting off what lies beyond."""
-        back = method.picture(state.params, state.extra["stats"], z)
-        return frame.cut(back) / 2 + 0.5
+        """The decoder's output, scaled to [0, 1]; values outside are not clipped."""
+        x_hat = method.decode(state.params, state.extra["stats"], z)
+        return frame.crop(x_hat) / 2 + 0.5
 
-    def read(state, x, rng):
-        return method.features(state.params, state.extra["stats"], frame.put(x))
+    def classifier_features(state, x, rng):
+        return method.features(state.params, state.extra["stats"], frame.pad(x))
 
     def prior(rng, n):
         return jax.random.normal(rng, (n, size))
 
     def sample(state, rng, n):
-        of_z, of_x = jax.random.split(rng)
-        return decode(state, prior(of_z, n), of_x)
+        rng_z, rng_x = jax.random.split(rng)
+        return decode(state, prior(rng_z, n), rng_x)
 
-    samples = config.method in SAMPLERS
+    has_prior = config.method in WITH_PRIOR
     model = Model(
         init,
         step,
         evaluate,
         encode=encode,
         decode=decode,
-        sample=sample if samples else None,
-        prior=prior if samples else None,
+        sample=sample if has_prior else None,
+        prior=prior if has_prior else None,
         needs=(PAIRS,) if config.method == "acai" else (),
     )
-    return model, read
+    return model, classifier_features
 
 
-def acai(config: Config, parts: Parts) -> Method:
-    """The two players of the paper."""
+def make_acai(config: Config, autoencoder: Autoencoder) -> Method:
+    """ACAI itself: the losses of autoencoder and critic."""
 
-    def draw(rng, x):
+    def sample_alpha(rng, x):
         PAIRS.check(x.shape[0], f"a batch of {x.shape[0]}")
-        return mixing_shares(rng, x.shape[0])
+        return sample_interpolation(rng, x.shape[0])
 
-    def turns(x, alpha, axis_name):
-        judged = lambda p, picture: parts.run(p, "critic", picture)
+    def player_losses(x, alpha, axis_name):
+        criticise = lambda p, image: autoencoder.apply(p, "critic", image)
 
-        def pictures(p):
+        def reconstruct_and_interpolate(p):
             """x^ and x_mix."""
-            z = parts.enc(p, x)
-            share = alpha[:, None]
-            return parts.dec(p, z), parts.dec(p, share * z + (1 - share) * z[::-1])
+            z, weight = autoencoder.encode(p, x), alpha[:, None]
+            x_hat = autoencoder.decode(p, z)
+            return x_hat, autoencoder.decode(p, weight * z + (1 - weight) * z[::-1])
 
-        def autoencoder(p, stats):
-            back, mixed = pictures(p)
-            fool = jnp.mean(jnp.square(judged(p, mixed)))
-            cost = mean_squares(back, x) + config.weight * fool
-            metrics = {"autoencoder": cost, "fool": fool} | parts.report(back, x)
-            return cost, (metrics, stats)
+        def autoencoder_loss(p, stats):
+            x_hat, x_mix = reconstruct_and_interpolate(p)
+            adversarial = jnp.mean(jnp.square(criticise(p, x_mix)))
+            loss = mean_squared_error(x_hat, x) + config.weight * adversarial
+            metrics = {"autoencoder": loss, "adversarial": adversarial}
+            return loss, (metrics | autoencoder.error_metrics(x_hat, x), stats)
 
-        def critic(p, stats):
-            back, mixed = pictures(p)
-            unmixed = config.gamma * x + (1 - config.gamma) * back
-            guess = mean_squares(judged(p, mixed), alpha)
-            anchor = jnp.mean(jnp.square(judged(p, unmixed)))
-            return guess + anchor, ({"critic": guess + anchor, "guess": guess}, stats)
+        def critic_loss(p, stats):
+            x_hat, x_mix = reconstruct_and_interpolate(p)
+            blend = config.gamma * x + (1 - config.gamma) * x_hat
+            alpha_error = mean_squared_error(criticise(p, x_mix), alpha)
+            regulariser = jnp.mean(jnp.square(criticise(p, blend)))
+            loss = alpha_error + regulariser
+            return loss, ({"critic": loss, "alpha_error": alpha_error}, stats)
 
-        return {"autoencoder": autoencoder, "critic": critic}
+        return {"autoencoder": autoencoder_loss, "critic": critic_loss}
 
-    return plain(parts, turns, draw)
+    return deterministic_method(autoencoder, player_losses, sample_alpha)
 
 
-def mixing_shares(rng: jax.Array, n: int) -> jax.Array:
-    """alpha `[n]`, uniform on [0, 1/2]: the critic could not know which of two images is which."""
+def sample_interpolation(rng: jax.Array, n: int) -> jax.Array:
+    """alpha `[n]`, uniform on [0, 1/2]: alpha and 1 - alpha give the same pair of images."""
     return 0.5 - jnp.abs(jax.random.uniform(rng, (n,)) - 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Frame:
-    """Images of a data set [0,1] within those that the networks see [-1,1]."""
+    """Converts between images in [0,1] and the padded images of the networks in [-1,1]."""
 
     shape: tuple[int, int]
     padded: tuple[int, int]
 
-    def put(self, x: jax.Array) -> jax.Array:
+    def pad(self, x: jax.Array) -> jax.Array:
+        """Images in [0,1], scaled to [-1,1] and padded with black."""
         edges = [((p - s) // 2, p - s - (p - s) // 2)
                  for s, p in zip(self.shape, self.padded, strict=True)]  # fmt: skip
         return jnp.pad(2 * x - 1, ((0, 0), *edges, (0, 0)), constant_values=-1.0)
 
-    def cut(self, x: jax.Array) -> jax.Array:
+    def crop(self, x: jax.Array) -> jax.Array:
+        """Padded images without the padding; the range stays [-1,1]."""
         top, left = ((p - s) // 2 for s, p in zip(self.shape, self.padded, strict=True))
         return x[:, top : top + self.shape[0], left : left + self.shape[1]]
 
@@ -259,16 +294,40 @@ def _frame(config: Config, spec: Spec) -> _Frame:
     return _Frame(shape, tuple(-(-max(config.side, length) // unit) * unit for length in shape))
 
 
-def _networks(config: Config, spec: Spec) -> nets.Bundle:
-    """enc: x [B,S,S,C] -> map; dec: map -> [B,S,S,C]; what else a method has, by name."""
-    side, unit = _frame(config, spec).padded, 2**config.scales
-    size = (side[0] // unit) * (side[1] // unit) * config.channels
-    networks = {
+def _map_shape(config: Config, spec: Spec) -> tuple[int, int, int]:
+    """The shape of the encoder's feature map for one image."""
+    height, width = _frame(config, spec).padded
+    unit = 2**config.scales
+    return height // unit, width // unit, config.channels
+
+
+def example_inputs(config: Config, spec: Spec) -> dict[str, Any]:
+    """An input of each network, by name."""
+    map_shape = _map_shape(config, spec)
+    size = math.prod(map_shape)
+    x, z = jnp.zeros((1, *_frame(config, spec).padded, spec.image_shape[2])), jnp.zeros((1, size))
+    return {
+        "enc": x,
+        "dec": z.reshape(1, *map_shape),
+        "posterior": z,
+        "critic": x if config.method == "acai" else z,
+        "slots": z,
+        "bottleneck": jnp.zeros((1, config.slots * (config.slot_width or size))),
+    }
+
+
+def build_networks(
+    config: Config, spec: Spec, own: Mapping[str, nn.Module] | None = None
+) -> nets.Bundle:
+    """enc: x [B,S,S,C] -> map; dec: map -> [B,S,S,C]; the other networks of a method, by name."""
+    defaults = {
         "enc": Encoder(config.scales, config.depth, config.channels, config.gain),
         "dec": Decoder(config.scales, config.depth, spec.image_shape[2], config.gain),
     }
     if config.method == "acai":
         depth = config.critic_depth or config.depth
-        critic = Critic(config.scales, depth, config.channels, config.gain)
-        return nets.Bundle(**networks, critic=critic)
-    return nets.Bundle(**networks, **baselines.further_networks(config, size))
+        defaults["critic"] = Critic(config.scales, depth, config.channels, config.gain)
+    else:
+        defaults |= baseline_networks(config, math.prod(_map_shape(config, spec)))
+    examples = example_inputs(config, spec)
+    return nets.Bundle(**replace_networks(defaults, own, examples, tuple(defaults)))

@@ -1,19 +1,20 @@
-"""The networks of ACAI: convolutions, average pooling and nearest-neighbour doubling.
+"""The networks of ACAI: convolutions, average pooling and nearest-neighbour upsampling.
 
 Berthelot, Raffel, Roy & Goodfellow 2018, arXiv:1807.07543; brain-research/acai: lib/layers.py.
 
-x [B,S,S,C] image, S a multiple of 2^scales; map h [B,S/2^scales,S/2^scales,channels]; c the depth:
+x [B,S,S,C] image, S a multiple of 2^scales; h [B,S/2^scales,S/2^scales,channels] feature map; c the
+depth:
 
-    encoder   1x1 -> c;  at each scale s twice 3x3 -> c 2^s, then 2x2 averages;
+    encoder   1x1 -> c;  at each scale s twice 3x3 -> c 2^s, then 2x2 average pooling;
               3x3 -> c 2^scales;  3x3 -> channels
-    decoder   at each scale s, from the smallest, twice 3x3 -> c 2^s, then every pixel four times;
+    decoder   at each scale s, from the smallest, twice 3x3 -> c 2^s, then upsampling by two;
               3x3 -> c;  3x3 -> C
-    critic    an encoder of its own; its judgement is the mean of the map it gives
+    critic    an encoder of its own; its output is the mean over the feature map
 
 Leaky ReLU of slope 0.2 after all 3x3 convolutions but the last; the 1x1 and the last are linear.
-No normalisation, nothing after the decoder's last convolution. `gain` times the published variance
-of the first kernels: at 1 a leaky ReLU halves the variance, layer by layer, and the codes start as
-good as equal; at 2 it is kept.
+No normalisation, and no activation of the decoder's output. `gain` is a factor on the published
+variance of the initial kernels: with 1 each leaky ReLU halves the variance, and all codes are
+nearly equal at the start; with 2 the variance is constant from layer to layer.
 """
 
 import flax.linen as nn
@@ -26,7 +27,7 @@ SLOPE = 0.2  # of TensorFlow's leaky ReLU; JAX's is 0.01
 
 
 class Encoder(nn.Module):
-    """Images to maps: `[B,S,S,C] -> [B,S/2^scales,S/2^scales,channels]`."""
+    """Images to feature maps: `[B,S,S,C] -> [B,S/2^scales,S/2^scales,channels]`."""
 
     scales: int
     depth: int
@@ -37,14 +38,14 @@ class Encoder(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x = _conv(self.depth, self.gain, 1)(x)
         for scale in range(self.scales):
-            x = _twice(self.depth * 2**scale, self.gain, x)
+            x = _two_convs(self.depth * 2**scale, self.gain, x)
             x = nn.avg_pool(x, (2, 2), (2, 2))
-        x = _leaky(_conv(self.depth * 2**self.scales, self.gain)(x))
+        x = _leaky_relu(_conv(self.depth * 2**self.scales, self.gain)(x))
         return _conv(self.channels, self.gain)(x)
 
 
 class Decoder(nn.Module):
-    """Maps to images: `[B,h,h,channels] -> [B,2^scales h,2^scales h,colours]`."""
+    """Feature maps to images: `[B,h,h,channels] -> [B,2^scales h,2^scales h,colours]`."""
 
     scales: int
     depth: int
@@ -54,8 +55,8 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for scale in reversed(range(self.scales)):
-            x = doubled(_twice(self.depth * 2**scale, self.gain, x))
-        x = _leaky(_conv(self.depth, self.gain)(x))
+            x = doubled(_two_convs(self.depth * 2**scale, self.gain, x))
+        x = _leaky_relu(_conv(self.depth, self.gain)(x))
         return _conv(self.colours, self.gain)(x)
 
 
@@ -75,7 +76,7 @@ class Critic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """What quantised codes pass on their way to the decoder: `[B, G D] -> [B, Z]`, two layers."""
+    """The layers b between quantised codes and decoder: `[B, G D] -> [B, Z]`, two dense layers."""
 
     hidden: int
     out: int
@@ -87,17 +88,17 @@ class Bottleneck(nn.Module):
         return x
 
 
-def _leaky(x: jax.Array) -> jax.Array:
+def _leaky_relu(x: jax.Array) -> jax.Array:
     return nn.leaky_relu(x, SLOPE)
 
 
 def _conv(features: int, gain: float, kernel: int = 3) -> nn.Conv:
-    """Kernels from N(0, gain / ((1 + slope^2) fan-in)), biases from zero."""
+    """Initial kernels from N(0, gain / ((1 + slope^2) fan-in)), initial biases zero."""
     start = nn.initializers.variance_scaling(gain / (1 + SLOPE**2), "fan_in", "normal")
     return nn.Conv(features, (kernel, kernel), kernel_init=start)
 
 
-def _twice(features: int, gain: float, x: jax.Array) -> jax.Array:
+def _two_convs(features: int, gain: float, x: jax.Array) -> jax.Array:
     for _ in range(2):
-        x = _leaky(_conv(features, gain)(x))
+        x = _leaky_relu(_conv(features, gain)(x))
     return x

@@ -15,55 +15,60 @@ class Config(Checked):
     latent: Size = 16
     """size Z of z and of w"""
     widths: tuple[Size, ...] = (256, 256)
-    """hidden layers of the dense encoder; the dense generator mirrors them"""
+    """hidden layers of the dense encoder; the dense generator has them in reverse order"""
     conv_width: Size = 8
-    """channels of StyleALAE at the full side, doubled at each halving"""
+    """channels of StyleALAE at full resolution, doubled at each halving"""
     conv_most: Size = 64
-    """channels of StyleALAE at most"""
+    """maximum number of channels of StyleALAE"""
     last_gain: Positive = 1.0
-    """gain, and so pace, of StyleALAE's last layer (official code: 0.03, for long training)"""
+    """gain of StyleALAE's last layer, which scales its effective learning rate (official code:
+    0.03, for long training)"""
     norm_floor: Positive = 1e-8
-    """added to the variances that StyleALAE's normalisations divide by"""
+    """epsilon added to the variances in StyleALAE's normalisations"""
     map_layers: Depth = 6
-    """layers of F"""
+    """number of layers of F"""
     critic_layers: Depth = 3
-    """layers of D"""
+    """number of layers of D"""
     d_activation: Literal["none", "leaky_relu"] = "none"
-    """between D's layers; the published numbers are of none, which its author calls an error"""
+    """activation between D's layers; the published numbers are of none, which the author calls an
+    error"""
     slope: Share = 0.2
-    """of the rectifiers in the dense generator and at the dense encoder's end"""
+    """negative slope of the leaky ReLU in the dense generator and after the dense encoder"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
-    """what the generator's last layer passes through; the official code has nothing there"""
+    """activation of the generator's last layer; the official code has none (linear)"""
     centred: bool = False
-    """networks see pixels in [-1, 1], not [0, 1]; the penalty's slope is that of what they see"""
+    """the networks have pixels in [-1, 1] instead of [0, 1] as input and output; R1's gradient is
+    with respect to these"""
     reciprocity: Literal["w", "z"] = "w"
-    """what the encoder finds again in a generated image: w, or z (an ablation)"""
+    """what the encoder recovers from a generated image: w, or z (an ablation)"""
     separate: bool = False
-    """the discriminator has an encoder of its own (an ablation)"""
+    """the discriminator has an encoder of its own, `eye` (an ablation)"""
     update_f_in_reciprocity: bool = True
-    """reciprocity moves F too, through G's input (official code); false: the published algorithm"""
+    """the reciprocity loss updates F too, through G's input (official code); false: the published
+    algorithm"""
     style_mixing: Share = 0.9
-    """probability that an image's later styles come from another z (style)"""
+    """probability that the fine styles of an image come from another z (style)"""
     truncation: Weight = 1.0
-    """psi: samples have mean + psi (w - mean) at the first 8 styles; 1: w itself"""
+    """psi: samples use mean + psi (w - mean) for the first 8 styles; 1: w itself"""
     r1: Weight = 10.0
-    """weight gamma of |grad D(E(x))|^2 / 2 at data"""
+    """weight of |grad_x D(E(x))|^2 / 2 at data in the critic's loss"""
     half_life: StepsOrZero = 10_000
-    """images after which the moving averages keep half of what they were (0: no averages)"""
+    """half-life of the moving averages of the weights, in images (0: no averages)"""
     learning_rate: Rate = 2e-3
-    """Adam's rate for F and G"""
+    """learning rate of the generator loss, F and G (Adam)"""
     critic_rate: Rate = 2e-3
-    """Adam's rate for E and D"""
+    """learning rate of the critic loss, E and D (Adam)"""
     reciprocity_rate: Rate = 2e-3
-    """Adam's rate for reciprocity"""
+    """learning rate of the reciprocity loss (Adam)"""
     moments: Literal["shared", "apart"] = "shared"
-    """Adam's moments are each network's, whichever turn moves it (official code), or each turn's"""
+    """shared: one set of Adam's moments for each network, used by all losses (official code);
+    apart: one set for each loss"""
     beta1: Decay = 0.0
-    """decay of Adam's first moment, for all (moments=shared: 0)"""
+    """decay of Adam's first moment (moments=shared: 0)"""
     beta2: Decay = 0.99
-    """decay of Adam's second moment, for all"""
+    """decay of Adam's second moment"""
     decay_steps: StepsOrZero = 0
-    """steps in which all rates fall to zero along a cosine (0: constant)"""
+    """steps over which all learning rates decay to zero along a cosine (0: constant)"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -71,10 +76,10 @@ class Config(Checked):
             raise ValueError("widths must name at least one hidden layer")
         if self.beta1 and self.moments == "shared":
             raise ValueError(
-                f"beta1={self.beta1}: with moments=shared the momentum of D would move it in "
-                "reciprocity, which has no gradient for it: take beta1=0 or moments=apart"
+                f"beta1={self.beta1}: with moments=shared the momentum of D would update it at the "
+                "reciprocity loss, which has no gradient for it: take beta1=0 or moments=apart"
             )
         if self.truncation != 1 and self.reciprocity == "z":
             raise ValueError(
-                "truncation pulls w to its mean, but reciprocity=z decodes z: leave truncation=1"
+                "truncation applies to w, but with reciprocity=z the code is z: leave truncation=1"
             )

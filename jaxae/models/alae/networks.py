@@ -1,4 +1,4 @@
-"""The dense networks of ALAE: the mapping F, and for images without neighbourhoods G, E and D.
+"""The dense networks of ALAE: F and D, which StyleALAE shares, and the dense G and E.
 
 Every layer has an equalised learning rate (podgorskiy/ALAE: net.py, lreq.py).
 """
@@ -8,15 +8,15 @@ import jax
 
 from jaxae.nets.equalised import EqualDense, pixel_norm
 
-SLOPE = 0.2  # of leaky rectifiers, where nothing else is said
+SLOPE = 0.2  # default negative slope of the leaky ReLU
 
 
 class Mapping(nn.Module):
-    """F: noise z `[B, Z]` -> latent w `[B, Z]`, a rectifier after every layer."""
+    """F: noise z `[B, Z]` -> latent w `[B, Z]`, with a leaky ReLU after every layer."""
 
     layers: int
     rate: float = 0.1
-    """share of the learning rate at which it learns"""
+    """factor on the learning rate"""
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
@@ -27,7 +27,7 @@ class Mapping(nn.Module):
 
 
 class DenseGenerator(nn.Module):
-    """G: styles `[B, 1, Z]` -> image `[B,H,W,C]`, before the output's squashing."""
+    """G: styles `[B, 1, Z]` -> image `[B,H,W,C]`, before the activation of the output."""
 
     image_shape: tuple[int, int, int]
     widths: tuple[int, ...]
@@ -35,23 +35,23 @@ class DenseGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, styles: jax.Array, *noise: jax.Array) -> jax.Array:
-        x, (height, width, colours) = styles[:, 0], self.image_shape
+        x, (height, width, channels) = styles[:, 0], self.image_shape
         for features in self.widths:
             x = nn.leaky_relu(EqualDense(features)(x), self.slope)
-        return EqualDense(height * width * colours)(x).reshape(-1, *self.image_shape)
+        return EqualDense(height * width * channels)(x).reshape(-1, *self.image_shape)
 
 
 class DenseEncoder(nn.Module):
-    """E: image `[B,H,W,C]` -> latent w `[B, out]`, rectified as F's is."""
+    """E: image `[B,H,W,C]` -> latent w `[B, out]`, with a leaky ReLU at the end, as in F."""
 
     widths: tuple[int, ...]
     out: int
     slope: float
-    """of the last rectifier"""
+    """negative slope of the last leaky ReLU; 1: none"""
 
     @nn.compact
     def __call__(self, x: jax.Array, hidden: bool = False) -> jax.Array:
-        """With `hidden` the last hidden layer `[B, widths[-1]]`, which probes may read."""
+        """With `hidden` the last hidden layer `[B, widths[-1]]`, as features for probes."""
         x = x.reshape(x.shape[0], -1)
         for features in self.widths:
             x = nn.leaky_relu(EqualDense(features)(x), SLOPE)
@@ -63,7 +63,7 @@ class Judge(nn.Module):
 
     layers: int
     rectified: bool
-    """rectifiers between the layers; without them D is linear"""
+    """leaky ReLU between the layers; without it D is linear"""
     rate: float = 0.1
 
     @nn.compact

@@ -1,4 +1,4 @@
-"""ALI and BiGAN: an encoder and a generator that a discriminator of pairs cannot tell apart."""
+"""ALI and BiGAN: a GAN over pairs (image, code), which trains an encoder with the generator."""
 
 from jaxae.models.ali.config import Config
 from jaxae.models.ali.model import make

@@ -5,7 +5,7 @@ from typing import Literal
 
 from jaxae import nets
 from jaxae.fields import Checked, Decay, Rate, Size, StepsOrZero, Weight
-from jaxae.models.shared.discriminators import refuse_batch_slopes
+from jaxae.models.shared.discriminators import check_gradient_penalty
 
 POST_HOC = ("post_hoc_regressor", "post_hoc_ali")
 
@@ -17,72 +17,75 @@ class Config(Checked):
     method: Literal[
         "ali", "gan", "regressor", "joint_regressor", "post_hoc_regressor", "post_hoc_ali"
     ] = "ali"
-    """the game of pairs, or a GAN with another way (or none) to an encoder"""
+    """ali: a GAN over pairs; else a GAN over images, with an encoder trained as `model` says"""
     task: Literal["plain", "conditional", "semisupervised"] = "plain"
     """what the labels are used for (method=ali)"""
     latent: Size = 16
     """size Z of the code"""
     prior: Literal["gaussian", "uniform"] = "uniform"
-    """N(0, I) (ALI), or uniform on (-1, 1) with codes squashed to it (BiGAN)"""
+    """N(0, I) (ALI), or uniform on (-1, 1), to which the encoder's codes are squashed (BiGAN)"""
     posterior: Literal["deterministic", "gaussian", "universal"] = "deterministic"
-    """z^ = f(x) (BiGAN), z^ ~ N(m(x), s(x)^2) (ALI), or z^ = f(x, noise) (ALI in the plane)"""
+    """z^ = f(x) (BiGAN), z^ ~ N(m(x), s(x)^2) (ALI), or z^ = f(x, noise) (ALI's 2-D experiment)"""
     noise: Size = 2
     """size of the universal posterior's noise"""
     network: Literal["bigan", "plane"] = "bigan"
-    """the dense networks of BiGAN's MNIST, or those of ALI's 25 Gaussians (maxout discriminator)"""
+    """dense networks of BiGAN for MNIST, or of ALI for 25 Gaussians in the plane (maxout
+    discriminator)"""
     widths: tuple[Size, ...] = (256, 256)
-    """hidden layers of the encoder, and of the others where they have none of their own"""
+    """hidden layers of the encoder, and of the other networks unless these have their own"""
     gen_widths: tuple[Size, ...] = ()
-    """hidden layers of the generator; none: as widths"""
+    """hidden layers of the generator; empty: as widths"""
     critic_widths: tuple[Size, ...] = ()
-    """hidden layers of the discriminator; none: as widths"""
+    """hidden layers of the discriminator; empty: as widths"""
     encoder_norm: Literal["none", "batch", "layer"] = "batch"
-    """normalisation of the encoder's hidden layers: over the batch, or over each layer"""
+    """normalisation of the encoder's hidden layers: over the batch, or over a layer's units"""
     generator_norm: Literal["none", "batch", "layer"] = "batch"
-    """the same for the generator"""
+    """normalisation of the generator's hidden layers"""
     discriminator_norm: Literal["published", "none", "batch", "spectral", "layer"] = "published"
-    """the same for the discriminators; published: batch (network=bigan), none (plane); spectral:
-    their weights are divided by their largest singular values"""
+    """normalisation of the discriminators' hidden layers; published: batch (network=bigan), none
+    (plane); spectral: their weights are divided by their largest singular values"""
     embedding: Size = 16
     """size of a label's embedding (conditional)"""
     freeze_embedding: bool = False
-    """the embedding keeps its initial value (the official code's, where no player owns it)"""
+    """do not train the embedding (the official code does not)"""
     output: Literal["sigmoid", "linear"] = "sigmoid"
-    """what the generator's last layer passes through: sigmoid for pixels in [0, 1]"""
+    """activation of the generator's last layer: sigmoid for pixels in [0, 1]"""
     deviation: Weight = 0.02
-    """of the normal distribution from which all weights start; 0: LeCun's choice"""
+    """standard deviation of all initial weights; 0: LeCun's initialisation"""
     zero_start: bool = False
-    """the discriminator's last layer starts at zero (BiGAN's code)"""
+    """initialise the weights of the discriminator's last layer with zeros (BiGAN's code)"""
     together: bool = False
-    """the discriminator normalises both kinds of pairs as one batch (ALI's code), not apart"""
+    """give the discriminator both kinds of pairs as one batch (ALI's code), not as two"""
     game: Literal["non_saturating", "saturating"] = "non_saturating"
-    """the generator's cost: with swapped labels, or minus the discriminator's"""
+    """loss of encoder and generator: the discriminator's with swapped labels, or minus that loss"""
     r1: Weight = 0.0
-    """weight gamma of |grad_x T|^2 / 2 at data, by x alone, in the discriminators' cost (0: off)"""
+    """weight of |grad_x T|^2 / 2 at the encoder's pairs in the discriminators' losses (0: off)"""
     average: Decay = 0.0
-    """what the moving averages of encoder and generator keep of themselves at a step; codes,
-    samples and evaluation read them (0: the networks themselves)"""
+    """decay of the moving averages of the weights of encoder and generator, which codes, samples
+    and evaluation use (0: no averages)"""
     halved: bool = False
-    """both players' two terms are averaged (BiGAN's code), not summed (ALI's)"""
+    """average the two terms of each player's loss (BiGAN's code) instead of summing them (ALI's)"""
     feature_matching: bool = False
-    """encoder and generator match the means of the discriminator's last hidden layer instead"""
+    """encoder and generator match the mean of the discriminator's last hidden layer between the two
+    kinds of pairs, instead of the loss of `game`"""
     simultaneous: bool = True
-    """both players move from the same parameters; else the discriminator moves first"""
+    """update all players from the same parameters; else one after the other (ali: the
+    discriminator first)"""
     regression_weight: Weight = 0.25
-    """share of the regressor's error that the generator pays (joint_regressor)"""
+    """weight of the regressor's loss in the generator's loss (joint_regressor)"""
     gan_steps: StepsOrZero = 0
-    """steps of the GAN, before it freezes and the encoder learns (post_hoc_...)"""
+    """steps that train the GAN, after which it is frozen and the encoder trained (post_hoc_...)"""
     critic_rate: Rate = 2e-4
-    """rate of the discriminators"""
+    """learning rate of the discriminators"""
     learning_rate: Rate = 2e-4
-    """rate of encoder and generator"""
+    """learning rate of encoder and generator"""
     beta1: Decay = 0.5
-    """decay of Adam's first moment, for all"""
+    """decay of Adam's first moment, for all players"""
     decay_steps: StepsOrZero = 0
-    """steps in which the rates fall (0: constant)"""
+    """steps over which the learning rates decay (0: constant)"""
     optimiser: Literal["adam", "bigan"] = "adam"
-    """adam: rates fall to zero along a cosine; bigan: weight decay 2.5e-5 in the gradient, and
-    rates that are constant for half of decay_steps, then fall exponentially to a hundredth"""
+    """adam: rates decay to zero along a cosine; bigan: weight decay 2.5e-5 in the gradient, and
+    rates that are constant for half of decay_steps, then decay exponentially to a hundredth"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -90,42 +93,44 @@ class Config(Checked):
             raise ValueError("widths must name at least one hidden layer")
         if self.network == "bigan" and len(self.critic_widths or self.widths) < 2:
             raise ValueError(
-                "network=bigan shows z to the discriminator's second hidden layer: give "
-                "critic_widths (or widths) at least two"
+                "network=bigan feeds z into the discriminator's second hidden layer: give "
+                "critic_widths (or widths) at least two entries"
             )
-        refuse_batch_slopes(self.critic_norm, r1=self.r1)
+        check_gradient_penalty(self.critic_norm, r1=self.r1)
         if self.zero_start and self.critic_norm == "spectral":
             raise ValueError(
-                "zero_start leaves discriminator_norm=spectral nothing to measure: choose one"
+                "zero_start and discriminator_norm=spectral exclude each other: zero weights have "
+                "singular values of zero"
             )
         if self.prior == "uniform" and self.posterior == "gaussian":
             raise ValueError(
-                "posterior=gaussian leaves the interval of prior=uniform: take prior=gaussian"
+                "posterior=gaussian gives codes outside the interval of prior=uniform: take "
+                "prior=gaussian"
             )
         for field, default in (("task", "plain"), ("feature_matching", False)):
             if getattr(self, field) != default and self.method != "ali":
                 raise ValueError(f"{field}={getattr(self, field)} needs method=ali")
         if self.feature_matching and self.game == "saturating":
-            raise ValueError("feature_matching replaces the generator's cost: leave game alone")
+            raise ValueError("feature_matching replaces the generator's loss: leave game alone")
         if self.freeze_embedding and self.task != "conditional":
             raise ValueError("freeze_embedding needs task=conditional")
         if (self.method in POST_HOC) != (self.gan_steps > 0):
             raise ValueError(
                 f"gan_steps={self.gan_steps}: method={self.method} "
-                + ("needs the number of steps after which its GAN freezes, at least 1"
-                   if self.method in POST_HOC else "never freezes its GAN, leave it at 0")
+                + ("needs the number of steps that train its GAN, at least 1"
+                   if self.method in POST_HOC else "never freezes its GAN: leave it at 0")
             )  # fmt: skip
         if self.optimiser == "bigan" and not self.decay_steps:
             raise ValueError("optimiser=bigan needs decay_steps, the length of its schedule")
 
     @property
     def critic_norm(self) -> nets.Norm:
-        """The discriminators' normalisation, whatever `published` means."""
+        """The discriminators' normalisation, with `published` resolved."""
         if self.discriminator_norm != "published":
             return self.discriminator_norm
         return "none" if self.network == "plane" else "batch"
 
     @property
     def reads_every_label(self) -> bool:
-        """Whether training reads the label of each image, so that there cannot be a few only."""
+        """Whether training needs the label of every image, not only of some."""
         return self.task == "conditional"

@@ -1,4 +1,4 @@
-"""IAE: an autoencoder without a pixel loss, in which both conditionals are only sampled from."""
+"""IAE: an autoencoder without a pixel loss, with implicit distributions q(z|x) and p(x|z)."""
 
 from jaxae.models.iae.config import Config
 from jaxae.models.iae.model import make

@@ -1,4 +1,4 @@
-"""What the IAE's step needs beside networks and costs."""
+"""The image domains of the IAE's translation task."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,12 @@ import jax.numpy as jnp
 from jaxae.nets.conv import doubled, halved
 
 
-def in_the_other_domain(domain: str, x: jax.Array) -> jax.Array:
-    """Images `[B,H,W,C]` in [0, 1] as codes `[B,HWC]` of another domain.
+def to_other_domain(domain: str, x: jax.Array) -> jax.Array:
+    """Images `[B,H,W,C]` in [0, 1] of the data, as codes `[B,HWC]` of another domain.
 
     Args:
-        domain: `inverted`, black for white; `rotated`, a quarter turn to the left; `coarse`, means
-            of 2x2 pixels in the place of each of them.
+        domain: `inverted`, 1 - x; `rotated`, a quarter turn to the left; `coarse`, each block of
+            2x2 pixels replaced by its mean.
     """
     if domain == "inverted":
         x = 1 - x

@@ -1,47 +1,65 @@
-"""IAE: an autoencoder without a pixel loss, in which both conditionals are only sampled from.
+"""IAE: an autoencoder without a pixel loss, with implicit distributions q(z|x) and p(x|z).
 
-Makhzani 2018, arXiv:1805.09804. No code of the author is public and the paper's body was not at
-hand: the losses follow from its definitions, sizes and rates are ours or recalled.
+Makhzani 2018, arXiv:1805.09804. No code of the author is public and the text of the paper was not
+available: the losses follow from its definitions; sizes and rates are ours or from memory.
 
-x [B,H,W,C] image; z = f(x, e) [B,Z] the global code, e noise or none; x^ = g(z, n) the
-reconstruction, whose noise n [B,N] is the local code; T(x, z) the pair critic's logit, positive
-where it believes in data; S(z) the code critic's, positive where it believes in the prior. With
-q(x, z) the pairs (x, z) and r(x, z) the pairs (x^, z) of the same z
+    x [B,H,W,C]        image                  z = f(x, e) [B,Z]     global code; e is noise, or none
+    z' ~ p(z)          sample of the prior    x^ = g(z, n)          reconstruction; the noise
+    T(x, z)            pair critic's logit                          n [B,N] is the local code
+    S(z)               code critic's logit
+
+With q(x, z) the distribution of the real pairs (x, z), and r(x, z) that of the reconstructed pairs
+(x^, z) with the same z,
 
     E log p(x)  >=  -KL(q(x,z) || r(x,z)) - KL(q(z) || p(z)) - H(x)
 
-and two GANs estimate the two divergences. A step in turn, all on one draw of x, e, n:
+Two GANs estimate the two divergences: the reconstruction GAN, with T positive for "real pair", and
+the code GAN, with S positive for "sample of the prior". Losses, means over the batch, with
+s(t) = log(1 + exp(t)), in the order of updates, all with the same x, e, n and z':
 
-    critic_pair    mean softplus(-T(x, z)) + mean softplus(T(x^, z))
-    critic_code    mean softplus(-S(z')) + mean softplus(S(z)), z' ~ p(z)
-    decoder        makes x^ pass for x beside z
-    encoder        closes the same gap from the side of z, and makes z pass for z'
-    supervised     cross-entropy of y on labelled images (semisupervised); moves the encoder
+    critic_pair   s(-T(x, z)) + s(T(x^, z)) + r1/2 |grad_x T(x, z)|^2
+    critic_code   s(-S(z')) + s(S(z)) + code_r1/2 |grad S(z')|^2
+    decoder       s(-T(x^, z))
+    encoder       s(-T(x^, z)) + s(T(x, z)) + code_weight s(-S(z))
+    supervised    cross-entropy of y on labelled images (semisupervised); updates the encoder
 
-What decoder and encoder pay is `recon_gan` (`iae_games`). Nothing asks for a copy: any draw from
-q(x|z) is a perfect reconstruction, and nothing asks for a code that says something.
+The losses of decoder and encoder are those of recon_gan=ns_both; see `adversarial_losses` for the
+others. Each player starts from the parameters that the one before has left; with `simultaneous` all
+from those at the start of the step. No loss asks for a copy of x: any sample from q(x|z) is a
+perfect reconstruction; and no loss asks z to carry information about x.
 
-Tasks: plain, z ~ N(0, I) or another prior; clustering, z = y, K class probabilities against one-hot
-draws; semisupervised, K = classes; given, z = the label, without encoder; translation (CycleIAE,
-one direction), z an image of another domain, whose prior is that domain's images. The flipped IAE
-starts from z ~ p(z): x = g(z, n) is judged beside data by critic_image, and (x, z) is told from
-(x, f(x, e)): the encoder remakes, the decoder makes.
+Tasks:
+
+    plain            z ~ N(0, I) or another prior
+    clustering       z = y, K class probabilities; the prior is one-hot and uniform
+    semisupervised   the same with K the number of classes, and some labels
+    given            z = the label; there is no encoder
+    translation      z is an image of another domain, whose prior is that domain's images (CycleIAE,
+                     one direction)
+
+The flipped IAE starts from z ~ p(z) instead: x = g(z, n) is a fake image for `critic_image`, and
+the real and reconstructed pairs are (x, z) and (x, f(x, e)). Encoder and decoder swap losses.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxae import losses, nets
+from jaxae.models.iae.adversarial_losses import pair_losses
 from jaxae.models.iae.config import Config
-from jaxae.models.iae.domains import in_the_other_domain
-from jaxae.models.iae.games import pair_game
+from jaxae.models.iae.domains import to_other_domain
 from jaxae.models.iae.measures import reconstruction_measures
 from jaxae.models.iae.networks import LEAKY, ConvReader, DenseReader
-from jaxae.models.shared import priors
-from jaxae.models.shared.batch_needs import of_labels
+from jaxae.models.shared.batch_needs import labelled_batch_need
 from jaxae.models.shared.gaussian import output_start
-from jaxae.models.shared.labels import supervised_examples
+from jaxae.models.shared.labels import get_labelled_batch
+from jaxae.models.shared.own_networks import replace_networks
+from jaxae.models.shared.priors import make_prior
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import (
     Model,
@@ -58,21 +76,32 @@ from jaxae.training.state import (
     update_ema,
 )
 
-CLASSED = ("clustering", "semisupervised")
+CATEGORICAL = ("clustering", "semisupervised")  # tasks in which z = y is inferred
 LABELLED = ("semisupervised", "given")
-HALVES = Need("task=translation makes the other domain of every second image", least=2, multiple=2,
-              by_device=True)  # fmt: skip
-AVERAGED = ("enc", "dec")  # both: a decoder of the past does not know the codes of today's encoder
+TRANSLATION_NEED = Need("task=translation transforms every second image into the other domain",
+                        least=2, multiple=2, by_device=True)  # fmt: skip
+AVERAGED = ("enc", "dec")  # both: an averaged decoder does not fit the codes of the current encoder
 
 
-def make(config: Config, spec: Spec) -> Model:
+def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = None) -> Model:
     """The IAE for images of `spec`.
 
+    Args:
+        networks: your own modules in place of the default ones, by name (see `nets.with_own`); none
+            may keep batch statistics. x: images `[B, H, W, C]`; Z: size of the code, by task
+            `latent`, the number of classes, or H*W*C (translation).
+            `enc`: x and noise `[B, noise]` -> `[B, Z]`, logits for clustering, semisupervised and
+            translation (all tasks but given);
+            `dec`: z and local code `[B, Z + local]` -> image before `output`, `[B, H*W*C]` (mlp) or
+            `[B, H, W, C]` (conv);
+            `critic_pair`: x and z `[B, Z]` -> `[B, 1]`;
+            `critic_code`: z `[B, Z]` -> `[B, 1]` (all tasks but given, not flipped);
+            `critic_image`: x and an array `[B, 0]` -> `[B, 1]` (flipped).
     Raises:
-        ValueError: a task that needs labels on data without, a prior that does not fit `latent`, a
-            domain that does not fit the images.
+        ValueError: a task that needs labels on data without; a prior that does not fit `latent`; a
+            domain that does not fit the images; `networks` that do not fit.
     """
-    task, shape = config.task, (-1, *spec.image_shape)
+    task, image_shape = config.task, (-1, *spec.image_shape)
     if task in LABELLED and not spec.classes:
         raise ValueError(f"task={task} needs labels, and this data has none")
     height, width, _ = spec.image_shape
@@ -81,47 +110,41 @@ def make(config: Config, spec: Spec) -> Model:
     if task == "translation" and config.domain == "rotated" and height != width:
         raise ValueError(f"domain=rotated needs square images, not {height}x{width}")
     code_size = _code_size(config, spec)
-    prior_of_z = priors.prior(config.prior, config.latent, config.prior_scale)
-    network, players = _networks(config, spec), _players(config)
-    gan, makers = losses.gan_loss("non_saturating"), pair_game(config.recon_gan)
-    marginal = "critic_image" if config.flipped else "critic_code"
-    squash = squashing(config.output)
+    prior_of_z = make_prior(config.prior, config.latent, config.prior_scale)
+    network, players = build_networks(config, spec, networks), _players(config)
+    gan, pair_gan = losses.gan_loss("non_saturating"), pair_losses(config.recon_gan)
+    marginal_critic = "critic_image" if config.flipped else "critic_code"
+    output_activation = squashing(config.output)
 
-    # -- the parts -----------------------------------------------------------------------------
+    # -- forward passes ------------------------------------------------------------------------
 
-    def inferred(p, x, eps):
-        """z = f(x, e) [B,Z], and what the encoder's last layer says."""
-        raw = network(p, {}, "enc", x, eps)
-        if task in CLASSED:
-            return jax.nn.softmax(raw), raw
-        return (jax.nn.sigmoid(raw) if task == "translation" else raw), raw
+    def encode_batch(p, x, noise):
+        """z = f(x, e) [B,Z], and the output of the encoder's last layer."""
+        out = network(p, {}, "enc", x, noise)
+        if task in CATEGORICAL:
+            return jax.nn.softmax(out), out
+        return (jax.nn.sigmoid(out) if task == "translation" else out), out
 
-    def rendered(p, z, n):
+    def decode_batch(p, z, local):
         """g(z, n) [B,H,W,C]."""
-        return squash(network(p, {}, "dec", jnp.concatenate([z, n], axis=-1))).reshape(shape)
+        out = network(p, {}, "dec", jnp.concatenate([z, local], axis=-1))
+        return output_activation(out).reshape(image_shape)
 
-    def told(p, x, z):
-        """T [B] of pairs."""
+    def discriminate_pairs(p, x, z):
+        """T(x, z) [B]."""
         return network(p, {}, "critic_pair", x, config.code_scale * z)[..., 0]
 
-    def judged(p, made):
-        """The other critic's logit [B]: of codes, or flipped of images."""
+    def discriminate_marginal(p, values):
+        """The other critic's logits [B] of codes, or in the flipped IAE of images."""
         if config.flipped:
-            return network(p, {}, marginal, made, jnp.zeros((made.shape[0], 0)))[..., 0]
-        return network(p, {}, marginal, made)[..., 0]
+            no_code = jnp.zeros((values.shape[0], 0))
+            return network(p, {}, marginal_critic, values, no_code)[..., 0]
+        return network(p, {}, marginal_critic, values)[..., 0]
 
-    # -- the contract --------------------------------------------------------------------------
+    # -- training ------------------------------------------------------------------------------
 
     def init(rng):
-        x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, code_size))
-        examples = {
-            "enc": (x, jnp.zeros((1, config.noise))),
-            "dec": jnp.zeros((1, code_size + config.local)),
-            "critic_pair": (x, z),
-            "critic_code": z,
-            "critic_image": (x, jnp.zeros((1, 0))),
-        }
-        params, _ = network.init(rng, **examples)
+        params, _ = network.init(rng, **example_inputs(config, spec))
         opt = init_opt_state(players, params)
         averaged = AVERAGED if config.average else ()
         return State(jnp.int32(0), params, opt, init_ema(averaged, params))
@@ -129,120 +152,131 @@ def make(config: Config, spec: Spec) -> Model:
     def step(state, batch, rng, axis_name=None):
         x, keys = batch["image"], jax.random.split(rng, 4)
         if task == "translation":
-            HALVES.check(x.shape[0], f"a batch of {x.shape[0]}")
-            # Every second image, so that devices agree on who is what.
-            x, other = x[0::2], in_the_other_domain(config.domain, x[1::2])
+            TRANSLATION_NEED.check(x.shape[0], f"a batch of {x.shape[0]}")
+            # Every second image, so that each device has as many of both kinds.
+            x, other_images = x[0::2], to_other_domain(config.domain, x[1::2])
         n = x.shape[0]
-        eps = jax.random.normal(keys[0], (n, config.noise))
-        local = grown(state) * jax.random.normal(keys[1], (n, config.local))
-        drawn = other if task == "translation" else prior(keys[2], n)
+        noise = jax.random.normal(keys[0], (n, config.noise))
+        local = local_deviation(state) * jax.random.normal(keys[1], (n, config.local))
+        z_prior = other_images if task == "translation" else prior(keys[2], n)
         if task == "semisupervised":
-            few = supervised_examples(batch, task)
-            few_eps = jax.random.normal(keys[3], (few["image"].shape[0], config.noise))
+            labelled = get_labelled_batch(batch, task)
+            labelled_noise = jax.random.normal(keys[3], (labelled["image"].shape[0], config.noise))
 
-        def pairs(p):
-            """The positive pair, the negative one, and what the other critic judges."""
+        def make_pairs(p):
+            """The real pair, the reconstructed pair, and the marginal critic's fakes."""
             if config.flipped:
-                made = rendered(p, drawn, local)
-                return (made, drawn), (made, inferred(p, made, eps)[0]), made
-            z = one_hot(batch["label"]) if task == "given" else inferred(p, x, eps)[0]
-            return (x, z), (rendered(p, z, local), z), z
+                x_fake = decode_batch(p, z_prior, local)
+                return (x_fake, z_prior), (x_fake, encode_batch(p, x_fake, noise)[0]), x_fake
+            z = one_hot(batch["label"]) if task == "given" else encode_batch(p, x, noise)[0]
+            return (x, z), (decode_batch(p, z, local), z), z
 
-        def critic_pair(p, stats):
-            positive, negative, _ = pairs(p)
-            cost = jnp.mean(gan.real_loss(told(p, *positive)))
-            cost += jnp.mean(gan.fake_loss(told(p, *negative)))
-            total = cost + 0.5 * config.r1 * slope(p, positive) if config.r1 else cost
-            return total, ({"critic_pair": cost}, stats)
+        def critic_pair_loss(p, stats):
+            real, reconstructed, _ = make_pairs(p)
+            loss = jnp.mean(gan.real_loss(discriminate_pairs(p, *real)))
+            loss += jnp.mean(gan.fake_loss(discriminate_pairs(p, *reconstructed)))
+            total = loss + 0.5 * config.r1 * squared_norm(p, real) if config.r1 else loss
+            return total, ({"critic_pair": loss}, stats)
 
-        def slope(p, positive):
-            """|grad T|^2 by the half of a pair that is remade: the image, flipped the code."""
-            image, code = positive
+        def squared_norm(p, pair):
+            """|grad T|^2 with respect to the reconstructed half: the image; flipped: the code."""
+            image, code = pair
             if config.flipped:
-                return losses.mean_squared_gradient_norm(lambda z: told(p, image, z), code)
-            return losses.mean_squared_gradient_norm(lambda x: told(p, x, code), image)
+                logits = lambda z: discriminate_pairs(p, image, z)
+                return losses.mean_squared_gradient_norm(logits, code)
+            logits = lambda x: discriminate_pairs(p, x, code)
+            return losses.mean_squared_gradient_norm(logits, image)
 
-        def critic_marginal(p, stats):
-            made = pairs(p)[2]
-            real = x if config.flipped else drawn
-            cost = jnp.mean(gan.real_loss(judged(p, real))) + jnp.mean(
-                gan.fake_loss(judged(p, made))
-            )
-            total, weight = cost, config.r1 if config.flipped else config.code_r1
+        def critic_marginal_loss(p, stats):
+            fake = make_pairs(p)[2]
+            real = x if config.flipped else z_prior
+            real_loss = jnp.mean(gan.real_loss(discriminate_marginal(p, real)))
+            loss = real_loss + jnp.mean(gan.fake_loss(discriminate_marginal(p, fake)))
+            total, weight = loss, config.r1 if config.flipped else config.code_r1
             if weight:
-                total += (
-                    0.5
-                    * weight
-                    * losses.mean_squared_gradient_norm(lambda real: judged(p, real), real)
-                )
-            return total, ({marginal: cost}, stats)
+                logits = lambda real: discriminate_marginal(p, real)
+                total += 0.5 * weight * losses.mean_squared_gradient_norm(logits, real)
+            return total, ({marginal_critic: loss}, stats)
 
-        def remaker(p, stats):
-            cost = jnp.mean(makers.remaker(told(p, *pairs(p)[1])))
-            return cost, ({"encoder" if config.flipped else "decoder": cost}, stats)
+        def reconstructor_loss(p, stats):
+            _, reconstructed, _ = make_pairs(p)
+            logits = discriminate_pairs(p, *reconstructed)
+            loss = jnp.mean(pair_gan.reconstructor_loss(logits))
+            return loss, ({reconstructor: loss}, stats)
 
-        def maker(p, stats):
-            positive, negative, made = pairs(p)
-            cost = jnp.mean(makers.maker(told(p, *positive), told(p, *negative)))
-            cost += config.code_weight * jnp.mean(makers.marginal(judged(p, made)))
-            return cost, ({"decoder" if config.flipped else "encoder": cost}, stats)
+        def source_loss(p, stats):
+            real, reconstructed, fake = make_pairs(p)
+            real_logits = discriminate_pairs(p, *real)
+            reconstructed_logits = discriminate_pairs(p, *reconstructed)
+            loss = jnp.mean(pair_gan.source_loss(real_logits, reconstructed_logits))
+            marginal_loss = jnp.mean(pair_gan.marginal_loss(discriminate_marginal(p, fake)))
+            loss += config.code_weight * marginal_loss
+            return loss, ({source: loss}, stats)
 
-        def supervised(p, stats):
-            logits = inferred(p, few["image"], few_eps)[1]
-            cost = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, few["label"]))
-            return cost, ({"supervised": cost}, stats)
+        def supervised_loss(p, stats):
+            logits = encode_batch(p, labelled["image"], labelled_noise)[1]
+            nll = optax.softmax_cross_entropy_with_integer_labels(logits, labelled["label"])
+            loss = jnp.mean(nll)
+            return loss, ({"supervised": loss}, stats)
 
-        last = ("encoder", "decoder") if config.flipped else ("decoder", "encoder")
-        turns = {"critic_pair": critic_pair, marginal: critic_marginal, last[0]: remaker,
-                 last[1]: maker, "supervised": supervised}  # fmt: skip
-        turns = {name: loss for name, loss in turns.items() if name in players}
+        reconstructor, source = "decoder", "encoder"
+        if config.flipped:
+            reconstructor, source = source, reconstructor
+        player_losses = {
+            "critic_pair": critic_pair_loss, marginal_critic: critic_marginal_loss,
+            reconstructor: reconstructor_loss, source: source_loss, "supervised": supervised_loss,
+        }  # fmt: skip
+        player_losses = {name: loss for name, loss in player_losses.items() if name in players}
         params, opt, _, metrics = step_players(
-            players, turns, state.params, state.opt, {}, axis_name, config.simultaneous
+            players, player_losses, state.params, state.opt, {}, axis_name, config.simultaneous
         )
         extra = update_ema(ema_decay(config.average, state.step), state.extra, params)
         state = state.replace(step=state.step + 1, params=params, opt=opt, extra=extra)
         return state, metrics | {"loss": metrics["decoder"]}
 
-    def grown(state):
-        """Deviation of the decoder's noise."""
+    def local_deviation(state):
+        """Standard deviation of the decoder's noise at this step."""
         if not config.local_start and not config.local_warmup:
             return 1.0
-        grown_for = 1.0 + state.step - config.local_start
-        return jnp.clip(grown_for / max(config.local_warmup, 1), 0.0, 1.0)
+        steps = 1.0 + state.step - config.local_start
+        return jnp.clip(steps / max(config.local_warmup, 1), 0.0, 1.0)
 
     def one_hot(labels):
         return jax.nn.one_hot(labels, spec.classes)
 
-    def read(state, x, rng):
-        return inferred(
-            eval_params(state)[0], x, jax.random.normal(rng, (x.shape[0], config.noise))
-        )
+    # -- evaluation ----------------------------------------------------------------------------
+
+    def infer(state, x, rng):
+        """z, and the output of the encoder's last layer."""
+        noise = jax.random.normal(rng, (x.shape[0], config.noise))
+        return encode_batch(eval_params(state)[0], x, noise)
 
     def encode(state, x, rng):
-        return read(state, x, rng)[0]
+        return infer(state, x, rng)[0]
 
-    def code_of(state, batch, rng):
+    def code_of_batch(state, batch, rng):
         return one_hot(batch["label"]) if task == "given" else encode(state, batch["image"], rng)
 
     def decode(state, z, rng):
-        """A draw: the decoder's noise is fresh."""
-        n = grown(state) * jax.random.normal(rng, (z.shape[0], config.local))
-        return rendered(eval_params(state)[0], z, n)
+        """A sample from p(x|z), with new noise."""
+        local = local_deviation(state) * jax.random.normal(rng, (z.shape[0], config.local))
+        return decode_batch(eval_params(state)[0], z, local)
 
     def evaluate(state, batch, rng):
         """`loss`: half the squared error of one reconstruction, summed over pixels.
 
-        A convention and no measure of success: where the game ends a reconstruction is another draw
-        from q(x|z), and its error twice what the best autoencoder with the same codes has.
+        It is a convention, not a measure of success: at the optimum a reconstruction is another
+        sample from q(x|z), and its squared error is twice that of the best autoencoder with the
+        same codes.
         """
-        of_code, of_image = jax.random.split(rng)
-        back = decode(state, code_of(state, batch, of_code), of_image)
-        error = losses.half_squared_error(back, batch["image"])
+        rng_z, rng_x = jax.random.split(rng)
+        x_hat = decode(state, code_of_batch(state, batch, rng_z), rng_x)
+        error = losses.half_squared_error(x_hat, batch["image"])
         return {"loss": error, "mse": 2 * error / batch["image"][0].size}
 
     def assess(state, data, rng):
-        categorical = task in (*CLASSED, "given")
-        return reconstruction_measures(code_of, decode, state, data, rng, categorical)
+        categorical = task in (*CATEGORICAL, "given")
+        return reconstruction_measures(code_of_batch, decode, state, data, rng, categorical)
 
     def prior(rng, n):
         if task == "plain":
@@ -250,69 +284,86 @@ def make(config: Config, spec: Spec) -> Model:
         return jax.nn.one_hot(jax.random.randint(rng, (n,), 0, code_size), code_size)
 
     def sample(state, rng, n):
-        of_z, of_x = jax.random.split(rng)
-        return decode(state, prior(of_z, n), of_x)
+        rng_z, rng_x = jax.random.split(rng)
+        return decode(state, prior(rng_z, n), rng_x)
 
     def predict(state, x, rng):
-        return read(state, x, rng)[1]
+        return infer(state, x, rng)[1]
 
-    free = task != "translation"  # whose prior is data
+    needs = {"translation": (TRANSLATION_NEED,), "semisupervised": (labelled_batch_need(task),)}
+    can_sample = task != "translation"  # there the prior is a set of images
     return Model(
         init,
         step,
         evaluate,
         encode=encode if task != "given" else None,
         decode=decode,
-        sample=sample if free else None,
-        prior=prior if free else None,
-        predict=predict if task in CLASSED else None,
+        sample=sample if can_sample else None,
+        prior=prior if can_sample else None,
+        predict=predict if task in CATEGORICAL else None,
         assess=assess,
         draws=True,
-        needs={"translation": (HALVES,), "semisupervised": (of_labels(task),)}.get(task, ()),
+        needs=needs.get(task, ()),
     )
 
 
 def _code_size(config: Config, spec: Spec) -> int:
+    """Z."""
     pixels = spec.image_shape[0] * spec.image_shape[1] * spec.image_shape[2]
     sizes = {"plain": config.latent, "clustering": config.clusters, "translation": pixels}
     return sizes.get(config.task, spec.classes)
 
 
-def _networks(config: Config, spec: Spec) -> nets.Bundle:
-    """enc: x, e -> z; dec: (z, n) -> x; critic_pair: x, z -> T; critic_code or critic_image."""
-    height, width, colours = spec.image_shape
-    start = output_start("bernoulli" if config.output == "sigmoid" else "gaussian", spec, colours)
+def example_inputs(config: Config, spec: Spec) -> dict[str, Any]:
+    """An input, or a tuple of inputs, of each network, by name."""
     code_size = _code_size(config, spec)
+    x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, code_size))
+    return {
+        "enc": (x, jnp.zeros((1, config.noise))),
+        "dec": jnp.zeros((1, code_size + config.local)),
+        "critic_pair": (x, z),
+        "critic_code": z,
+        "critic_image": (x, jnp.zeros((1, 0))),
+    }
+
+
+def build_networks(
+    config: Config, spec: Spec, own: Mapping[str, nn.Module] | None = None
+) -> nets.Bundle:
+    """enc: x, e -> z; dec: (z, n) -> x; critic_pair: x, z -> T; critic_code or critic_image."""
+    height, width, channels = spec.image_shape
+    start = output_start("bernoulli" if config.output == "sigmoid" else "gaussian", spec, channels)
     if config.network == "mlp":
         reader = lambda out: DenseReader(config.widths, out, config.deviation)
-        dec = nets.MLP(config.widths[::-1], height * width * colours, LEAKY, start.reshape(-1),
+        dec = nets.MLP(config.widths[::-1], height * width * channels, LEAKY, start.reshape(-1),
                        deviation=config.deviation)  # fmt: skip
     else:
         reader = lambda out: ConvReader(config.conv_width, out)
-        dec = nets.ConvDecoder(spec.image_shape, colours, config.conv_width, 0, LEAKY,
+        dec = nets.ConvDecoder(spec.image_shape, channels, config.conv_width, 0, LEAKY,
                                start.mean((0, 1)))  # fmt: skip
-    found = {"dec": dec, "critic_pair": reader(1)}
+    defaults = {"dec": dec, "critic_pair": reader(1)}
     if config.task != "given":
-        found["enc"] = reader(code_size)
+        defaults["enc"] = reader(_code_size(config, spec))
     if config.flipped:
-        found["critic_image"] = reader(1)
+        defaults["critic_image"] = reader(1)
     elif config.task != "given":
-        found["critic_code"] = nets.MLP(config.widths, 1, LEAKY, deviation=config.deviation)
-    return nets.Bundle(**found)
+        defaults["critic_code"] = nets.MLP(config.widths, 1, LEAKY, deviation=config.deviation)
+    examples = example_inputs(config, spec)
+    return nets.Bundle(**replace_networks(defaults, own, examples, tuple(defaults)))
 
 
 def _players(config: Config) -> dict[str, Player]:
-    """Who moves what."""
-    descent = lambda rate: adam(rate, config.decay_steps, config.beta1)
+    """The networks that each player updates, and its optimiser."""
+    optimiser = lambda rate: adam(rate, config.decay_steps, config.beta1)
     players = {
-        "critic_pair": Player(("critic_pair",), descent(config.critic_rate)),
-        "decoder": Player(("dec",), descent(config.learning_rate)),
+        "critic_pair": Player(("critic_pair",), optimiser(config.critic_rate)),
+        "decoder": Player(("dec",), optimiser(config.learning_rate)),
     }
     if config.task == "given":
         return players
-    marginal = "critic_image" if config.flipped else "critic_code"
-    players[marginal] = Player((marginal,), descent(config.critic_rate))
-    players["encoder"] = Player(("enc",), descent(config.learning_rate))
+    marginal_critic = "critic_image" if config.flipped else "critic_code"
+    players[marginal_critic] = Player((marginal_critic,), optimiser(config.critic_rate))
+    players["encoder"] = Player(("enc",), optimiser(config.learning_rate))
     if config.task == "semisupervised":
-        players["supervised"] = Player(("enc",), descent(config.supervised_rate))
+        players["supervised"] = Player(("enc",), optimiser(config.supervised_rate))
     return players

@@ -1,4 +1,4 @@
-"""The IAE's networks that see an image and a vector together; the others are those of `nets`."""
+"""The IAE's networks with an image and a vector as inputs; the other networks are in `nets`."""
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ LEAKY = "leaky_relu_0.2"
 
 
 class DenseReader(nn.Module):
-    """x `[B, H, W, C]` and v `[B, V]`, side by side -> `[B, out]`. V may be 0."""
+    """Dense layers: x `[B, H, W, C]` and v `[B, V]`, concatenated -> `[B, out]`. V may be 0."""
 
     widths: tuple[int, ...]
     out: int
@@ -19,14 +19,15 @@ class DenseReader(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, v: jax.Array) -> jax.Array:
-        seen = jnp.concatenate([x.reshape(x.shape[0], -1), v], axis=-1)
-        return nets.MLP(self.widths, self.out, LEAKY, deviation=self.deviation)(seen)
+        inputs = jnp.concatenate([x.reshape(x.shape[0], -1), v], axis=-1)
+        return nets.MLP(self.widths, self.out, LEAKY, deviation=self.deviation)(inputs)
 
 
 class ConvReader(nn.Module):
-    """The same by convolutions of stride 2: a linear map of v is added to what the first gives.
+    """Convolutions of stride 2: x `[B, H, W, C]` and v `[B, V]` -> `[B, out]`. V may be 0.
 
-    That v joins there, at every position, follows kaiu85/IAE_celebA, a reimplementation.
+    A linear map of v is added to the output of the first convolution, at every position, as in
+    kaiu85/IAE_celebA, a reimplementation.
     """
 
     width: int

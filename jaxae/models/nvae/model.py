@@ -45,7 +45,7 @@ from jaxae.fields import (
 )
 from jaxae.models.nvae.cells import init_kernels
 from jaxae.models.nvae.networks import Hierarchy, Layout
-from jaxae.models.shared.batch_needs import fewest_normalised
+from jaxae.models.shared.batch_needs import min_batch_for_batch_norm
 from jaxae.models.shared.gaussian import output_start
 from jaxae.models.shared.own_networks import Networks, refuse_networks
 from jaxae.training.state import Model, Need, Spec, State, adam, all_gather, descend
@@ -299,7 +299,7 @@ def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
 
 def _needs(config: Config, layout: Layout) -> tuple[Need, ...]:
     height, width, _ = layout.map_of(0)
-    least = fewest_normalised(height * width)
+    least = min_batch_for_batch_norm(height * width)
     return () if least == 1 else (
         Need(f"groups={config.groups} and blocks={config.blocks} end in maps of {height}x{width}, "
              f"which batch normalisation needs {least} examples for", least),

@@ -1,4 +1,4 @@
-"""What models with a discriminator share."""
+"""Functions that the models with a discriminator share."""
 
 import jax
 
@@ -7,29 +7,34 @@ from jaxae import nets
 TWO_LOG_TWO = 1.3862943611198906
 
 
-def excess_over_chance(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """By how much a discriminator beats chance, in nats per example; 0 where it cannot.
+def discriminator_advantage(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """2 log 2 minus the discriminator's cross-entropy, in nats per example.
+
+    It is 0 for a discriminator that cannot tell data from fakes (all logits 0), at most 2 log 2.
 
     Args:
-        real, fake: `[B]` its logits of data and of fakes.
+        real_logits: `[B]` logits of data.
+        fake_logits: `[B]` logits of fakes.
+    Returns:
+        `[B]`.
     """
-    return TWO_LOG_TWO - (jax.nn.softplus(-real) + jax.nn.softplus(fake))
+    return TWO_LOG_TWO - (jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits))
 
 
-def refuse_batch_slopes(norm: nets.Norm, **penalties: float) -> None:
-    """Refuses penalties of a discriminator's slope where it normalises over the batch.
+def check_gradient_penalty(norm: nets.Norm, **penalties: float) -> None:
+    """Checks that a penalty on the discriminator's gradient goes with its normalisation.
 
     Args:
         norm: the discriminator's normalisation.
-        penalties: weights by the name of their field.
+        penalties: weights of the penalties by the names of their fields.
     Raises:
-        ValueError: one is not zero and `norm` is `batch`, with which no example has a slope of its
-            own.
+        ValueError: a weight is not zero and `norm` is `batch`: the logit of an example then depends
+            on the other examples, and has no gradient of its own.
     """
     for field, weight in penalties.items():
         if weight and norm == "batch":
             raise ValueError(
-                f"{field}={weight} asks for the slope at single examples, which "
-                "discriminator_norm=batch does not have: take discriminator_norm=none, layer or "
-                f"spectral, or {field}=0"
+                f"{field}={weight} needs the gradient of the logit at each example by itself, and "
+                "with discriminator_norm=batch the logit depends on the other examples: take "
+                f"discriminator_norm=none, layer or spectral, or {field}=0"
             )

@@ -1,44 +1,53 @@
-"""VAE/GAN: a VAE whose decoder is a GAN's generator, and whose error the discriminator measures.
+"""VAE/GAN: a VAE whose decoder is a GAN's generator, with a loss of discriminator features.
 
 Larsen, Sonderby, Larochelle & Winther 2016, arXiv:1512.09300; andersbll/
 autoencoding_beyond_pixels: aegan.py, architectures.py, model/aegan.py.
 
-x [B,H,W,C] image; z [B,Z] code; x~ = Dec(z) reconstruction; x_p = Dec(z_p) with z_p ~ N(0, I);
-Dis_l(x) the discriminator's layer l before normalisation and activation (l = 0: the pixels);
-T the discriminator's logit, positive where it believes in data; y [B,K] attributes (one-hot label).
+    x [B,H,W,C]   image                     z ~ q(z|x)      code, q = N(mean(x), diag var(x))
+    x~ = Dec(z)   reconstruction            x_p = Dec(z_p)  generated image, z_p ~ N(0, I)
+    T(x) [B]      discriminator's logit; D(x) = sigmoid(T(x)) is the probability of "data"
+    Dis_l(x)      its layer l, before normalisation and activation (l = 0: the pixels)
+    y [B,K]       attributes, here the one-hot label (`conditional`)
 
-    encoder        KL(q(z|x) || N(0, I)) + L,   L = |Dis_l(x) - Dis_l(x~)|^2 / (2 scale^2)
-    decoder        gamma L + (1 - gamma) (cost of not fooling T with x~ and with x_p)
-    discriminator  cross-entropy of data against x~ and x_p
+With the feature loss  L = |Dis_l(x) - Dis_l(x~)|^2 / (2 scale^2)  and the adversarial loss
+A(t) = log(1 - sigmoid(t)) (game=saturating) or -log sigmoid(t), the losses, means over the batch:
 
-L and the KL are sums for each image. What a player does not own is a constant to it: nothing of
-the game reaches the encoder, and L passes through the discriminator without moving it. As in the
-official code all three move from the same parameters, L has a forward pass of its own (x~ and x as
-one batch), and the game another (data and fakes as one batch), which alone moves the
-discriminator's batch statistics.
+    encoder        KL(q(z|x) || N(0, I)) + L
+    decoder        gamma L + (1 - gamma) (A(T(x~)) + A(T(x_p)))
+    discriminator  -1/2 log D(x) - 1/4 log(1 - D(x~)) - 1/4 log(1 - D(x_p)) + r1/2 |grad T(x)|^2
 
-Options that are not the paper's: a normalisation for each network, a penalty of the discriminator's
-slope at data (R1; Mescheder, Geiger & Nowozin 2018, arXiv:1801.04406), and averages of the weights.
+L is -log p(Dis_l(x) | z) without its constant; L and the KL are sums over features and dimensions.
+Each loss is minimised with respect to its own network: the adversarial losses do not train the
+encoder, and L does not train the discriminator. Order of updates: all three from the parameters at
+the start of the step, as in the official code; else one after the other (`simultaneous`).
+
+Batches, as in the official code: L has a forward pass of the discriminator of its own (x~ and x as
+one batch), the adversarial losses have another (data and fakes as one batch), and only the latter
+updates the discriminator's batch statistics.
+
+Options that are not in the paper: normalisation of each network, R1 (Mescheder, Geiger & Nowozin
+2018, arXiv:1801.04406), and moving averages of the weights.
 
 Deviations: pixels in [0, 1] and a sigmoid, where the official images are in [-1, 1] with a tanh;
-the posterior's log-variance is bounded softly to (-10, 10). The official library's adversarial
-prior on z is not built (`aae` is that model).
+the posterior's log-variance is bounded smoothly to (-10, 10). The official library's adversarial
+prior on z is not implemented (`aae` is that model).
 """
 
+from collections.abc import Mapping
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxae import losses, nets
-from jaxae.models.shared.batch_needs import of_batch_norm
-from jaxae.models.shared.discriminators import excess_over_chance
-from jaxae.models.shared.gaussian import mean_and_log_var, reparameterise
+from jaxae.models.shared.batch_needs import batch_norm_needs
+from jaxae.models.shared.discriminators import discriminator_advantage
+from jaxae.models.shared.gaussian import reparameterise, mean_and_log_var
+from jaxae.models.vaegan.adversarial_losses import adversarial_losses, select_updates
 from jaxae.models.vaegan.config import Config
-from jaxae.models.vaegan.game import adversarial_game, balance_gate
-from jaxae.models.vaegan.networks import joined
-from jaxae.models.vaegan.networks import networks as _networks
+from jaxae.models.vaegan.networks import build_networks, concatenate, example_inputs
 from jaxae.nets.mlp import squashing
 from jaxae.training.state import (
     Model,
@@ -56,210 +65,231 @@ from jaxae.training.state import (
 )
 
 AVERAGED = ("enc", "dec", "gen")
-LAST_RATE = 1e-5 / 64  # where the official learning rates end, whatever they began with
+FINAL_RATE = 1e-5 / 64  # at which the official learning rates end, whatever their initial value
 
 
-def make(config: Config, spec: Spec) -> Model:
+def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = None) -> Model:
     """The VAE/GAN, or one of its variants, for images of `spec`.
 
+    Args:
+        networks: your own modules in place of the default ones, by name (see `nets.with_own`).
+            x: images `[B, H, W, C]`; y: one-hot labels `[B, K]` if conditional, else None; Z:
+            `latent`, and K more if conditional, in the decoder's input.
+            `enc`: x, y -> mean and log-variance `[B, 2 * latent]`, and the hidden layers;
+            `dis`: x, y -> logits `[B, 1]`, and the hidden layers;
+            `dec`: `[B, Z]` -> image before `output`, `[B, H*W*C]` (mlp) or `[B, H, W, C]` (conv);
+            `gen` (vae_dis_l): as `dec`.
+            Hidden layers are a list of arrays with the shapes of the default network: `[B, width]`
+            for each of `widths`, or `[B, h, w, c]` for each of `enc_channels` or `dis_channels`.
     Raises:
         ValueError: labels that the data lacks, an image too small for the convolutions, an unknown
-            activation.
+            activation, `networks` that do not fit.
     """
     if config.conditional and not spec.classes:
-        raise ValueError("conditional needs labels, which this data does not have")
-    network, players = _networks(config, spec), _players(config)
-    gan, layer = adversarial_game(config.game, config.log_floor), config.measured_in
-    squash = squashing(config.output)
+        raise ValueError("conditional needs labels, and this data has none")
+    network, players = build_networks(config, spec, networks), _players(config)
+    gan, layer = adversarial_losses(config.game, config.log_floor), config.measured_in
+    output_activation = squashing(config.output)
     generator = "gen" if config.variant == "vae_dis_l" else "dec"
-    fooler = "generator" if "generator" in players else "decoder"
-    kinds = config.fakes if config.variant == "vaegan" else "prior"
-    game_weight = 1 - config.gamma if config.beside_gamma == "complement" else 1.0
-    told = spec.classes if config.conditional else 0
+    adversary = "generator" if "generator" in players else "decoder"
+    fake_kinds = config.fakes if config.variant == "vaegan" else "prior"
+    adversarial_weight = 1 - config.gamma if config.beside_gamma == "complement" else 1.0
+    num_labels = spec.classes if config.conditional else 0
+
+    # -- forward passes ------------------------------------------------------------------------
+    # `apply(name, *inputs) -> output, stats` calls a network, in training with the batch statistics
+    # of its inputs (`apply_train` in `step`), in evaluation with their averages (`apply_eval`).
 
     def attributes(batch):
-        return jax.nn.one_hot(batch["label"], told) if told else None
+        return jax.nn.one_hot(batch["label"], num_labels) if num_labels else None
 
-    def posterior(run, x, y):
-        (out, _), stats = run("enc", x, y)
+    def posterior_parameters(apply, x, y):
+        """Mean and log-variance of q(z|x), and the statistics."""
+        (out, _), stats = apply("enc", x, y)
         return *mean_and_log_var(out), stats
 
-    def made(run, name, z, y):
-        out, stats = run(name, joined([z, y], axis=-1))
-        return squash(out).reshape(-1, *spec.image_shape), stats
+    def generate(apply, name, z, y):
+        out, stats = apply(name, concatenate([z, y], axis=-1))
+        return output_activation(out).reshape(-1, *spec.image_shape), stats
 
-    def unlikeness(run, x, recon, y):
-        """L [B]: minus a Gaussian's log-density, but for its constant."""
-        here, there = x, recon
+    def feature_nll(apply, x, recon, y):
+        """L [B]."""
+        features, recon_features = x, recon
         if layer:
-            (_, shown), _ = run("dis", joined([recon, x]), joined([y, y]))
-            there, here = jnp.split(shown[layer - 1], 2)
-        return losses.half_squared_error(there, here, there.ndim - 1) / config.scale**2
+            (_, hidden), _ = apply("dis", concatenate([recon, x]), concatenate([y, y]))
+            recon_features, features = jnp.split(hidden[layer - 1], 2)
+        axes = recon_features.ndim - 1
+        return losses.half_squared_error(recon_features, features, axes) / config.scale**2
+
+    # -- training ------------------------------------------------------------------------------
 
     def init(rng):
-        x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, config.latent + told))
-        y = jnp.zeros((1, told)) if told else None
-        inputs = {"enc": (x, y), "dec": z, "gen": z, "dis": (x, y)}
-        params, stats = network.init(rng, **{name: inputs[name] for name in network.networks})
+        params, stats = network.init(rng, **example_inputs(config, spec))
         opt = init_opt_state(players, params)
         averages = init_ema(AVERAGED if config.average else (), params, stats)
         return State(jnp.int32(0), params, opt, {"stats": stats} | averages)
 
     def step(state, batch, rng, axis_name=None):
         x, y = batch["image"], attributes(batch)
-        if told:
+        if num_labels:
             y = y * batch["labelled"][:, None]
-        of_noise, of_prior = jax.random.split(rng)
-        noise = jax.random.normal(of_noise, (x.shape[0], config.latent))
-        z_prior = jax.random.normal(of_prior, noise.shape)
+        rng_noise, rng_prior = jax.random.split(rng)
+        noise = jax.random.normal(rng_noise, (x.shape[0], config.latent))
+        z_prior = jax.random.normal(rng_prior, noise.shape)
 
-        def training(p, stats):
+        def apply_train(p, stats):
             return lambda *args: network.train(p, stats, *args, axis_name=axis_name)
 
-        def coded(p, stats):
-            mean, log_var, stats = posterior(training(p, stats), x, y)
+        def encode_batch(p, stats):
+            """z ~ q(z|x), KL(q(z|x) || N(0, I)) [B], and the statistics."""
+            mean, log_var, stats = posterior_parameters(apply_train(p, stats), x, y)
             z = reparameterise(mean, log_var, noise)
             return z, losses.kl_to_standard_normal(mean, log_var), stats
 
-        def fakes(p, stats):
-            """One batch of all kinds, `[n B, ...]`, each with its image's attributes."""
-            codes = [] if kinds == "reconstructions" else [z_prior]
-            codes += [] if kinds == "prior" else [coded(p, stats)[0]]
-            return made(training(p, stats), generator, joined(codes), joined([y] * len(codes)))
+        def generate_fakes(p, stats):
+            """The fakes of all kinds as one batch `[n B, ...]`, each with its image's labels."""
+            codes = [] if fake_kinds == "reconstructions" else [z_prior]
+            codes += [] if fake_kinds == "prior" else [encode_batch(p, stats)[0]]
+            labels = concatenate([y] * len(codes))
+            return generate(apply_train(p, stats), generator, concatenate(codes), labels)
 
-        def judged(p, stats, fake):
-            """Logits of data `[B]` and of fakes `[n, B]`, which share one batch."""
-            copies = 1 + len(fake) // len(x)
-            (logits, _), stats = training(p, stats)("dis", joined([x, fake]), joined([y] * copies))
-            logits = logits.reshape(copies, len(x))
+        def discriminate(p, stats, fake):
+            """Logits of data `[B]` and of fakes `[n, B]`, as one batch, and the statistics."""
+            kinds = 1 + len(fake) // len(x)
+            images, labels = concatenate([x, fake]), concatenate([y] * kinds)
+            (logits, _), stats = apply_train(p, stats)("dis", images, labels)
+            logits = logits.reshape(kinds, len(x))
             return logits[0], logits[1:], stats
 
-        def likelihood(p, stats, z):
-            recon, moved = made(training(p, stats), "dec", z, y)
-            return recon, jnp.mean(unlikeness(training(p, stats), x, recon, y)), moved
+        def reconstruct(p, stats, z):
+            """x~, the mean of L, and the statistics."""
+            recon, new_stats = generate(apply_train(p, stats), "dec", z, y)
+            return recon, jnp.mean(feature_nll(apply_train(p, stats), x, recon, y)), new_stats
+
+        def adversarial_loss(p, stats):
+            """The generator's loss, a sum over the kinds of fakes, and the statistics."""
+            fake, new_stats = generate_fakes(p, stats)
+            _, fake_logits, _ = discriminate(p, stats, fake)
+            return jnp.sum(jnp.mean(gan.generator_loss(fake_logits), axis=1)), new_stats
 
         def encoder_loss(p, stats):
-            z, rate, moved = coded(p, stats)
-            recon, error, _ = likelihood(p, stats, z)
-            cost = jnp.mean(rate) + error
-            squares = jnp.mean(losses.half_squared_error(recon, x))
-            metrics = {"loss": squares, "rate": jnp.mean(rate), "unlikeness": error}
-            return cost, (metrics | {"encoder": cost}, moved)
-
-        def fooling_cost(p, stats):
-            fake, moved = fakes(p, stats)
-            _, on_fake, _ = judged(p, stats, fake)
-            return jnp.sum(jnp.mean(gan.generator_loss(on_fake), axis=1)), moved
+            z, rate, new_stats = encode_batch(p, stats)
+            recon, nll, _ = reconstruct(p, stats, z)
+            loss = jnp.mean(rate) + nll
+            error = jnp.mean(losses.half_squared_error(recon, x))
+            metrics = {"loss": error, "rate": jnp.mean(rate), "feature_nll": nll, "encoder": loss}
+            return loss, (metrics, new_stats)
 
         def decoder_loss(p, stats):
-            _, cost, stats = likelihood(p, stats, coded(p, stats)[0])
+            _, loss, stats = reconstruct(p, stats, encode_batch(p, stats)[0])
             if config.variant == "vaegan":
-                fooling, stats = fooling_cost(p, stats)
-                cost = config.gamma * cost + game_weight * fooling
-            return cost, ({"decoder": cost}, stats)
+                adversarial, stats = adversarial_loss(p, stats)
+                loss = config.gamma * loss + adversarial_weight * adversarial
+            return loss, ({"decoder": loss}, stats)
 
         def generator_loss(p, stats):
-            cost, stats = fooling_cost(p, stats)
-            return cost, ({"generator": cost}, stats)
+            loss, stats = adversarial_loss(p, stats)
+            return loss, ({"generator": loss}, stats)
 
         def discriminator_loss(p, stats):
-            fake, _ = fakes(p, stats)
-            on_real, on_fake, stats = judged(p, stats, fake)
-            real, false = jnp.mean(gan.real_loss(on_real)), jnp.mean(gan.fake_loss(on_fake))
-            cost = config.real_weight * real + (1 - config.real_weight) * false
-            metrics = {"discriminator": cost, "cost_real": real, "cost_fake": false}
+            fake, _ = generate_fakes(p, stats)
+            real_logits, fake_logits, stats = discriminate(p, stats, fake)
+            real_loss = jnp.mean(gan.real_loss(real_logits))
+            fake_loss = jnp.mean(gan.fake_loss(fake_logits))
+            loss = config.real_weight * real_loss + (1 - config.real_weight) * fake_loss
+            metrics = {"discriminator": loss, "real_loss": real_loss, "fake_loss": fake_loss}
             if config.r1:
-                judge = lambda x: network(p, stats, "dis", x, y)[0][:, 0]
-                metrics["slope"] = losses.mean_squared_gradient_norm(judge, x)
-                cost += 0.5 * config.r1 * metrics["slope"]
-            return cost, (metrics, stats)
+                logits = lambda x: network(p, stats, "dis", x, y)[0][:, 0]
+                squared_norm = losses.mean_squared_gradient_norm(logits, x)
+                metrics["squared_gradient_norm"] = squared_norm
+                loss += 0.5 * config.r1 * squared_norm
+            return loss, (metrics, stats)
 
-        turns = {
-            "encoder": encoder_loss,
-            "decoder": decoder_loss,
-            "generator": generator_loss,
-            "discriminator": discriminator_loss,
-        }
+        player_losses = {"encoder": encoder_loss, "decoder": decoder_loss,
+                         "generator": generator_loss,
+                         "discriminator": discriminator_loss}  # fmt: skip
         params, opt, stats, metrics = step_players(
-            players, {name: turns[name] for name in players}, state.params, state.opt,
+            players, {name: player_losses[name] for name in players}, state.params, state.opt,
             state.extra["stats"], axis_name, config.simultaneous,
         )  # fmt: skip
         if config.variant == "gan":
             metrics["loss"] = metrics["generator"]
-        may_move = {}
+        updated = {}
         if config.gate and "discriminator" in players:
-            costs = metrics["cost_real"], metrics["cost_fake"]
-            gates = balance_gate(*costs, config.gate_equilibrium, config.gate_margin)
-            may_move = dict(zip(("discriminator", fooler), gates, strict=True))
-            metrics |= {f"{name}_moves": jnp.float32(may) for name, may in may_move.items()}
+            both = metrics["real_loss"], metrics["fake_loss"]
+            selected = select_updates(*both, config.gate_equilibrium, config.gate_margin)
+            updated = dict(zip(("discriminator", adversary), selected, strict=True))
+            metrics |= {f"{name}_updated": jnp.float32(flag) for name, flag in updated.items()}
         if config.gan_steps:
-            gan_first = state.step < config.gan_steps
+            trains_gan = state.step < config.gan_steps
             for name in players:
-                turn = gan_first if name in ("generator", "discriminator") else ~gan_first
-                may_move[name] = turn & may_move.get(name, True)
-        for name, may in may_move.items():  # a player that may not keeps its optimiser's state too
-            keep = lambda new, old, may=may: jax.tree.map(partial(jnp.where, may), new, old)
-            opt[name] = keep(opt[name], state.opt[name])
-            params |= {net: keep(params[net], state.params[net]) for net in players[name].owns}
-        keep = ema_decay(config.average, state.step)
-        extra = {"stats": stats} | update_ema(keep, state.extra, params, stats)
+                active = trains_gan if name in ("generator", "discriminator") else ~trains_gan
+                updated[name] = active & updated.get(name, True)
+        for name, flag in updated.items():  # a skipped player keeps its optimiser's state too
+            select = lambda new, old, flag=flag: jax.tree.map(partial(jnp.where, flag), new, old)
+            opt[name] = select(opt[name], state.opt[name])
+            params |= {net: select(params[net], state.params[net]) for net in players[name].owns}
+        decay = ema_decay(config.average, state.step)
+        extra = {"stats": stats} | update_ema(decay, state.extra, params, stats)
         return state.replace(step=state.step + 1, params=params, opt=opt, extra=extra), metrics
 
-    def as_learnt(state):
+    # -- evaluation ----------------------------------------------------------------------------
+
+    def apply_eval(state):
         params, stats = eval_params(state)
         return lambda *args: (network(params, stats, *args), stats)
 
     def evaluate(state, batch, rng):
-        """`loss`: half the squared error of the mean code's reconstruction, over all pixels; for a
-        GAN, by how much the discriminator beats chance, in nats."""
-        x, y, run = batch["image"], attributes(batch), as_learnt(state)
-        found = {}
+        """`loss`: half the squared error of the reconstruction from the posterior mean, summed over
+        pixels; variant=gan: 2 log 2 minus the discriminator's cross-entropy, in nats."""
+        x, y, apply = batch["image"], attributes(batch), apply_eval(state)
+        numbers = {}
         if config.variant != "gan":
-            mean, log_var, _ = posterior(run, x, y)
-            recon, _ = made(run, "dec", mean, y)
-            found = {
+            mean, log_var, _ = posterior_parameters(apply, x, y)
+            recon, _ = generate(apply, "dec", mean, y)
+            numbers = {
                 "loss": losses.half_squared_error(recon, x),
                 "rate": losses.kl_to_standard_normal(mean, log_var),
-                "unlikeness": unlikeness(run, x, recon, y),
+                "feature_nll": feature_nll(apply, x, recon, y),
             }
         if "dis" in network.networks:
             z = jax.random.normal(rng, (x.shape[0], config.latent))
-            fake, _ = made(run, generator, z, y)
-            real, false = (run("dis", image, y)[0][0][:, 0] for image in (x, fake))
-            found |= {"logit_real": real, "logit_fake": false}
+            fake, _ = generate(apply, generator, z, y)
+            real_logits, fake_logits = (apply("dis", image, y)[0][0][:, 0] for image in (x, fake))
+            numbers |= {"real_logits": real_logits, "fake_logits": fake_logits}
         if config.variant == "gan":
-            found["loss"] = excess_over_chance(real, false)
-        return found
+            numbers["loss"] = discriminator_advantage(real_logits, fake_logits)
+        return numbers
 
     def encode(state, x, rng):
-        return posterior(as_learnt(state), x, None)[0]
+        return posterior_parameters(apply_eval(state), x, None)[0]
 
-    def drawn(state, x, rng):
-        mean, log_var, _ = posterior(as_learnt(state), x, None)
+    def sample_posterior(state, x, rng):
+        mean, log_var, _ = posterior_parameters(apply_eval(state), x, None)
         return reparameterise(mean, log_var, jax.random.normal(rng, mean.shape))
 
     def decode(state, z, rng):
-        return made(as_learnt(state), "dec", z, None)[0]
+        return generate(apply_eval(state), "dec", z, None)[0]
 
     def prior(rng, n):
-        """`[n, Z]`; for a conditional model `[n, Z + K]`, labels of all classes alike."""
-        of_z, of_y = jax.random.split(rng)
-        z = jax.random.normal(of_z, (n, config.latent))
-        if not told:
+        """`[n, Z]`; for a conditional model `[n, Z + K]`, with uniformly random labels."""
+        rng_z, rng_y = jax.random.split(rng)
+        z = jax.random.normal(rng_z, (n, config.latent))
+        if not num_labels:
             return z
-        y = jax.random.randint(of_y, (n,), 0, told)
-        return jnp.concatenate([z, jax.nn.one_hot(y, told)], axis=-1)
+        y = jax.random.randint(rng_y, (n,), 0, num_labels)
+        return jnp.concatenate([z, jax.nn.one_hot(y, num_labels)], axis=-1)
 
     def sample(state, rng, n):
         return decode(state, prior(rng, n), rng)
 
-    encodes = config.variant != "gan" and not told  # a conditional code needs the label as well
+    encodes = config.variant != "gan" and not num_labels  # a conditional code needs the label too
     return Model(
         init,
         step,
         evaluate,
         encode=encode if encodes else None,
-        posterior=drawn if encodes else None,
+        posterior=sample_posterior if encodes else None,
         decode=decode,
         sample=sample,
         prior=prior,
@@ -269,25 +299,26 @@ def make(config: Config, spec: Spec) -> Model:
 
 
 def _needs(config: Config, network: nets.Bundle) -> tuple[Need, ...]:
-    of_enc = of_batch_norm(encoder_norm=config.encoder_norm)
-    of_dis = of_batch_norm(2, discriminator_norm=config.discriminator_norm)  # beside the fakes
+    encoder = batch_norm_needs(encoder_norm=config.encoder_norm)
+    # The discriminator normalises an image and at least one fake together.
+    discriminator = batch_norm_needs(2, discriminator_norm=config.discriminator_norm)
     return (
-        *of_batch_norm(generator_norm=config.generator_norm),
-        *(of_enc if "enc" in network.networks else ()),
-        *(of_dis if "dis" in network.networks else ()),
+        *batch_norm_needs(generator_norm=config.generator_norm),
+        *(encoder if "enc" in network.networks else ()),
+        *(discriminator if "dis" in network.networks else ()),
     )
 
 
 def _players(config: Config) -> dict[str, Player]:
-    """Who owns what, in the order of their turns."""
-    slow, fast = (_optimiser(config, rate) for rate in (config.learning_rate, config.dis_rate))
-    of_vae = {"encoder": Player(("enc",), slow), "decoder": Player(("dec",), slow)}
-    critic = {"discriminator": Player(("dis",), fast)}
+    """The network that each player updates, and its optimiser, in the order of updates."""
+    tx, dis_tx = (_optimiser(config, rate) for rate in (config.learning_rate, config.dis_rate))
+    vae = {"encoder": Player(("enc",), tx), "decoder": Player(("dec",), tx)}
+    discriminator = {"discriminator": Player(("dis",), dis_tx)}
     return {
-        "vaegan": of_vae | critic,
-        "vae": of_vae,
-        "vae_dis_l": of_vae | {"generator": Player(("gen",), slow)} | critic,
-        "gan": {"generator": Player(("dec",), slow)} | critic,
+        "vaegan": vae | discriminator,
+        "vae": vae,
+        "vae_dis_l": vae | {"generator": Player(("gen",), tx)} | discriminator,
+        "gan": {"generator": Player(("dec",), tx)} | discriminator,
     }[config.variant]
 
 
@@ -295,12 +326,12 @@ def _optimiser(config: Config, rate: float) -> optax.GradientTransformation:
     if config.optimiser == "adam":
         return adam(rate, config.decay_steps, config.beta1)
 
-    def falling(count):
-        share = jnp.minimum(count / max(config.decay_steps, 1), 1.0) ** 0.75
-        return LAST_RATE + (1 - share) * (rate - LAST_RATE)
+    def schedule(count):
+        progress = jnp.minimum(count / max(config.decay_steps, 1), 1.0) ** 0.75
+        return FINAL_RATE + (1 - progress) * (rate - FINAL_RATE)
 
     weights = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
     return optax.chain(
         optax.add_decayed_weights(1e-5, weights),
-        optax.rmsprop(falling if config.decay_steps else rate, decay=0.9, eps=1e-8),
+        optax.rmsprop(schedule if config.decay_steps else rate, decay=0.9, eps=1e-8),
     )

@@ -24,7 +24,7 @@ from jaxae.fields import Checked, LayerSteps, Rate, Size, StepsOrZero, Weight
 from jaxae.models.shared import pca
 from jaxae.models.shared.mirrored import Mirrored, flat
 from jaxae.models.shared.rbm import Pretraining
-from jaxae.nets.mlp import squashing
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import Model, Spec, State, adam, descend
 
 BLOCK = 500  # images at a time where a whole set is read
@@ -103,7 +103,7 @@ def make(config: Config, spec: Spec) -> Model:
         code="gaussian" if linear_code else "binary",
     )
     tx = adam(config.learning_rate, config.decay_steps)
-    squash = squashing(config.output)
+    squash = output_activation(config.output)
 
     def code(p, x):
         z = network.up(p, x)

@@ -24,7 +24,7 @@ from jaxae.models.shared.batch_needs import of_batch_norm
 from jaxae.models.shared.discriminators import excess_over_chance, refuse_batch_slopes
 from jaxae.models.shared.gaussian import output_start
 from jaxae.nets.conv import pyramid
-from jaxae.nets.mlp import squashing
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import (
     Model,
     Need,
@@ -101,7 +101,7 @@ def make(config: Config, spec: Spec) -> Model:
         "critic": Player(("critic",), adam(config.critic_rate, config.decay_steps, config.beta1)),
         "generator": Player(("gen",), adam(config.learning_rate, config.decay_steps, config.beta1)),
     }
-    squash = squashing(config.output)
+    squash = output_activation(config.output)
 
     def init(rng):
         x, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, config.latent))

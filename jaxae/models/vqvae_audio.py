@@ -100,8 +100,8 @@ class _Networks:
             config.wavenet_layers,
             config.wavenet_stacks,
             head=config.wavenet_head,
-            scale=True,
-            joins=config.decoder_first > 0,
+            cosine_embedding=True,
+            zero_init_condition=config.decoder_first > 0,
         )
         self.prior = WaveNet(
             config.codes, config.prior_width, config.prior_layers, head=config.prior_head

@@ -37,7 +37,7 @@ from jaxae.models.shared import priors
 from jaxae.models.shared.batch_needs import of_batch_norm, of_labels
 from jaxae.models.shared.gaussian import gaussian_draw, mean_and_log_var, output_start
 from jaxae.models.shared.labels import supervised_examples
-from jaxae.nets.mlp import squashing
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import (
     Model,
     Need,
@@ -72,7 +72,7 @@ def make(config: Config, spec: Spec) -> Model:
         raise ValueError(f"fixed_heads need latent={d} to be the number of classes, {k}")
     prior_of_z = priors.prior(config.prior, d, config.prior_scale, pieces)
     network, gan = _networks(config, spec), losses.gan_loss(config.game)
-    squash = squashing(config.output)
+    squash = output_activation(config.output)
     players = _players(config)
     noise_size = config.noise if config.posterior == "universal" else d
 

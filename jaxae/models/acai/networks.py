@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxae.nets.conv import doubled
+from jaxae.nets.conv import upsample_nearest
 
 SLOPE = 0.2  # of TensorFlow's leaky ReLU; JAX's is 0.01
 
@@ -54,7 +54,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for scale in reversed(range(self.scales)):
-            x = doubled(_twice(self.depth * 2**scale, self.gain, x))
+            x = upsample_nearest(_twice(self.depth * 2**scale, self.gain, x))
         x = _leaky(_conv(self.depth, self.gain)(x))
         return _conv(self.colours, self.gain)(x)
 

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxae.models.alae.networks import SLOPE
-from jaxae.nets.conv import doubled, halved
+from jaxae.nets.conv import downsample_mean, upsample_nearest
 from jaxae.nets.equalised import (
     EqualConv,
     EqualDense,
@@ -102,7 +102,7 @@ class StyleGenerator(nn.Module):
         for level, features in enumerate(wide):
             first, second = 2 * level, 2 * level + 1
             if level:
-                x = blur(EqualConv(features, bias=False)(doubled(x)))
+                x = blur(EqualConv(features, bias=False)(upsample_nearest(x)))
             x = self._painted(x, noise[first], styles[:, first], first)
             x = EqualConv(features, bias=False)(x)
             x = self._painted(x, noise[second], styles[:, second], second)
@@ -140,7 +140,7 @@ class StyleEncoder(nn.Module):
             x = nn.leaky_relu(EqualConv(features)(x), SLOPE)
             x = self._read(x, readings)
             x = EqualConv(features if last else wide[level + 1])(blur(x))
-            x = nn.leaky_relu(x if last else halved(x), SLOPE)
+            x = nn.leaky_relu(x if last else downsample_mean(x), SLOPE)
             x = self._read(x, readings)
         if hidden:
             return jnp.concatenate(readings, axis=-1)

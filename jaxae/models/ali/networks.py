@@ -60,7 +60,7 @@ class Encoder(nn.Module):
         for layer, width in enumerate(self.widths):
             x = _dense(width, self.deviation, bias)(x)
             if layer or affine:
-                x = nets.normalised(x, self.norm, train, axis_name, MOMENTUM, affine)
+                x = nets.normalise(x, self.norm, train, axis_name, MOMENTUM, affine)
             x = act(x)
         if hidden:
             return x
@@ -86,7 +86,7 @@ class Generator(nn.Module):
             x = _dense(width, self.deviation, bias)(x)
             if layer and not affine:
                 x = x + _dense(width, self.deviation, bias=False)(z)
-            x = nn.relu(nets.normalised(x, self.norm, train, axis_name, MOMENTUM, affine))
+            x = nn.relu(nets.normalise(x, self.norm, train, axis_name, MOMENTUM, affine))
         return _dense(self.out, self.deviation, bias or affine)(x)
 
 
@@ -122,7 +122,7 @@ class Critic(nn.Module):
             if layer and not plane and z is not None:
                 x = x + lay(_dense(width, self.deviation, bias=False))(z)
             if layer or plane:
-                x = nets.normalised(x, self.norm, train, axis_name, MOMENTUM, affine=plane)
+                x = nets.normalise(x, self.norm, train, axis_name, MOMENTUM, affine=plane)
             if plane:
                 x = jnp.max(x.reshape(*x.shape[:-1], width, self.pieces), axis=-1)
             else:

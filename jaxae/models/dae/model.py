@@ -26,7 +26,7 @@ from jaxae.models.dae import corruptions
 from jaxae.models.shared import pca
 from jaxae.models.shared.layerwise import take_turns
 from jaxae.models.shared.mirrored import Mirrored, flat
-from jaxae.nets.mlp import squashing
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import Model, Spec, State, adam, descend
 
 MOST_DECIBELS = 100.0  # an image without any error has no finite ratio
@@ -122,7 +122,7 @@ def make(config: Config, spec: Spec) -> Model:
         ValueError: an unknown activation.
     """
     network, act = _network(config, spec), nets.activation(config.activation)
-    squash = squashing(config.output)
+    squash = output_activation(config.output)
     depth, tx = network.depth, adam(config.learning_rate, config.decay_steps)
     height, width, colours = spec.image_shape
     levels = config.levels if len(config.levels) > 1 else config.levels * depth
@@ -282,7 +282,7 @@ def inpaint(
     network, m = _network(config, spec), flat(jnp.broadcast_to(known, image.shape))
     seen = jnp.where(m == 1, flat(image), 0.0)
     z = _code(config, network, state.params, seen, m)
-    filled = squashing(config.output)(network.down(state.params, z))
+    filled = output_activation(config.output)(network.down(state.params, z))
     return jnp.where(m == 1, flat(image), filled).reshape(image.shape)
 
 

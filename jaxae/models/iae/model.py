@@ -42,7 +42,7 @@ from jaxae.models.shared import priors
 from jaxae.models.shared.batch_needs import of_labels
 from jaxae.models.shared.gaussian import output_start
 from jaxae.models.shared.labels import supervised_examples
-from jaxae.nets.mlp import squashing
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import (
     Model,
     Need,
@@ -85,7 +85,7 @@ def make(config: Config, spec: Spec) -> Model:
     network, players = _networks(config, spec), _players(config)
     gan, makers = losses.gan_loss("non_saturating"), pair_game(config.recon_gan)
     marginal = "critic_image" if config.flipped else "critic_code"
-    squash = squashing(config.output)
+    squash = output_activation(config.output)
 
     # -- the parts -----------------------------------------------------------------------------
 

@@ -169,7 +169,7 @@ def make(config: Config, spec: Spec) -> Model:
         of_start, of_kernels = jax.random.split(of_network)
         found = network.init(of_start, x, still, method="infer")
         params = drawn_kernels(of_kernels, found["params"])
-        vectors = nets.start_vectors(of_vectors, found["weights"])
+        vectors = nets.init_spectral_vectors(of_vectors, found["weights"])
         extra = {"stats": found["batch_stats"], "vectors": vectors}
         return State(jnp.int32(0), params, {"autoencoder": tx.init(params)}, extra)
 
@@ -207,7 +207,7 @@ def make(config: Config, spec: Spec) -> Model:
                 "loss": rate + distortion, "rate": rate, "distortion": distortion,
                 "objective": total, "beta": beta, "penalty": penalty,
             }  # fmt: skip
-            stats = nets.as_before(left["batch_stats"], state.extra["stats"])
+            stats = nets.cast_like(left["batch_stats"], state.extra["stats"])
             kept = {"stats": stats, "vectors": vectors}
             return total, (metrics, kept)
 

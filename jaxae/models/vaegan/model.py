@@ -39,7 +39,7 @@ from jaxae.models.vaegan.config import Config
 from jaxae.models.vaegan.game import adversarial_game, balance_gate
 from jaxae.models.vaegan.networks import joined
 from jaxae.models.vaegan.networks import networks as _networks
-from jaxae.nets.mlp import squashing
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import (
     Model,
     Need,
@@ -70,7 +70,7 @@ def make(config: Config, spec: Spec) -> Model:
         raise ValueError("conditional needs labels, which this data does not have")
     network, players = _networks(config, spec), _players(config)
     gan, layer = adversarial_game(config.game, config.log_floor), config.measured_in
-    squash = squashing(config.output)
+    squash = output_activation(config.output)
     generator = "gen" if config.variant == "vae_dis_l" else "dec"
     fooler = "generator" if "generator" in players else "decoder"
     kinds = config.fakes if config.variant == "vaegan" else "prior"

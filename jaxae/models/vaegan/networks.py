@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from jaxae import nets
 from jaxae.models.shared.gaussian import output_start
-from jaxae.nets.mlp import Norm, activation, bias_init, linear, needs_bias, normalised
+from jaxae.nets.mlp import Norm, activation, bias_init, linear, needs_bias, normalise
 from jaxae.training.state import Spec
 
 KERNEL = (5, 5)
@@ -174,4 +174,4 @@ def joined(parts: Sequence[jax.Array | None], axis: int = 0) -> jax.Array | None
 
 def _rest(h: jax.Array, of: nn.Module, train: bool, axis_name: str | None) -> jax.Array:
     """What follows a layer's linear map."""
-    return activation(of.activation)(normalised(h, of.norm, train, axis_name))
+    return activation(of.activation)(normalise(h, of.norm, train, axis_name))

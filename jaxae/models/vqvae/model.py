@@ -23,9 +23,9 @@ pixels, each given those before it, and `decode` draws. Objective and stages are
 the networks in `vqvae_networks`; `vqvae_audio` is the same for signals.
 Deviations: the distortion is divided by H W C in training, since the published weight between the
 terms is not known in our units; codebooks begin as vectors of the first batch, with counts of one
-(the paper's do not; see `codebook.moving_average` for what happens otherwise); and rows that are
-hardly chosen begin anew (`restart`, which the paper lacks and openai/jukebox has), since where a
-decoder listens late to its codes nine rows of ten can stay unused for good.
+(the paper's do not; see `codebook.update_moving_average` for what happens otherwise); and rows that
+are hardly chosen begin anew (`restart`, which the paper lacks and openai/jukebox has), since where
+a decoder listens late to its codes nine rows of ten can stay unused for good.
 """
 
 import dataclasses
@@ -170,12 +170,14 @@ def _autoregressive(config: Config, spec: Spec, channels: int, bias: Any) -> nn.
     """x `[B,H,W,C]` and all vectors of its codes in a row -> `channels` per pixel."""
     joins = config.decoder_first > 0
     if config.decoder == "made":
-        return nets.MaskedMLP(spec.image_shape, channels, config.widths, out_bias=bias, joins=joins)
+        return nets.MaskedMLP(
+            spec.image_shape, channels, config.widths, out_bias=bias, zero_init_condition=joins
+        )
     return nets.GatedPixelCNN(
         channels,
         config.pixelcnn_width,
         config.pixelcnn_layers,
         map_channels=config.pixelcnn_map,
         out_bias=bias,
-        joins=joins,
+        zero_init_condition=joins,
     )

@@ -130,7 +130,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
 
     def distance(a, b):
         """|a - sg[b]|^2 per example, [B]: mean over places and codes, mean or sum over D."""
-        squares = codebook.apart(a, b)
+        squares = codebook.squared_distance_to_constant(a, b)
         squares = squares / config.code_width if config.distances == "mean" else squares
         return jnp.mean(squares, axis=(1, 2, 3))
 
@@ -156,7 +156,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
         z_e = parts.encoded(p, batch["image"])
         vectors, priorities = all_gather((jax.lax.stop_gradient(z_e), priority), axis_name)
         vectors = vectors.reshape(-1, *shape[2:])
-        fresh = codebook.drawn_vectors(vectors, priorities.reshape(-1), config.codes)
+        fresh = codebook.select_vectors(vectors, priorities.reshape(-1), config.codes)
         first = at == config.decoder_first
         extra = begun(extra, p, fresh, jnp.full(extra["count"].shape, first))
 
@@ -170,8 +170,8 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
             total += joined * jnp.mean(distance(z_q, z_e))
 
         _, chosen = codebook.look_up(vectors, e)
-        counts, sums = codebook.usage(vectors, chosen, config.codes)
-        moved = codebook.moving_average(
+        counts, sums = codebook.code_statistics(vectors, chosen, config.codes)
+        moved = codebook.update_moving_average(
             extra["count"], extra.get("total", jnp.zeros_like(e)), counts, sums, config.decay
         )
         if by_gradient:
@@ -283,7 +283,7 @@ def assemble(config: Quantised, parts: Parts, tx: dict[str, optax.GradientTransf
     def sample(state, rng, n):
         of_codes, of_x = jax.random.split(rng)
         k = parts.drawn(state.params, n, of_codes)
-        z_q = codebook.rows_at(tables(state.params, state.extra), k)
+        z_q = codebook.gather_rows(tables(state.params, state.extra), k)
         return parts.shown(state.params, z_q, of_x)
 
     def log_weight(state, x, rng):

@@ -65,5 +65,7 @@ def seen_apart(data: Any, level: int) -> float:
     # The same position twice: both get the same noise, which cancels.
     image = np.array([0, level]).reshape(2, 1, 1, 1)
     rows = {"image": image, "position": np.zeros(2, np.int32)}
-    low, high = np.asarray(data.test.finish(rows, jax.random.key(0))["image"], np.float64).ravel()
+    low, high = np.asarray(
+        data.test.preprocess(rows, jax.random.key(0))["image"], np.float64
+    ).ravel()
     return float(high - low)

@@ -69,7 +69,7 @@ def fit(
         plan: steps, batch, seeds, arrangement, intervals.
         workdir: folder of `checkpoints/`, `metrics.jsonl` and TensorBoard events. Locking it is
             the caller's (`Workdir.open`). None keeps everything in memory.
-        evaluate: numbers of a state on `data.watched`, called every `plan.eval_every` steps. Where
+        evaluate: numbers of a state on `data.eval_split`, called every `plan.eval_every` steps. If
             these are validation images, they are logged as `validation/<name>`, and the smallest
             `loss` among them decides which checkpoint is kept as the best. Where there are none,
             the numbers of the test images are logged as `test/<name>` and decide nothing. What the

@@ -1,9 +1,8 @@
 """The one place that knows about devices, loops and several seeds.
 
-An `Engine` runs chunks of steps. Whatever the arrangement, step t of a seed sees the batch
-`split.order(seed, t)` and the key `fold_in(key(seed), t)`, so the arrangement changes speed and
-rounding, never the experiment. Rounding does differ between the arrangements, so a resumed run
-keeps the `Mode` it began with.
+An `Engine` runs chunks of steps. In every arrangement step t of a seed uses the batch
+`split.batch_indices(seed, t)` and the key `fold_in(key(seed), t)`, so the arrangement changes speed
+and rounding only. Since rounding differs, a resumed run keeps the `Mode` with which it started.
 """
 
 import concurrent.futures
@@ -112,7 +111,7 @@ class Engine:
                 f"this run began on {mode.devices} devices, and there are only {there}: go on "
                 f"where there are {mode.devices}, or start anew in another --workdir"
             )
-        positions = split.order(plan.seed, 0, plan.batch_size)  # refuses too large a batch
+        positions = split.batch_indices(plan.seed, 0, plan.batch_size)  # refuses too large a batch
         self.arrays = split.arrays if split.resident else {}
         self.mode = mode or choose(plan, self.convolves())
         for part in jax.tree.leaves(positions):
@@ -140,7 +139,7 @@ class Engine:
 
     def convolves(self) -> bool:
         """Whether a step computes a convolution anywhere."""
-        payload = self.split.order(0, 0, self.plan.batch_size)
+        payload = self.split.batch_indices(0, 0, self.plan.batch_size)
         rows = self.split.rows(self.arrays, payload) if self.arrays else self.split.gather(payload)
         shapes = jax.eval_shape(lambda rows: rows, rows)
         state = jax.eval_shape(self.model.init, jax.random.key(0))
@@ -151,7 +150,7 @@ class Engine:
 
     def _step(self, state: State, rows, key, axis_name):
         rng = jax.random.fold_in(key, state.step)
-        batch = self.split.finish(rows, jax.random.fold_in(rng, 0))
+        batch = self.split.preprocess(rows, jax.random.fold_in(rng, 0))
         noise = jax.random.fold_in(rng, 1)
         if axis_name is not None:
             noise = jax.random.fold_in(noise, jax.lax.axis_index(axis_name))
@@ -226,7 +225,7 @@ class Engine:
     def _read(self, step: int):
         """What a step needs from the host, one array tree per seed: [B] indices for data that
         lives on the device, [B,...] rows for data that is streamed."""
-        orders = [self.split.order(seed, step, self.plan.batch_size) for seed in self.seeds]
+        orders = [self.split.batch_indices(seed, step, self.plan.batch_size) for seed in self.seeds]
         return orders if self.split.resident else [self.split.gather(order) for order in orders]
 
     def _payload(self, step: int, steps: int):

@@ -32,7 +32,7 @@ def assess(run: Run, states: list[State]) -> dict[str, Any]:
                 iwae_samples=report.iwae_samples,
                 probe_train_limit=report.probe_examples,
                 limit=report.test_examples or None,
-                apart=False,
+                per_example=False,
                 probe_data=run.data.unbinarised,
                 images=report.images,
             )

@@ -184,7 +184,7 @@ def train(run: Run, workdir: Workdir, quiet: bool = False):
     def held_out(state):
         seen = evaluation.mean_over(
             model.evaluate, state, data.eval_split, plan.eval_batch, rng, plan.eval_examples,
-            apart=False,
+            per_example=False,
         )  # fmt: skip
         return {k: v for k, v in seen.items() if not k.endswith("_se")}
 

@@ -112,5 +112,5 @@ def _checked(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
             f"logits {logits.shape} and labels {labels.shape} must be [N, K] and [N], N and K >= 1"
         )
     if not np.isfinite(logits).all():
-        raise ValueError("logits hold NaN or infinity: training has diverged")
+        raise ValueError("logits hold NaN or infinity: the run has diverged")
     return logits, labels

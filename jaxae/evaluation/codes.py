@@ -46,7 +46,7 @@ def encode_split(
         raise ValueError("encode_split: the model has no encode")
     codes = over_split(on_images(model.encode), state, split, batch_size, rng, limit)
     if not np.isfinite(codes).all():
-        raise ValueError("codes hold NaN or infinity: training has diverged")
+        raise ValueError("codes hold NaN or infinity: the run has diverged")
     labels = None if split.labels is None else np.asarray(split.labels)
     return codes, None if labels is None else labels[evenly_spaced(split.size, limit)]
 

@@ -98,5 +98,5 @@ def _sample(model: Model, state: State, rng: jax.Array, count: int) -> np.ndarra
     )
     images = np.concatenate([np.asarray(draw(state, key, SAMPLE_BATCH)) for key in keys])[:count]
     if not np.isfinite(images).all():
-        raise ValueError("samples hold NaN or infinity: training has diverged")
+        raise ValueError("samples hold NaN or infinity: the run has diverged")
     return images

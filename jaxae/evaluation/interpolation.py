@@ -56,7 +56,7 @@ def score_interpolations(decoded: np.ndarray, reference: np.ndarray, angles: np.
             f"are {len(angles)} angles"
         )
     if not np.isfinite(decoded).all():
-        raise ValueError("decoded holds NaN or infinity: training has diverged")
+        raise ValueError("decoded holds NaN or infinity: the run has diverged")
     decoded, reference = _unit(decoded), _unit(reference).T
     nearest, distance = np.empty(len(decoded), int), np.empty(len(decoded))
     for first in range(0, len(decoded), _BLOCK):

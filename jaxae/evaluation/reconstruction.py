@@ -52,7 +52,7 @@ def reconstruction(
     codes, _ = encode_split(model, state, data.test, batch_size, of_codes, limit)
     decoded = decode_codes(model, state, codes, of_images).reshape(len(codes), -1)
     if not np.isfinite(decoded).all():
-        raise ValueError("decoded images hold NaN or infinity: training has diverged")
+        raise ValueError("decoded images hold NaN or infinity: the run has diverged")
     reference = comparable(model, data)
     errors = np.square(decoded - pixels_of(reference.test, batch_size, limit), dtype=np.float64)
     error = summary("mse", errors.mean(axis=1))

@@ -170,7 +170,7 @@ def _prediction(
     def predict(split: Any, key: jax.Array, count: int | None) -> tuple[np.ndarray, np.ndarray]:
         logits = over_split(on_images(model.predict), state, split, batch_size, key, count)
         if not np.isfinite(logits).all():
-            raise ValueError("logits of predict hold NaN or infinity: training has diverged")
+            raise ValueError("logits of predict hold NaN or infinity: the run has diverged")
         return logits, np.asarray(split.labels)[evenly_spaced(split.size, count)]
 
     logits, labels = predict(data.test, of_test, limit)

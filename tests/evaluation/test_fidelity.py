@@ -129,7 +129,7 @@ def test_where_little_can_be_said(digits):
         assert list(found) == ["of", "against", "images", "nearest_training_image"]
         assert found["images"] == count
     assert table(zeros, digits, count=9)["images"] == 9
-    with pytest.raises(ValueError, match="NaN or infinity: training has diverged"):
+    with pytest.raises(ValueError, match="NaN or infinity: the run has diverged"):
         table(lambda *args: zeros(*args) / 0, digits, count=9)
 
 

@@ -135,7 +135,7 @@ def measured(settings: dict[str, Any], data_dir: str | None) -> dict:
         results.append(
             evaluation.assess_run(
                 model, state, untrained, data, rng=jax.random.key(KEY), batch_size=250,
-                iwae_samples=50, probe_train_limit=10_000, limit=2000, apart=False,
+                iwae_samples=50, probe_train_limit=10_000, limit=2000, per_example=False,
                 probe_data=data.unbinarised,
             )
         )  # fmt: skip

@@ -18,7 +18,7 @@ import numpy as np
 from jaxae import evaluation
 from jaxae.data import DataError, Options, load
 from jaxae.evaluation import features
-from jaxae.evaluation.classifier import Network, accuracy, fit_classifier, reader
+from jaxae.evaluation.classifier import Network, accuracy, fit_classifier, network_functions
 
 FOLDER = pathlib.Path(features.__file__).parent / "weights"
 SEED = 0
@@ -39,8 +39,10 @@ def made(
     """
     data = load(name, Options(binarise="dynamic" if bits else "none"), data_dir)
     network = Network(data.spec.classes, features.WIDTH)
-    held = features.flattened(fit_classifier(network, data, SEED, steps, SHIFTS[name]))
-    _, logits = reader(network, features.nested(held))  # as they are after rounding
+    held = features.flatten_params(fit_classifier(network, data, SEED, steps, SHIFTS[name]))
+    _, logits = network_functions(
+        network, features.unflatten_params(held)
+    )  # as they are after rounding
     versions = evaluation.environment()
     about = {
         "name": named(bits)[name],

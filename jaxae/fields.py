@@ -1,7 +1,7 @@
-"""What the fields of a configuration may hold: declared beside each field, checked in one place.
+"""Types of configuration fields with their ranges, and the check of their values.
 
-A configuration is a frozen dataclass that inherits from `Checked` and writes the range of each
-number into its type. Whatever reads it, a person, the command line or a test, reads it from there.
+A configuration is a frozen dataclass that inherits from `Checked` and states the range of each
+number in its type. Documentation, command line and tests read the range from there.
 
     @dataclasses.dataclass(frozen=True)
     class Config(Checked):
@@ -17,12 +17,12 @@ import types
 import typing
 from typing import Annotated, Any, Literal
 
-FOREVER = 10**9  # steps are counted in int32, and two of these may be added
+FOREVER = 10**9  # steps are int32, and the sum of two of these must fit
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """From `low` to `high`, both included unless said otherwise; NaN and infinities never are."""
+    """From `low` to `high`, by default both included; NaN and infinities are never included."""
 
     low: float
     high: float
@@ -42,50 +42,50 @@ class Range:
         return f"{lower} and {upper}"
 
 
-# Sizes and counts that a machine could never hold are refused before they are asked for.
+# The upper limits exclude sizes and counts that no machine could hold.
 Size = Annotated[int, Range(1, 65_536)]
-"""Units of a layer, channels, entries of a code or of a table: at least 1."""
+"""Units of a layer, channels, dimensions of a code, rows of a table: at least 1."""
 SizeOrZero = Annotated[int, Range(0, 65_536)]
-"""A size where 0 has a meaning of its own, which the field's help states."""
+"""A size, or 0 with a special meaning, which the field's help states."""
 Depth = Annotated[int, Range(1, 256)]
-"""Layers, blocks, cells: what is traced and compiled one by one. At least 1."""
+"""Layers, blocks, cells, which are traced and compiled one by one: at least 1."""
 DepthOrZero = Annotated[int, Range(0, 256)]
-"""The same where 0 means none."""
+"""The same; 0 means none."""
 Halvings = Annotated[int, Range(1, 16)]
-"""How often a side is halved: at least once, and no side is larger than 2^16."""
+"""How often a side is halved: at least once, at most 16 times (a side of 2^16)."""
 Side = Annotated[int, Range(0, 8_192)]
-"""Side of an image in pixels; what 0 means is stated in the field's help."""
+"""Side of an image in pixels; the field's help states the meaning of 0."""
 Steps = Annotated[int, Range(1, FOREVER)]
 """A number of training steps: at least 1."""
 StepsOrZero = Annotated[int, Range(0, FOREVER)]
-"""The same where 0 means never, or has a meaning that the field's help states."""
+"""The same; 0 means never, unless the field's help states another meaning."""
 LayerSteps = Annotated[int, Range(0, 10**6)]
-"""Steps of each layer of many, one after the other, whose sum is counted in int32; 0: none."""
+"""Steps of each layer, where the sum over layers must fit into int32; 0: none."""
 Count = Annotated[int, Range(1, 2**31 - 1)]
 """Examples of a data set: at least 1."""
 CountOrZero = Annotated[int, Range(0, 2**31 - 1)]
-"""The same where 0 means none, or has a meaning that the field's help states."""
+"""The same; 0 means none, unless the field's help states another meaning."""
 Batch = Annotated[int, Range(1, 2**20)]
-"""Examples that are in memory together: at least 1."""
+"""Examples of a batch: at least 1."""
 Share = Annotated[float, Range(0, 1)]
-"""A probability or a part of a whole: 0 to 1."""
+"""A probability or a share: 0 to 1."""
 InnerShare = Annotated[float, Range(0, 1, above_low=True, below_high=True)]
-"""The same without its ends."""
+"""The same, without 0 and 1."""
 Decay = Annotated[float, Range(0, 1, below_high=True)]
-"""What a moving average keeps of its past: 0 to less than 1."""
+"""Decay of a moving average: 0 to less than 1."""
 Weight = Annotated[float, Range(0, 10**9)]
-"""A factor of a loss or of a penalty, a deviation of noise: not negative; 0 is none."""
+"""Weight of a loss or penalty, standard deviation of noise: not negative; 0 is none."""
 Positive = Annotated[float, Range(0, 10**9, above_low=True)]
-"""A scale, a standard deviation that is divided by: more than 0."""
+"""A scale or standard deviation that divides: more than 0."""
 Rate = Annotated[float, Range(0, 1_000)]
-"""An optimiser's step size. 0 leaves everything where it is."""
+"""A learning rate; 0: no update."""
 
 
 class Checked:
-    """A dataclass whose fields are what their types say, or it does not come into being.
+    """Base of dataclasses whose fields are checked against their types at construction.
 
-    A whole number in a float's place becomes a float: the square of the int 10^9 overflows int32.
-    Subclasses that check more in a `__post_init__` of their own call this one first.
+    An int in a float field becomes a float (the square of the int 10^9 overflows int32). Subclasses
+    with more checks in their own `__post_init__` call this one first.
     """
 
     def __post_init__(self) -> None:
@@ -95,10 +95,10 @@ class Checked:
 
 
 def check_fields(config: Any, error: type[ValueError] = ValueError) -> None:
-    """Raises `error`, with the field's name, where a value is not what the field's type says.
+    """Raises `error`, with the field's name, if a value does not match the field's type.
 
-    Types that are read: bool, int, float (an int will do), str, `Literal`, `Annotated` with a
-    `Range`, and `tuple[T, ...]` of these. A field of another type is left alone.
+    Types that are checked: bool, int, float (also accepts int), str, `Literal`, `Annotated` with a
+    `Range`, unions, and `tuple[T, ...]` of these. Fields of other types are not checked.
     """
     for name, kind in field_types(type(config)).items():
         value = getattr(config, name)
@@ -114,7 +114,7 @@ def field_types(kind: type) -> dict[str, Any]:
 
 
 def unbounded(kind: type) -> list[str]:
-    """The numeric fields of a dataclass that state no range: there should be none."""
+    """The numeric fields of a dataclass without a range: there should be none."""
     return [name for name, hint in field_types(kind).items() if _is_bare(hint)]
 
 
@@ -129,7 +129,7 @@ def _is_bare(hint: Any) -> bool:
 
 
 def _as_float(value: Any, kind: Any) -> Any:
-    """An int where `kind` is a float's as a float, in tuples too; anything else as it is."""
+    """An int as a float if `kind` is float, in tuples too; other values unchanged."""
     origin = typing.get_origin(kind)
     if origin is Annotated:
         return _as_float(value, kind.__origin__)
@@ -139,7 +139,7 @@ def _as_float(value: Any, kind: Any) -> Any:
 
 
 def _problem(value: Any, kind: Any) -> str | None:
-    """What is wrong with a value, as the end of a sentence; None where nothing is."""
+    """The problem of a value, as the end of a sentence; None if there is none."""
     origin = typing.get_origin(kind)
     if origin is Annotated:
         for note in kind.__metadata__:

@@ -27,7 +27,8 @@ from jaxae.data import Options, download
 from jaxae.models import vae
 from jaxae.recipes import RECIPES
 from jaxae.training import Workdir
-from jaxae.training.checkpoint import DamagedCheckpoint, manifest
+from jaxae.training.checkpoint import DamagedCheckpoint
+from jaxae.training.manifest import make_manifest
 from jaxae.training.records import DamagedRecords, MetricsFile, OlderRecords
 from jaxae.training.workdir import OlderConfig, digest, read_config
 
@@ -287,7 +288,7 @@ def make_older(folder, fields=(), of_plan=(), of_options=()):
         for name in ("settings", "metrics", "refresh_owed"):
             del about["meta"][name]
         (step / "meta" / "metadata").write_text(json.dumps(about))
-        (step / "MANIFEST.json").write_bytes(manifest(step))
+        (step / "MANIFEST.json").write_bytes(make_manifest(step))
 
 
 def states_of(folder):
@@ -393,7 +394,7 @@ def test_a_run_that_diverged_says_so(finished, call, tmp_path, monkeypatch):
     with pytest.warns(DamagedRecords):  # they are not those of the checkpoint
         code, _, err = call("--workdir", tmp_path / "w", "--images", "0")
     assert code == 0
-    says = r"the training loss ended at 1e\+28 and had begun at \d\d\.\d+: the run has diverged"
+    says = r"the training loss ended at 1e\+28 and started at \d\d\.\d+: the run has diverged"
     assert re.search(f"^warning: {says}", err, re.M), err
     assert re.match(says, json.loads(result.read_text())["diverged"])
     assert json.loads((finished / "result.json").read_text())["diverged"] is None
@@ -449,7 +450,7 @@ def test_the_best_of_none_that_was_looked_at(finished, call, tmp_path):
     shutil.copytree(finished, tmp_path / "w")
     for folder in (tmp_path / "w" / "checkpoints").glob("[0-9]*"):
         (folder / "metrics" / "metrics").write_text('{"metric": null}')
-        (folder / "MANIFEST.json").write_bytes(manifest(folder))
+        (folder / "MANIFEST.json").write_bytes(make_manifest(folder))
     code, _, err = call("evaluate", "--workdir", tmp_path / "w", "--checkpoint", "best")
     assert code == 1
     assert re.search("no saved step was looked at.*multiple of eval_every", err), err

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "models": {"losses", "nets"},
     "evaluation": {"losses", "nets"},
 }
-# `jaxae.fields` may be imported by all: it imports nothing of ours.
+# All may import these: they import nothing of ours.
+BASE = ("fields", "memory")
 
 
 def imported(file: pathlib.Path):
@@ -46,8 +47,13 @@ def test_imports_point_one_way(package):
             # "from jaxae.training.state import X" also yields "jaxae.training.state.X"
             if parts[1] == "training" and package != "training":
                 assert parts[2:3] == ["state"], f"{file} imports {name}"
-            elif parts[1] not in ("__version__", "fields"):
+            elif parts[1] not in ("__version__", *BASE):
                 assert parts[1] in allowed, f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("module", BASE)
+def test_base_modules_import_nothing_of_ours(module):
+    assert not [n for n in imported(ROOT / "jaxae" / f"{module}.py") if n.startswith("jaxae")]
 
 
 def source(module: str) -> pathlib.Path | None:

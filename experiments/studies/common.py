@@ -22,7 +22,7 @@ SAMPLES, SURE = 1000, 0.9  # of `sampled_classes`
 def on_test(run: Trained) -> dict[str, float]:
     """What the model's `evaluate` gives, averaged over the test images."""
     means = evaluation.mean_over(
-        run.model.evaluate, run.state, run.data.test, BATCH, run.rng(), apart=False
+        run.model.evaluate, run.state, run.data.test, BATCH, run.rng(), per_example=False
     )
     return {name: mean for name, mean in means.items() if not name.endswith("_se")}
 

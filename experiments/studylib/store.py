@@ -19,7 +19,7 @@ from jaxae.command import run as command
 from jaxae.evaluation import environment
 from jaxae.models import MODELS
 from jaxae.training import Workdir, fit
-from jaxae.training.divergence import Diverged, far_above_start
+from jaxae.training.divergence import Diverged, find_divergence
 from jaxae.training.records import MetricsFile
 from jaxae.training.workdir import digest as settings_digest
 from jaxae.training.workdir import read_config, write_atomically
@@ -117,7 +117,7 @@ class Store:
                 about={"settings": settings_digest(read_config(path), command.FREE)},
             )
             records = MetricsFile(path / "metrics.jsonl").read()
-            if reason := far_above_start(fitted.start, records):
+            if reason := find_divergence(fitted.start, records):
                 raise Diverged(f"{path}: {reason}")
             settings, code = self.key(run)
             known = {

@@ -129,7 +129,7 @@ def residual_of_pca(data, components: int) -> float:
 def said_of(model, state, split) -> np.ndarray:
     """Logits of the classes [N,K] for all images of a half."""
     ask = lambda state, batch, rng: model.predict(state, batch["image"], rng)
-    return evaluation.over_split(ask, state, split, 500, jax.random.key(KEY), apart=False)
+    return evaluation.over_split(ask, state, split, 500, jax.random.key(KEY), per_example=False)
 
 
 def codes(model, state, split) -> np.ndarray:

@@ -83,7 +83,7 @@ def compare(part: str, methods: Sequence[str], seeds: int, steps: int) -> str:
             )
             | evaluation.mean_over(
                 model.evaluate, state, data.test, BATCH, jax.random.key(KEY), TEST_IMAGES,
-                apart=False,
+                per_example=False,
             ),
         ) | {"critic": last.get("critic", np.zeros(seeds))}  # fmt: skip
         rows.append((name, *cells(found), *PUBLISHED[name]))

@@ -29,7 +29,7 @@ METHODS = {
 def measured(model, states, data) -> dict[str, np.ndarray]:
     """Modes, reconstruction and reciprocity."""
     raw = load("grid25").train.arrays["image"].astype(np.float64)
-    plane = lambda x: PLANE.points(x, raw.mean(), raw.std())
+    plane = lambda x: PLANE.to_points(x, raw.mean(), raw.std())
     images = next(data.test.examples(data.test.size))[0]["image"]
     sample, decode = jax.jit(model.sample, static_argnums=2), jax.jit(model.decode)
     encode = jax.jit(model.encode)

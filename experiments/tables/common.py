@@ -59,7 +59,7 @@ def on_test(model: Model, states: Sequence[State], data: Data) -> dict[str, np.n
     return gather(
         states,
         lambda state: evaluation.mean_over(
-            model.evaluate, state, data.test, BATCH, jax.random.key(KEY), apart=False
+            model.evaluate, state, data.test, BATCH, jax.random.key(KEY), per_example=False
         ),
     )
 

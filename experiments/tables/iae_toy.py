@@ -53,9 +53,9 @@ def accuracy(model, states, data) -> np.ndarray:
             read += [
                 evaluation.over_split(
                     lambda s, batch, rng: predict(s, batch["image"], rng),
-                    state, split, 2000, jax.random.key(KEY), 10_000, apart=False,
+                    state, split, 2000, jax.random.key(KEY), 10_000, per_example=False,
                 ),
-                split.labels[evaluation.passes.spread(split.size, 10_000)],
+                split.labels[evaluation.passes.evenly_spaced(split.size, 10_000)],
             ]  # fmt: skip
         return {"right": 1 - evaluation.cluster_errors(*read)["majority_error"]}
 

@@ -17,7 +17,7 @@ from common import BATCH, KEY, RESULTS, holds, make, on_test, parser, publish, s
 
 from jaxae import evaluation
 from jaxae.data import Data, Options, load
-from jaxae.evaluation.attributes import attribute_vector, draw_edits, edited
+from jaxae.evaluation.attributes import attribute_vector, draw_edits, edit_images
 from jaxae.models import vaegan
 from jaxae.recipes import RECIPES
 from jaxae.training import Model, State
@@ -199,7 +199,7 @@ def attributes(seeds: int, steps: int) -> str:
         hits = []
         for target in targets.T:
             shift = means[target] - means[labels]
-            made = edited(model, state, unseen, shift, jax.random.key(KEY), strength)
+            made = edit_images(model, state, unseen, shift, jax.random.key(KEY), strength)
             hits.append(np.mean(classifier().logits(made).argmax(1) == target))
         return np.mean(hits)
 

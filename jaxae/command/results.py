@@ -12,7 +12,7 @@ import numpy as np
 from jaxae import evaluation
 from jaxae.command.run import EVALUATION_KEY, Run
 from jaxae.training import State, Workdir
-from jaxae.training.divergence import Diverged, far_above_start
+from jaxae.training.divergence import Diverged, find_divergence
 from jaxae.training.records import MetricsFile
 
 
@@ -32,7 +32,7 @@ def assess(run: Run, states: list[State]) -> dict[str, Any]:
                 iwae_samples=report.iwae_samples,
                 probe_train_limit=report.probe_examples,
                 limit=report.test_examples or None,
-                apart=False,
+                per_example=False,
                 probe_data=run.data.unbinarised,
                 images=report.images,
             )
@@ -85,7 +85,7 @@ def conclude(
         "images": {name: split.size for name, split in splits.items() if split is not None},
         "looked_at": "test" if run.data.validation is None else "validation",
         "seeds": [plan.seed + i for i in range(plan.seeds)],
-        "diverged": far_above_start(first_loss, [r for r in records if r["step"] <= step]),
+        "diverged": find_divergence(first_loss, [r for r in records if r["step"] <= step]),
         "warnings": [],
         "results": {},
         "report": dataclasses.asdict(run.settings.report),

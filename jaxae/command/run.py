@@ -101,7 +101,7 @@ def claim(run: Run, workdir: Workdir, lengthened: bool = False) -> None:
     """
     plan = run.settings.plan
     check_bits(run.settings, run.data)
-    run.data.train.order(plan.seed, 0, plan.batch_size)
+    run.data.train.batch_indices(plan.seed, 0, plan.batch_size)
     choose(plan, convolves=False)
     check_memory(run.model, run.data.train, plan)
     if all(path.name == "0" for path in (workdir.path / "checkpoints").iterdir()):
@@ -183,8 +183,8 @@ def train(run: Run, workdir: Workdir, quiet: bool = False):
 
     def held_out(state):
         seen = evaluation.mean_over(
-            model.evaluate, state, data.watched, plan.eval_batch, rng, plan.eval_examples,
-            apart=False,
+            model.evaluate, state, data.eval_split, plan.eval_batch, rng, plan.eval_examples,
+            per_example=False,
         )  # fmt: skip
         return {k: v for k, v in seen.items() if not k.endswith("_se")}
 

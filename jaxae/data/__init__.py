@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxae.data.assemble import Data, assemble, from_arrays
+from jaxae.data.arrays import from_arrays
+from jaxae.data.assemble import Data, assemble
 from jaxae.data.binary import cifar10, svhn_cropped
 from jaxae.data.digits import digits
 from jaxae.data.folder import folder
@@ -17,7 +18,7 @@ from jaxae.data.idx import idx_set, padded_idx_set
 from jaxae.data.lines import line_angles, line_labels, lines, render_lines
 from jaxae.data.newsgroups import newsgroups
 from jaxae.data.ones_twos import ones_twos
-from jaxae.data.source import DataError, DataWarning, Options, refuse_resizing
+from jaxae.data.source import DataError, DataWarning, Options, check_no_resizing
 from jaxae.data.speech import mu_law_decode, mu_law_encode, render_speech, speech, speech_content
 from jaxae.data.split import Split
 from jaxae.data.tfds_source import tfds_set
@@ -75,8 +76,8 @@ _NAMED: dict[str, tuple[Callable, str]] = {
     "svhn_cropped": (svhn_cropped, "99,289 colour house-number digits 32x32"),
 }
 _PATTERNS = {
-    "folder:<path>": "your own images, in train/, test/ and val/, in class folders, or flat",
-    "tfds:<name>[:<config>]": "what tensorflow-datasets has prepared as array_record",
+    "folder:<path>": "your own images: train/, test/ and val/, class folders, or one folder",
+    "tfds:<name>[:<config>]": "a set prepared by tensorflow-datasets as array_record",
 }
 
 
@@ -89,21 +90,21 @@ def load(
 
     Args:
         name: one of `describe()`.
-        options: how raw images become what a model sees.
+        options: preprocessing of the images.
         data_dir: a folder that holds `<name>/<original files>`; by default `$JAXAE_DATA_DIR`. Files
-            that are neither there nor in the cache (`$JAXAE_CACHE_DIR`) are downloaded.
+            found neither there nor in the cache (`$JAXAE_CACHE_DIR`) are downloaded.
     Raises:
-        DataError: unknown name, files missing or corrupt, or options that do not fit the data.
+        DataError: unknown name, missing or corrupt files, or options that do not fit the data.
     """
-    given = data_dir or os.environ.get("JAXAE_DATA_DIR")
-    root = Path(given).expanduser() if given else None
+    folder_name = data_dir or os.environ.get("JAXAE_DATA_DIR")
+    root = Path(folder_name).expanduser() if folder_name else None
     kind, _, rest = name.partition(":")
     if kind == "folder" and rest:
         raw = folder(rest, options)
     elif kind == "tfds" and rest:
         raw = tfds_set(rest, options, root)
     elif name in _NAMED:
-        refuse_resizing(name, options)
+        check_no_resizing(name, options)
         raw = _NAMED[name][0](name, root)
     else:
         raise DataError(_unknown(name))
@@ -111,7 +112,7 @@ def load(
 
 
 def describe() -> dict[str, str]:
-    """Every name or pattern that `load` takes, with a line about it."""
+    """All names and patterns that `load` takes, each with a one-line description."""
     return {name: line for name, (_, line) in _NAMED.items()} | _PATTERNS
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 and SVHN from the files of their own pages."""
+"""CIFAR-10 and SVHN from their original files."""
 
 import tarfile
 import zlib
@@ -19,9 +19,9 @@ _CIFAR_TAR = "cifar-10-binary.tar.gz"
 def cifar10(name: str, data_dir: Path | None) -> Raw:
     """50,000 + 10,000 uint8 images `[32,32,3]`, ten classes (Krizhevsky 2009, binary version).
 
-    Read from the six .bin files in `cifar10/` or `cifar10/cifar-10-batches-bin/`, or else from
-    inside `cifar-10-binary.tar.gz`, which is never unpacked. The archive is verified by its
-    SHA-256; of the six files only sizes and labels are.
+    Read from the six .bin files in `cifar10/` or `cifar10/cifar-10-batches-bin/`, or directly from
+    `cifar-10-binary.tar.gz`. The archive is verified by its SHA-256; for the six files only sizes
+    and labels are checked.
     """
     contents = _cifar_files(name, data_dir)
     batches = [_cifar_records(contents[file], file) for file in (*_CIFAR_TRAIN, _CIFAR_TEST)]
@@ -32,8 +32,8 @@ def cifar10(name: str, data_dir: Path | None) -> Raw:
 def svhn_cropped(name: str, data_dir: Path | None) -> Raw:
     """73,257 + 26,032 uint8 images `[32,32,3]` of house-number digits (Netzer et al. 2011).
 
-    From `train_32x32.mat` and `test_32x32.mat`, verified by their SHA-256; there the digit 0 has
-    label 10, here 0.
+    From `train_32x32.mat` and `test_32x32.mat`, verified by their SHA-256. The digit 0 has label 10
+    in the files and 0 here.
     """
     parts = []
     for file in ("train_32x32.mat", "test_32x32.mat"):
@@ -56,7 +56,7 @@ def _cifar_files(name: str, data_dir: Path | None) -> dict[str, bytes]:
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
-    """A member by its exact name, read in memory; links and oversized members are refused."""
+    """A member by its exact name, read into memory; links and members of other size are refused."""
     member = archive.getmember(name)
     if not member.isreg() or member.size != CIFAR_RECORDS * 3073:
         raise tarfile.TarError(f"{name} is not a file of {CIFAR_RECORDS * 3073} bytes")
@@ -87,6 +87,6 @@ def _svhn_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"X is {images.dtype} {images.shape}, y has {len(labels)} labels")
         if not 1 <= labels.min() <= labels.max() <= 10:
             raise ValueError(f"labels are {labels.min()} to {labels.max()}, not 1 to 10")
-    except Exception as error:  # scipy raises whatever the bytes lead it to
+    except Exception as error:  # a corrupt file can raise anything in scipy
         raise DataError(f"{path} is corrupt: {error}. Delete it and fetch it again.") from error
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels % 10

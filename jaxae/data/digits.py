@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: real data without a download."""
+"""The handwritten digits of scikit-learn: real data without a download."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def digits() -> Raw:
     """1,797 images `[8,8,1]` of ten classes, raw values 0..16 (17 levels), scaled by 1/16.
 
     Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998, UCI repository), the copy in
-    scikit-learn. It has no official split here: 1,437 train and 360 test images are chosen by
+    scikit-learn. It has no official split; 1,437 train and 360 test images are chosen by
     `train_test_split(test_size=360, stratify=labels, random_state=0)`.
     """
     from sklearn.datasets import load_digits

@@ -1,7 +1,7 @@
-"""Where the files of a named data set are: put there by hand, in the cache, or downloaded.
+"""Files of the named data sets: found in the user's folder or in the cache, or downloaded.
 
-Addresses and SHA-256 are those of tensorflow-datasets 4.9.10 (tensorflow_datasets/url_checksums);
-of newsgroups those of scikit-learn 1.9 (sklearn/datasets/_twenty_newsgroups.py).
+Addresses and SHA-256 are those of tensorflow-datasets 4.9.10 (tensorflow_datasets/url_checksums),
+for newsgroups those of scikit-learn 1.9 (sklearn/datasets/_twenty_newsgroups.py).
 """
 
 import hashlib
@@ -18,10 +18,10 @@ _CONNECT_SECONDS, _READ_SECONDS = 5, 15
 class _Remote(NamedTuple):
     base: str
     files: dict[str, str]  # name -> SHA-256
-    plain: dict[str, str] = {}  # name without .gz -> SHA-256 of what is in it
-    pages: dict[str, str] = {}  # name -> what stands for it in the address
-    in_tfds: bool = True  # under the same name
-    instead: str = "digits"  # a set like it that needs no files
+    plain: dict[str, str] = {}  # name without .gz -> SHA-256 of the unzipped file
+    paths: dict[str, str] = {}  # name -> path in the address, if different
+    in_tfds: bool = True  # available there, with the same name
+    alternative: str = "digits"  # a similar set that needs no files
 
 
 REMOTE = {
@@ -112,24 +112,23 @@ REMOTE = {
                 "8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610"
             ),
         },
-        pages={"20news-bydate.tar.gz": "5975967"},
+        paths={"20news-bydate.tar.gz": "5975967"},
         in_tfds=False,
-        instead="topics",
+        alternative="topics",
     ),
 }
 
 
 def find(name: str, file: str, data_dir: Path | None) -> Path:
-    """The path of one file of a data set, downloaded if it is nowhere.
+    """The path of one file of a data set; downloaded if it is not found.
 
-    Looked for, with and without a `.gz` at its end, in `<data_dir>/<name>`, then in the cache.
-    Whoever put it there, it is verified at every call, by the SHA-256 of its bytes: of a file with
-    `.gz`, and of an unzipped one of MNIST. Of other sets no checksum of unzipped files is known;
-    there only their readers' checks of sizes and values are left.
+    Searched, with and without the ending `.gz`, in `<data_dir>/<name>`, then in the cache. The file
+    is verified at every call by its SHA-256: files with `.gz`, and unzipped ones of MNIST. For
+    unzipped files of other sets no checksum is known; only their readers check sizes and values.
 
     Raises:
-        DataError: nowhere, and the download failed; or there, and not the file it should be. Says
-            what can be done about it.
+        DataError: not found and the download failed, or a wrong checksum. The message lists
+            remedies.
     """
     remote = REMOTE[name]
     plain = file.removesuffix(".gz")
@@ -138,7 +137,7 @@ def find(name: str, file: str, data_dir: Path | None) -> Path:
             if path.is_file():
                 _verify(path, remote.files.get(path.name) or remote.plain.get(path.name))
                 return path
-    url = remote.base + remote.pages.get(file, file)
+    url = remote.base + remote.paths.get(file, file)
     try:
         return fetch(url, remote.files[file], cache_dir() / name / file)
     except DataError as error:
@@ -146,26 +145,26 @@ def find(name: str, file: str, data_dir: Path | None) -> Path:
 
 
 def _verify(path: Path, expected: str | None) -> None:
-    """Raises DataError where a file's SHA-256 is known, and another."""
+    """Raises DataError if the SHA-256 of a file is not the expected one (None: not known)."""
     if expected is None:
         return
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != expected:
         raise DataError(
-            f"{path} is damaged, or another file of that name: its SHA-256 is {found}, expected "
-            f"{expected}. Delete it: it is then downloaded again, or can be put there by hand. "
-            "Data of your own goes by --data folder:<path>, or by jaxae.data.from_arrays"
+            f"{path} is damaged, or another file of the same name: its SHA-256 is {found}, "
+            f"expected {expected}. Delete it; it is then downloaded again. For your own data use "
+            "--data folder:<path> or jaxae.data.from_arrays"
         )
 
 
 def folders(name: str, data_dir: Path | None) -> list[Path]:
-    """Where the files of a data set may be, first the user's folder, then the cache."""
+    """Folders in which the files of a data set are searched: the user's, then the cache."""
     return [root / name for root in (data_dir, cache_dir()) if root is not None]
 
 
 def cache_dir() -> Path:
-    """`$JAXAE_CACHE_DIR`, or the system's place for caches."""
+    """`$JAXAE_CACHE_DIR`, or the system's cache folder."""
     chosen = os.environ.get("JAXAE_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser()
@@ -175,10 +174,10 @@ def cache_dir() -> Path:
 
 
 def fetch(url: str, sha256: str, path: Path) -> Path:
-    """Downloads a file whole or not at all: it gets its name once its checksum has been seen.
+    """Downloads a file atomically: it gets its name only after its checksum is verified.
 
     Raises:
-        DataError: no connection within seconds, a broken one, or a wrong checksum.
+        DataError: no connection within seconds, a broken connection, or a wrong checksum.
     """
     import pooch
 
@@ -186,7 +185,7 @@ def fetch(url: str, sha256: str, path: Path) -> Path:
         progressbar=sys.stderr.isatty(),
         chunk_size=2**16,
         timeout=(_CONNECT_SECONDS, _READ_SECONDS),
-        headers={"Accept-Encoding": "identity"},  # the .gz itself, not what is in it
+        headers={"Accept-Encoding": "identity"},  # the .gz file itself, not its contents
     )
     try:
         pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=downloader)
@@ -208,6 +207,6 @@ def _remedies(name: str, data_dir: Path | None) -> str:
             f'(python -c "import tensorflow_datasets as tfds; {prepare}"), '
             f"then use --data tfds:{name}"
         )
-    remedies.append(f"use --data {remote.instead}, which needs no files")
+    remedies.append(f"use --data {remote.alternative}, which needs no files")
     lines = [f"  {number}. {remedy}" for number, remedy in enumerate(remedies, 1)]
     return "\n".join(["What can be done:", *lines])

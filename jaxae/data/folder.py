@@ -1,4 +1,4 @@
-"""Images in a folder of one's own: `folder:<path>`."""
+"""The user's own images in a folder: `folder:<path>`."""
 
 import hashlib
 import itertools
@@ -9,19 +9,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxae.data.pictures import SUFFIXES, Header, decode, in_threads, read_header
-from jaxae.data.source import DataError, DataWarning, Options, Raw, parted
+from jaxae.data.pictures import SUFFIXES, Header, decode, map_in_threads, read_header
+from jaxae.data.source import DataError, DataWarning, Options, Raw, split_holdout
 
-_VALIDATION = ("val", "valid", "validation")  # folders beside train/, the first there is
+_VALIDATION = (
+    "val",
+    "valid",
+    "validation",
+)  # names of the validation folder, in order of preference
 
 
 class _File(NamedTuple):
     path: Path
-    label: str | None  # the class folder, None for a file that is in none
+    label: str | None  # name of the class folder, or None
 
 
 class Files:
-    """Image files that look like an array `[N,H,W,C]` uint8; an index decodes those files."""
+    """Image files with the interface of an array `[N,H,W,C]` uint8; indexing decodes files."""
 
     dtype = np.dtype(np.uint8)
 
@@ -32,7 +36,7 @@ class Files:
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
         images = np.empty((len(indices), *self.shape[1:]), self.dtype)
-        for place, image in enumerate(in_threads(self._decode, indices)):
+        for place, image in enumerate(map_in_threads(self._decode, indices)):
             images[place] = image
         return images
 
@@ -40,39 +44,39 @@ class Files:
         path = self._paths[index]
         image = decode(path, self._size, grey=self.shape[-1] == 1)
         if image.shape != self.shape[1:]:
-            raise DataError(f"{path} has changed since it was first read; start again")
+            raise DataError(f"{path} has changed since it was first read; restart")
         return image
 
 
 def folder(path: str, options: Options) -> Raw:
     """PNG, JPEG, BMP, GIF, WebP, TIFF and PPM images below a folder, as uint8.
 
-    Folders `train/`, `test/` and `val/` (or `valid/`, or `validation/`; capitals do not matter) are
-    the splits, and images elsewhere are not read; without `test/` the test images are those of
-    `val/`, and there are no validation images. Otherwise a tenth (at least one) of the images is
-    for testing: those whose relative paths have the smallest SHA-256, but for the last image of a
-    class. A folder that holds nothing but `train/` is read as if it were `train/`.
+    Folders `train/`, `test/` and `val/` (or `valid/`, or `validation/`; case is ignored) are the
+    splits, and images elsewhere are not read; without `test/` the test images are those of `val/`,
+    and there are no validation images. Without these folders a tenth of the images (at least one)
+    is for testing: those whose relative paths have the smallest SHA-256, except the last image of
+    each class. A folder that holds only `train/` is read as if it were `train/`.
 
-    The class of an image is the first folder below the split, whatever the depth; with fewer than
-    two such folders there are no labels. Hidden files are ignored.
+    The class of an image is the first folder below the split, at any depth; with fewer than two
+    such folders there are no labels. Hidden files are ignored.
 
-    Images are read as a viewer shows them on a white page: turned as their EXIF says, and white
-    shows through what is transparent. Pixels of 16 bits are reduced to their upper eight. What is
-    not read is told in one warning of each kind (`DataWarning`), with a count and the first file:
-    images outside the splits, files with other endings, links to folders and to files outside,
-    frames and pages after the first, damaged EXIF, colour profiles other than sRGB.
+    Images are rotated as EXIF says, and transparent pixels are composited on white. 16-bit pixels
+    are reduced to their upper 8 bits. One warning (`DataWarning`) of each kind reports what is not
+    read, with a count and the first file: images outside the splits, files with other endings,
+    links to folders or to files outside, frames and pages after the first, damaged EXIF, colour
+    profiles other than sRGB.
 
     Raises:
-        DataError: no folder, no images, files of a kind or size that does not fit, a corrupt one.
+        DataError: no such folder, no images, files of a wrong type or size, or a corrupt file.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         raise DataError(f"folder:{path}: there is no such folder")
     paths = _image_paths(root.resolve())
-    parts, names = _parted(root, paths)
+    parts, names = _split_files(root, paths)
     every = [file.path for part in parts for file in part]
-    headers = in_threads(read_header, every)
-    _tell(root, every, headers, names)
+    headers = map_in_threads(read_header, every)
+    _warn_unread(root, every, headers, names)
     if outside := set(paths).difference(every):
         _warn(
             f"{root}: {len(outside)} images lie in no folder of the splits (train, test, "
@@ -80,7 +84,7 @@ def folder(path: str, options: Options) -> Raw:
         )
     shape = _common_shape(every, headers, options)
     images = [Files([file.path for file in part], shape, options.image_size) for part in parts]
-    labels = [_numbers(part, names) for part in parts]
+    labels = [_label_numbers(part, names) for part in parts]
     raw = Raw(images[0], labels[0], images[1], labels[1], levels=256, class_names=names)
     if not parts[2]:
         return raw
@@ -88,7 +92,7 @@ def folder(path: str, options: Options) -> Raw:
 
 
 def _image_paths(root: Path) -> list[Path]:
-    """Image files below a folder, sorted by relative path, leaving out what links lead to."""
+    """Image files below a folder, sorted by relative path; links that lead outside are skipped."""
     found, skipped, others = [], [], []
     for folder, subfolders, files in os.walk(root, onerror=_unlistable):
         here = Path(folder)
@@ -117,18 +121,18 @@ def _image_paths(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
-def _tell(root: Path, paths: list[Path], headers: list[Header], names: list[str]) -> None:
-    """Warns, once for each kind, of what is in the files and not in the data."""
-    concerned = {}
+def _warn_unread(root: Path, paths: list[Path], headers: list[Header], names: list[str]) -> None:
+    """Warns, once for each kind, about contents of the files that are not read."""
+    by_note = {}
     for path, header in zip(paths, headers, strict=True):
         for note in header.notes:
-            concerned.setdefault(note, []).append(path)
-    for note, files in concerned.items():
+            by_note.setdefault(note, []).append(path)
+    for note, files in by_note.items():
         _warn(f"{root}: {len(files)} of {len(paths)} images {note}; the first is {min(files)}")
     if len(names) == 1:
         _warn(
             f"{root}: every image lies in the one class folder {names[0]!r}, so there are no "
-            "labels; a class needs a folder of its own beside others"
+            "labels; labels need at least two class folders"
         )
 
 
@@ -140,8 +144,8 @@ def _unlistable(error: OSError) -> None:
     raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
 
 
-def _parted(root: Path, paths: list[Path]) -> tuple[list[list[_File]], list[str]]:
-    """Training, test and validation files (of these there may be none), and the classes' names."""
+def _split_files(root: Path, paths: list[Path]) -> tuple[list[list[_File]], list[str]]:
+    """Training, test and validation files (possibly none), and the names of the classes."""
     base = root.resolve()
     places = {path: path.relative_to(base).parts for path in paths}
     top = lambda path: places[path][0].lower()
@@ -161,13 +165,13 @@ def _parted(root: Path, paths: list[Path]) -> tuple[list[list[_File]], list[str]
             )
         digest = lambda i: hashlib.sha256(os.fsencode("/".join(places[paths[i]]))).digest()
         ranked = np.array(sorted(range(len(paths)), key=digest))
-        sorts = np.array([label(path) or "" for path in paths])
-        kept, held_out = parted(ranked, max(1, len(paths) // 10), sorts)
+        classes = np.array([label(path) or "" for path in paths])
+        kept, held_out = split_holdout(ranked, max(1, len(paths) // 10), classes)
         parts = [[paths[i] for i in part] for part in (kept, held_out)]
     names = sorted({label(path) for path in named} - {None})
     for path in itertools.chain(*parts):
         if names and label(path) is None:
-            raise DataError(f"{path} lies beside class folders: move it into one")
+            raise DataError(f"{path} is in no class folder, but other images are: move it into one")
         if label(path) is not None and label(path) not in names:
             raise DataError(f"{path}: there are no training images of class {label(path)!r}")
     parts += [[]] * (3 - len(parts))
@@ -188,12 +192,12 @@ def _common_shape(
         if (header.height, header.width) != (height, width):
             raise DataError(
                 f"images differ in size: {paths[0]} is {width}x{height}, {path} is "
-                f"{header.width}x{header.height}. Bring them to one size with --image-size"
+                f"{header.width}x{header.height}. Resize them with --image-size"
             )
     return height, width, channels
 
 
-def _numbers(files: list[_File], names: list[str]) -> np.ndarray | None:
+def _label_numbers(files: list[_File], names: list[str]) -> np.ndarray | None:
     if len(names) < 2:
         return None
     number = {name: i for i, name in enumerate(names)}

@@ -1,11 +1,11 @@
-"""The lines of ACAI: radial segments, one per angle, whose right interpolation is known.
+"""The lines of ACAI: radial segments, one per angle; correct interpolations are known.
 
 Berthelot, Raffel, Roy & Goodfellow 2018, arXiv:1807.07543; brain-research/acai: lib/data.py.
 """
 
 import numpy as np
 
-from jaxae.data.source import Raw, content_bits
+from jaxae.data.source import Raw, synthetic_bits
 
 SIZE = 32
 _RADIUS, _WIDTH = 15.0, 2.0
@@ -17,9 +17,8 @@ def lines() -> Raw:
     """20,000 train and 5,000 test lines, float32 `[32,32,1]` in [0, 1], continuous (levels 0).
 
     Angles are uniform on [0, 2 pi) from fixed seeds, labels are the tenths of the circle.
-    The paper draws new training lines for ever and has images in [-1, 1]; here the training set is
-    finite, so that its images have positions and an epoch, and the range is that of every other
-    source. The 5,000 test lines are as many as there.
+    Differences from the paper: the training set is finite (there new lines are sampled for every
+    batch), and pixels are in [0, 1] instead of [-1, 1]. It has 5,000 test lines too.
     """
     train, test = line_angles(_TRAIN, seed=0), line_angles(_TEST, seed=1)
     return Raw(_pixels(train), line_labels(train), _pixels(test), line_labels(test), levels=0)
@@ -27,7 +26,7 @@ def lines() -> Raw:
 
 def line_angles(count: int, seed: int) -> np.ndarray:
     """Uniform angles `[count]` float64 in [0, 2 pi), a pure function of the seed."""
-    return (content_bits(count, seed, 0) >> np.uint64(11)) * (2 * np.pi / 2**53)
+    return (synthetic_bits(count, seed, 0) >> np.uint64(11)) * (2 * np.pi / 2**53)
 
 
 def line_labels(angles: np.ndarray) -> np.ndarray:
@@ -38,9 +37,9 @@ def line_labels(angles: np.ndarray) -> np.ndarray:
 def render_lines(angles: np.ndarray) -> np.ndarray:
     """Segments of width 2 from the centre to radius 15, counter-clockwise from the right.
 
-    A line is cut into rows (columns, if it is flatter than 45 degrees) of which each holds an
-    interval of width 2; a pixel's value is the share of it that the interval covers. As in the
-    original, a partial first row counts in part, a partial last row in full.
+    A line is a sequence of rows (columns, if it is flatter than 45 degrees), each with an interval
+    of width 2; the value of a pixel is the share of it covered by the interval. As in the
+    original code, a partial first row counts in part, a partial last row in full.
 
     Args:
         angles: `[N]` in radians.

@@ -1,10 +1,10 @@
-"""20 Newsgroups as word counts: the documents of semantic hashing.
+"""20 Newsgroups as word counts, the data of semantic hashing.
 
 Salakhutdinov & Hinton 2009 have 11,314 train and 7,531 test documents, split by date, and the 2,000
-most frequent words without stop words (sizes recalled). The archive that scikit-learn names has one
-test document more. scikit-learn counts the words: its list of English stop words is its own, and
-words are not stemmed. It does not read the documents, which it would keep as a pickle: whoever can
-write that file runs code in whoever loads it.
+most frequent words without stop words (sizes from memory). The archive that scikit-learn uses has
+one test document more. The words are counted by scikit-learn, with its own list of English stop
+words and without stemming. Its loader of this set is not used, because it caches the documents as a
+pickle, and loading a pickle can run any code.
 """
 
 import tarfile
@@ -24,17 +24,17 @@ _MAX_BYTES = 2**22  # of one document
 
 
 def newsgroups(name: str, data_dir: Path | None) -> Raw:
-    """Counts uint8 `[40,50,1]` (more than 255 of a word count as 255), label the newsgroup.
+    """Counts uint8 `[40,50,1]`, clipped at 255; the label is the newsgroup.
 
-    Read from inside `20news-bydate.tar.gz`, which is verified by its SHA-256 and never unpacked.
-    Documents are in the order of newsgroups, and within one in that of their file names.
+    Read directly from `20news-bydate.tar.gz`, which is verified by its SHA-256. Documents are
+    ordered by newsgroup, then by file name.
 
     Args:
-        name: of the set, for messages.
-        data_dir: the archive is looked for in `<data_dir>/newsgroups`, then in the cache, and
+        name: name of the set, for messages.
+        data_dir: the archive is searched in `<data_dir>/newsgroups`, then in the cache, and
             downloaded if it is missing.
     Raises:
-        DataError: it is missing and cannot be downloaded, or it is not what it should be.
+        DataError: the archive cannot be downloaded, or has unexpected contents.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -63,7 +63,7 @@ def newsgroups(name: str, data_dir: Path | None) -> Raw:
 
 
 def _documents(path: Path) -> list[list[tuple[str, str]]]:
-    """Newsgroup and text of every document, sorted, of both halves; read in memory."""
+    """Newsgroup and text of every document of both halves, sorted; read into memory."""
     found = {half: [] for half in HALVES}
     with tarfile.open(path) as archive:
         for member in archive:
@@ -71,7 +71,7 @@ def _documents(path: Path) -> list[list[tuple[str, str]]]:
             if member.isdir() or half not in found:
                 continue
             if not member.isreg() or len(place) != 2 or member.size > _MAX_BYTES:
-                raise tarfile.TarError(f"{member.name} is no document of a newsgroup")
+                raise tarfile.TarError(f"{member.name} is not a document of a newsgroup")
             text = archive.extractfile(member).read().decode("latin-1")
             found[half].append((*place, text))
     return [[(group, text) for group, _, text in sorted(found[half])] for half in HALVES]

@@ -1,8 +1,8 @@
-"""One image file: what its header says, and its pixels, cropped and coloured as asked.
+"""Reading of one image file: its header, and its pixels, cropped and converted to grey or RGB.
 
-Pixels are what a viewer shows on a white page: turned as EXIF says, transparency composited on
-white. What of a file is not read, its header notes. Files are somebody else's: only plain raster
-formats are opened, the size is capped before decoding, and every failure names the file.
+Images are rotated as EXIF says, and transparency is composited on white. `Header.notes` lists what
+is not read. Files are untrusted: only plain raster formats are opened, the number of pixels is
+limited before decoding, and every error names the file.
 """
 
 import os
@@ -32,42 +32,42 @@ _WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 256, 257, 2
 
 
 class Header(NamedTuple):
-    """What is known of an image before decoding it."""
+    """Properties of an image that are known without decoding it."""
 
-    height: int  # as a viewer shows it
+    height: int  # after rotation as EXIF says
     width: int
     grey: bool
-    notes: tuple[str, ...] = ()  # what is not read, as ends of the sentence "so many files ..."
+    notes: tuple[str, ...] = ()  # what is not read; each completes a sentence "N files ..."
 
 
 def read_header(path: Path) -> Header:
-    """Size, turned as EXIF says, colour, and what will not be read; without decoding pixels.
+    """Size after rotation as EXIF says, colour, and what is not read; without decoding pixels.
 
     Raises:
-        DataError: not an image, larger than MAX_PIXELS, or of pixels whose range is not certain.
+        DataError: not an image, more than MAX_PIXELS pixels, or pixels of unknown range.
     """
     with _opened(path) as image:
         grey = image.mode in _GREY + _DEEP_GREY
         try:
             width, height = image.size
-            if image.format == "TIFF":  # newer Pillows turn the size themselves
+            if image.format == "TIFF":  # newer versions of Pillow rotate the size themselves
                 width, height = image.tag_v2[_WIDTH], image.tag_v2[_LENGTH]
-            notes = _unread(image)
+            notes = _unread_notes(image)
             orientation = _orientation(path, image)
         except Exception as error:  # as in `decode`
             raise _unreadable(path, error) from error
     if not orientation:
-        notes += ("have damaged EXIF and are taken to be upright",)
-    if orientation in (5, 6, 7, 8):  # it lies on a side
+        notes += ("have damaged EXIF and are not rotated",)
+    if orientation in (5, 6, 7, 8):  # rotated by 90 degrees
         width, height = height, width
     return Header(height, width, grey, notes)
 
 
 def decode(path: Path, size: int, grey: bool) -> np.ndarray:
-    """The pixels `[H,W,C]` uint8 of an image file, as `fitted` makes them.
+    """The pixels `[H,W,C]` uint8 of an image file, as `convert_image` returns them.
 
     Raises:
-        DataError: as `read_header`, or the file is corrupt or cut short.
+        DataError: as `read_header`, or the file is corrupt or truncated.
     """
     from PIL import ImageOps
 
@@ -75,20 +75,20 @@ def decode(path: Path, size: int, grey: bool) -> np.ndarray:
         try:
             if _orientation(path, image):
                 ImageOps.exif_transpose(image, in_place=True)
-            return fitted(image, size, grey)
-        except Exception as error:  # decoders raise whatever the bytes lead them to
+            return convert_image(image, size, grey)
+        except Exception as error:  # a corrupt file can raise anything in a decoder
             raise _unreadable(path, error) from error
 
 
-def fitted(image: "Image", size: int, grey: bool) -> np.ndarray:
+def convert_image(image: "Image", size: int, grey: bool) -> np.ndarray:
     """An image as uint8 `[H,W,1]` (grey) or `[H,W,3]`.
 
-    Transparent pixels show white, half transparent ones are mixed with it. Of 16-bit pixels, whose
-    range is 0..65535, the upper eight bits are kept.
+    Transparent pixels are composited on white. 16-bit pixels (range 0..65535) are reduced to their
+    upper 8 bits.
 
     Args:
-        size: side of the square cut from the centre, whose full extent is the shorter side (resized
-            with an anti-aliasing bicubic filter); 0 keeps the image whole.
+        size: side of the result: the central square is cropped and resized (bicubic, with
+            anti-aliasing); 0 keeps the image's size.
     """
     from PIL.Image import Resampling
 
@@ -106,8 +106,8 @@ def fitted(image: "Image", size: int, grey: bool) -> np.ndarray:
     return pixels[..., None] if grey else pixels
 
 
-def in_threads(function: Callable, items: Iterable) -> list:
-    """`[function(item) for item in items]`, decoding on several threads."""
+def map_in_threads(function: Callable, items: Iterable) -> list:
+    """`[function(item) for item in items]`, on several threads."""
     return list(_pool().map(function, items))
 
 
@@ -127,11 +127,11 @@ def _opened(path: Path) -> "Image":
         if image.width * image.height > MAX_PIXELS:
             raise DataError(
                 f"{path} has {image.width}x{image.height} pixels, "
-                f"more than the {MAX_PIXELS} that are decoded: shrink or remove it"
+                f"more than the maximum of {MAX_PIXELS}: shrink or remove it"
             )
         if image.mode not in _GREY + _COLOUR and not _is_sixteen_bits(image):
             raise DataError(
-                f"{path} has pixels of type {image.mode} whose range is not certain: convert it to "
+                f"{path} has pixels of type {image.mode}, whose range is not known: convert it to "
                 "a PNG of 8 or 16 bits"
             )
     except DataError:
@@ -141,32 +141,32 @@ def _opened(path: Path) -> "Image":
 
 
 def _is_sixteen_bits(image: "Image") -> bool:
-    """Grey of 16 bits where 0 is black and 65535 white: what PNG and PGM say, TIFF may say."""
+    """16-bit grey with 0 black and 65535 white: always in PNG and PGM, perhaps in TIFF."""
     if image.mode not in _DEEP_GREY:
         return False
     if image.format != "TIFF":
         return image.format in ("PNG", "PPM")
-    said = image.tag_v2.get(_BITS), image.tag_v2.get(_SAMPLE_FORMAT, (1,))
-    return said == ((16,), (1,)) and image.tag_v2.get(_PHOTOMETRIC) == 1
+    sample_type = image.tag_v2.get(_BITS), image.tag_v2.get(_SAMPLE_FORMAT, (1,))
+    return sample_type == ((16,), (1,)) and image.tag_v2.get(_PHOTOMETRIC) == 1
 
 
 def _orientation(path: Path, image: "Image") -> int:
-    """How EXIF says that a picture lies, 1..8, 1 being upright; 0 where its EXIF is damaged.
+    """The orientation by EXIF, 1..8 (1: upright); 0 if the EXIF is damaged.
 
-    May decode a PNG, in which EXIF may stand behind the pixels.
+    May decode a PNG, in which EXIF may follow the pixels.
     """
     from PIL.Image import Image
 
-    if image.format == "PNG" and _says_more_after_pixels(path):
+    if image.format == "PNG" and _has_metadata_after_pixels(path):
         image.load()
-    try:  # not `image.getexif()`, which decodes every PNG without EXIF in search of it
+    try:  # not `image.getexif()`, which decodes every PNG without EXIF to search for it
         return Image.getexif(image).get(_ORIENTATION, 1)
-    except Exception:  # as many kinds as there are damages
+    except Exception:  # damaged EXIF can raise anything
         return 0
 
 
-def _says_more_after_pixels(path: Path) -> bool:
-    """Whether a PNG has text or EXIF behind its pixels."""
+def _has_metadata_after_pixels(path: Path) -> bool:
+    """Whether a PNG has text or EXIF after its pixels."""
     pixels = False
     with open(path, "rb") as file:
         file.seek(8)
@@ -179,32 +179,32 @@ def _says_more_after_pixels(path: Path) -> bool:
     return False
 
 
-def _unread(image: "Image") -> tuple[str, ...]:
+def _unread_notes(image: "Image") -> tuple[str, ...]:
     notes = []
     if _is_deep(image):
         notes.append("have more than 8 bits per channel and are reduced to 8")
     if image.mode == "CMYK":
-        notes.append("are CMYK and become RGB without a colour profile")
+        notes.append("are CMYK and are converted to RGB without a colour profile")
     profile = image.info.get("icc_profile") or b"sRGB"
     if not any("sRGB".encode(code) in profile for code in ("ascii", "utf-16-be")):
         notes.append("carry a colour profile other than sRGB, which is not applied")
     if getattr(image, "is_animated", False):
-        notes.append("hold more than one frame or page, of which the first is read")
+        notes.append("have several frames or pages, of which only the first is read")
     return tuple(notes)
 
 
 def _is_deep(image: "Image") -> bool:
-    """Whether the file, not what Pillow makes of it, has more than 8 bits per channel."""
+    """Whether the file itself, before Pillow converts it, has more than 8 bits per channel."""
     if image.format == "TIFF":
         return max(image.tag_v2.get(_BITS, (1,))) > 8
     if image.format not in ("PNG", "PPM"):
         return False
-    said = image.tile[0][3]  # a raw mode such as RGB;16B, in PPM also (mode, largest value)
-    return said[-1] > 255 if isinstance(said, tuple) else ";16" in said
+    mode = image.tile[0][3]  # a raw mode such as RGB;16B, in PPM also (mode, largest value)
+    return mode[-1] > 255 if isinstance(mode, tuple) else ";16" in mode
 
 
 def _eight_bits(image: "Image") -> "Image":
-    """Grey of 16 bits as L. PNG can name one value that is transparent."""
+    """16-bit grey as L. PNG can define one value as transparent."""
     from PIL import Image
 
     pixels = np.asarray(image)
@@ -217,7 +217,7 @@ def _eight_bits(image: "Image") -> "Image":
 def _on_white(image: "Image") -> "Image":
     from PIL import Image
 
-    if image.mode == "La":  # Pillow knows no direct way
+    if image.mode == "La":  # Pillow cannot convert it directly
         image = image.convert("LA")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

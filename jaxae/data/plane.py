@@ -1,4 +1,4 @@
-"""Points of a plane as images of one row and two columns, for toys that one can look at."""
+"""Points of a plane as images of one row and two columns, for two-dimensional examples."""
 
 from typing import NamedTuple
 
@@ -11,16 +11,18 @@ class Plane(NamedTuple):
     offset: float
     span: float
 
-    def stored(self, points: np.ndarray) -> np.ndarray:
+    def to_images(self, points: np.ndarray) -> np.ndarray:
         """Points `[N, 2]` as images `[N,1,2,1]` float32."""
         return np.float32((points + self.offset) / self.span).reshape(-1, 1, 2, 1)
 
-    def points(self, images: np.ndarray, mean: float = 0.0, deviation: float = 1.0) -> np.ndarray:
+    def to_points(
+        self, images: np.ndarray, mean: float = 0.0, deviation: float = 1.0
+    ) -> np.ndarray:
         """Images `[N,1,2,1]` as points `[N, 2]` float64.
 
         Args:
-            images: as stored, or standardised.
-            mean, deviation: of all stored training pixels, where the images are standardised.
+            images: as from `to_images`, or standardised.
+            mean, deviation: of all training pixels before standardisation.
         """
         stored = deviation * np.asarray(images, np.float64).reshape(-1, 2) + mean
         return self.span * stored - self.offset

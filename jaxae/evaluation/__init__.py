@@ -1,7 +1,7 @@
-"""What a trained state is worth: numbers, figures and a report, for any `Model`.
+"""Evaluation of a trained state: numbers, figures and a report, for any `Model`.
 
-Nothing here knows a model by name; a capability that a model lacks is left out, never guessed.
-matplotlib and scikit-learn are imported by the functions that use them.
+No model is known by name; what needs a capability that a model lacks is left out. matplotlib and
+scikit-learn are imported by the functions that use them.
 """
 
 from jaxae.evaluation.canvas import image_grid, value_range
@@ -26,12 +26,10 @@ from jaxae.evaluation.figures import (
     draw_all,
     draw_daydream,
     draw_interpolations,
-    draw_latent_scatter,
     draw_mixtures,
     draw_reconstructions,
     draw_restorations,
     draw_samples,
-    draw_training_curves,
 )
 from jaxae.evaluation.frechet import frechet_distance, parzen_log_likelihood
 from jaxae.evaluation.hamming import HashTable, ball_size, pack, rank
@@ -54,6 +52,7 @@ from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
 from jaxae.evaluation.manifolds import precision_and_recall
 from jaxae.evaluation.passes import over_split
 from jaxae.evaluation.path_length import perceptual_path_length
+from jaxae.evaluation.plots import draw_latent_scatter, draw_training_curves
 from jaxae.evaluation.probes import fit_linear_probe, knn_probe, linear_probe, probe_table
 from jaxae.evaluation.reconstruction import reconstruction
 from jaxae.evaluation.report import (

@@ -1,8 +1,8 @@
-"""Directions in code space: what sets one kind of image apart, and what adding it to a code does.
+"""Attribute vectors: directions in code space between classes, and editing images with them.
 
 Larsen et al. 2016, arXiv:1512.09300 (visual attribute vectors; andersbll/
 autoencoding_beyond_pixels: celeba_aegan.py). For any model with `encode` and `decode`. Codes are
-what `Model.encode` gives; the official code takes sampled ones.
+those of `Model.encode`; the official code uses sampled codes.
 """
 
 import pathlib
@@ -24,24 +24,24 @@ def attribute_vector(
 
     Args:
         codes: `[N, Z]`.
-        labels: `[N]`: classes, or whether an attribute is on.
+        labels: `[N]` classes, or bool: whether the image has an attribute.
         value: the class, or True.
-        against: the class that is subtracted; None: all others.
+        against: the class whose mean is subtracted; None: all others.
     Returns:
         `[Z]` float64.
     Raises:
-        ValueError: no image on one of the sides.
+        ValueError: one of the two sets has no image.
     """
     codes, labels = np.asarray(codes, np.float64), np.asarray(labels)
     on = labels == value
     off = ~on if against is None else labels == against
     if not on.any() or not off.any():
-        side = f"with label {value}" if not on.any() else "to set it against"
-        raise ValueError(f"there is no image {side}: a direction needs both")
+        missing = f"label {value}" if not on.any() else "the label to compare with"
+        raise ValueError(f"attribute_vector: no image has {missing}; both sets need images")
     return codes[on].mean(0) - codes[off].mean(0)
 
 
-def edited(
+def edit_images(
     model: Model,
     state: State,
     images: np.ndarray,
@@ -56,14 +56,14 @@ def edited(
         state: the trained state.
         images: `[N,H,W,C]`.
         vector: `[Z]`, sums and differences of attribute vectors, or `[N, Z]`.
-        rng: of codes and images, where the model draws them.
-        strength: how far to go; 0 reconstructs.
+        rng: for the encoder and decoder, if they sample.
+        strength: factor of the vector; 0 reconstructs.
     """
     of_codes, of_images = jax.random.split(rng)
     codes = jax.jit(model.encode)(state, jnp.asarray(images), of_codes)
     shift = jnp.asarray(vector, codes.dtype)
-    moved = codes + strength * jnp.broadcast_to(shift, codes.shape)
-    return np.asarray(jax.jit(model.decode)(state, moved, of_images))
+    shifted = codes + strength * jnp.broadcast_to(shift, codes.shape)
+    return np.asarray(jax.jit(model.decode)(state, shifted, of_images))
 
 
 def draw_edits(
@@ -76,24 +76,26 @@ def draw_edits(
     *,
     value_range: tuple[float, float] = (0.0, 1.0),
 ) -> pathlib.Path:
-    """A row for each image: itself, decoded, and decoded with each of the vectors added.
+    """A row per image: the image, its reconstruction, and the edits with each vector.
 
     Args:
         images: `[N,H,W,C]`, the rows.
-        vectors: by the name that stands above their column, `[Z]` each.
+        vectors: `[Z]` each, by name; names are the column labels.
         path: the PNG file.
     """
     images = np.asarray(images)
     plain = np.zeros_like(next(iter(vectors.values())))
     shifts = (plain, *vectors.values())
     keys = jax.random.split(rng, len(shifts))
-    columns = [edited(model, state, images, v, key) for v, key in zip(shifts, keys, strict=True)]
+    columns = [
+        edit_images(model, state, images, v, key) for v, key in zip(shifts, keys, strict=True)
+    ]
     return image_grid(
         np.stack([images, *columns], axis=1).reshape(-1, *images.shape[1:]),
         1 + len(columns),
         path,
         title="Attribute vectors",
-        note="decoded codes, to which the mean code of one kind minus that of the others was added",
+        note="decoded codes plus the mean code of one class minus that of the others",
         column_labels=["image", "decoded", *vectors],
         column_gaps=(0, 1),
         value_range=value_range,

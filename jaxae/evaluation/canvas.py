@@ -1,6 +1,6 @@
-"""What all figures are drawn on: a grid of images, or a page of curves, as a PNG file.
+"""Common parts of all figures: a grid of images, or a page of plots, as a PNG file.
 
-Every grid is composed pixel by pixel, so that an image's pixels stay square and sharp. Images are
+Grids are composed pixel by pixel, so that the pixels of an image stay square and sharp. Images are
 shown in `value_range` (black to white) and clipped to it.
 """
 
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 INK, FAINT, LINE = "#1d2129", "#69707d", "#d9dde3"
-# Paul Tol's "muted" scheme, told apart in all common forms of colour blindness, and black.
+# Paul Tol's "muted" scheme, suitable for common forms of colour blindness, and black.
 PALETTE = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933",
            "#ddcc77", "#cc6677", "#882255", "#aa4499", "#000000")  # fmt: skip
 PARTS = {"train": PALETTE[0], "validation": PALETTE[3], "test": PALETTE[6]}
 DPI = 100
-WAVE_ROWS, WAVE_COLUMNS = 48, 84  # pixels of a signal's picture
+WAVE_ROWS, WAVE_COLUMNS = 48, 84  # size in pixels of the plot of a signal
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -52,14 +52,14 @@ def image_grid(
 
     Args:
         images: `[N,H,W,C]`, row by row; 3 channels are RGB, any other number is averaged to grey.
-            Images of one long row are signals, and drawn as `waveforms`.
-        columns: images in a row; the last row may be short.
+            Images of one long row are signals, and are drawn by `waveforms`.
+        columns: images per row; the last row may have fewer.
         path: the PNG file.
-        title: what is seen; `note` stands below it, smaller.
+        title: heading; `note` is below it, smaller.
         row_labels: one per row, at the left.
-        column_labels: one per column, on top.
-        row_gap_every: a wider gap after every so many rows.
-        column_gaps: columns after which a wider gap follows.
+        column_labels: one per column, at the top.
+        row_gap_every: number of rows after which there is a wider gap.
+        column_gaps: indices of columns after which there is a wider gap.
         value_range: pixel values shown as black and as white.
     Returns:
         `path`.
@@ -86,9 +86,9 @@ def image_grid(
     lefts = left + np.cumsum(
         [0] + [width + (wide if c in column_gaps else gap) for c in range(columns - 1)]
     )
-    # Wide enough for the title and the note, whatever the number of columns.
-    least = 2 * margin + max(10 * len(title), 8 * len(note))
-    page = (int(tops[-1]) + height + margin, max(int(lefts[-1]) + width + margin, least))
+    # Wide enough for the title and the note, for any number of columns.
+    min_width = 2 * margin + max(10 * len(title), 8 * len(note))
+    page = (int(tops[-1]) + height + margin, max(int(lefts[-1]) + width + margin, min_width))
     canvas = np.full((*page, 3), 255, np.uint8)
     edge = np.array([int(LINE[i : i + 2], 16) for i in (1, 3, 5)], np.uint8)
     for number, image in enumerate(images):
@@ -113,11 +113,11 @@ def image_grid(
 
 
 def waveforms(signals: np.ndarray) -> np.ndarray:
-    """Pictures of signals `[N,1,T,C]` in [0, 1], low values at the bottom.
+    """Plots of signals `[N,1,T,C]` in [0, 1], as images, low values at the bottom.
 
     Returns:
-        `[N, WAVE_ROWS, WAVE_COLUMNS, C]`: white, and black from the least to the greatest value of
-        the T / WAVE_COLUMNS samples of each column.
+        `[N, WAVE_ROWS, WAVE_COLUMNS, C]`: black from the minimum to the maximum of the
+        T / WAVE_COLUMNS samples of each column, white elsewhere.
     """
     columns = np.array_split(signals[:, 0], WAVE_COLUMNS, axis=1)
     level = lambda extreme: np.rint(
@@ -129,7 +129,7 @@ def waveforms(signals: np.ndarray) -> np.ndarray:
 
 
 def write_png(path: pathlib.Path, size: tuple[float, float], compose) -> pathlib.Path:
-    """A figure of `size` inches, filled by `compose(figure)`, as a PNG without a date in it."""
+    """A figure of `size` inches, drawn by `compose(figure)`, as a PNG file without a date."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -145,13 +145,13 @@ def write_png(path: pathlib.Path, size: tuple[float, float], compose) -> pathlib
 
 
 def heading(figure, title: str, note: str) -> None:
-    """Title and note where `image_grid` has them."""
+    """Title and note at the positions that `image_grid` uses."""
     width, height = figure.get_size_inches() * DPI
     figure.text(24 / width, 1 - 29 / height, title, fontsize=13, weight="bold", va="center")
     figure.text(24 / width, 1 - 55 / height, note, fontsize=10, color=FAINT, va="center")
 
 
 def value_range(images: np.ndarray) -> tuple[float, float]:
-    """The pixel values to show as black and as white: 0 and 1, or the extremes beyond them."""
+    """The pixel values shown as black and white: 0 and 1, or minimum and maximum if outside."""
     inside = images.min() >= 0 and images.max() <= 1
     return (0.0, 1.0) if inside else (float(images.min()), float(images.max()))

@@ -1,8 +1,8 @@
-"""A small classifier that no model has seen: judges whether a picture shows what it should.
+"""A small classifier, independent of the models, to evaluate generated images.
 
-Its last hidden layer also serves as the features of a Fréchet distance. Distances by different
-classifiers cannot be compared with each other, nor with published ones on Inception features;
-`features` has frozen ones, with names.
+Its last hidden layer also gives features for a Fréchet distance. Distances by different classifiers
+are not comparable with each other, nor with published ones on Inception features; `features` has
+fixed networks, with names.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-_TRAINED, _READ = 128, 500  # images at a time
-_CONVOLVED = 16  # pixels of the shorter side from which convolutions are used
+_TRAIN_BATCH, _EVAL_BATCH = 128, 500
+_MIN_CONV_SIDE = 16  # smallest side of images for which convolutions are used
 _LEARNING_RATE = 2e-3
 _FEATURES = 128
 
@@ -40,7 +40,7 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if min(x.shape[1:3]) >= _CONVOLVED:
+        if min(x.shape[1:3]) >= _MIN_CONV_SIDE:
             x = nn.relu(nn.Conv(16, (5, 5), strides=(2, 2))(x))
             x = nn.relu(nn.Conv(32, (3, 3), strides=(2, 2))(x))
             x = x.reshape(x.shape[0], -1)
@@ -53,19 +53,19 @@ class Network(nn.Module):
 def train_classifier(data: Any, seed: int = 0, steps: int = 2000) -> Classifier:
     """A classifier of the data set's own labels, trained on its training images.
 
-    All training labels are used, those too that `Options.labels` hides from a model. Images are
-    taken as the model sees them. Two calls with the same arguments agree (bit for bit on a CPU).
+    All training labels are used, including those that `Options.labels` hides from a model. Images
+    are preprocessed as for the model. The result is reproducible (bit for bit on a CPU).
 
     Args:
         data: a data set with `train`, `test` and labels.
-        seed: of the start and of the order of the batches.
-        steps: of Adam on batches of 128, its rate falling to zero.
+        seed: of the initial parameters and of the order of the batches.
+        steps: training steps of Adam on batches of 128, with cosine decay to zero.
     Raises:
         ValueError: the data has no labels, or steps is below 1.
     """
     network = Network(data.spec.classes)
     params = fit_classifier(network, data, seed, steps)
-    features, logits = reader(network, params)
+    features, logits = network_functions(network, params)
     return Classifier(features, logits, accuracy(logits, data.test))
 
 
@@ -76,14 +76,14 @@ def fit_classifier(
 
     Args:
         network: for as many classes as the data has.
-        data, seed, steps: as `train_classifier` has them.
-        shift: images are moved by up to so many pixels, a random number in each direction; the
-            free edge is 0.
+        data, seed, steps: as in `train_classifier`.
+        shift: augmentation: images are shifted by a random number of pixels, at most this many,
+            in each direction, with zero padding.
     Raises:
         ValueError: the data has no labels, or steps is below 1.
     """
     if not data.spec.classes:
-        raise ValueError(f"{data.name} has no labels, so no classifier can be trained on it")
+        raise ValueError(f"{data.name} has no labels; a classifier needs them")
     if steps < 1:
         raise ValueError(f"steps is {steps}; it must be at least 1")
     tx = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, steps))
@@ -97,47 +97,47 @@ def fit_classifier(
     @jax.jit
     def update(params, opt, batch, rng):
         if shift:
-            batch = batch | {"image": moved(batch["image"], rng, shift)}
+            batch = batch | {"image": random_shift(batch["image"], rng, shift)}
         updates, opt = tx.update(jax.grad(loss)(params, batch), opt, params)
         return optax.apply_updates(params, updates), opt
 
     for step in range(steps):
-        batch = data.train.batch(seed, step, min(_TRAINED, data.train.size))
-        # The batch's own noise has the 0.
+        batch = data.train.batch(seed, step, min(_TRAIN_BATCH, data.train.size))
+        # Key 0 is used for the noise of the batch.
         rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 1)
         params, opt = update(params, opt, batch, rng)
     return params
 
 
-def moved(images: jax.Array, rng: jax.Array, most: int) -> jax.Array:
-    """Images `[B,H,W,C]`, each moved by -most..most pixels down and right; the free edge is 0."""
-    offsets = jax.random.randint(rng, (len(images), 2), 0, 2 * most + 1)
-    padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
-    cut = lambda image, at: jax.lax.dynamic_slice(image, (at[0], at[1], 0), images.shape[1:])
-    return jax.vmap(cut)(padded, offsets)
+def random_shift(images: jax.Array, rng: jax.Array, maximum: int) -> jax.Array:
+    """Images `[B,H,W,C]`, each shifted by -maximum..maximum pixels on both axes, zero padding."""
+    offsets = jax.random.randint(rng, (len(images), 2), 0, 2 * maximum + 1)
+    padded = jnp.pad(images, ((0, 0), (maximum, maximum), (maximum, maximum), (0, 0)))
+    crop = lambda image, at: jax.lax.dynamic_slice(image, (at[0], at[1], 0), images.shape[1:])
+    return jax.vmap(crop)(padded, offsets)
 
 
 def accuracy(logits: Callable[[np.ndarray], np.ndarray], split: Any) -> float:
-    """The share, in 0..1, of the images of a split whose largest logit is that of their label."""
-    right = [
+    """Accuracy in 0..1 of the classifier on the labels of a split."""
+    correct = [
         (logits(batch["image"]).argmax(1) == np.asarray(batch["label"]))[mask]
-        for batch, mask in split.examples(_READ)
+        for batch, mask in split.examples(_EVAL_BATCH)
     ]
-    return float(np.concatenate(right).mean())
+    return float(np.concatenate(correct).mean())
 
 
-def reader(network: Network, params: dict[str, Any]) -> tuple[Callable, Callable]:
-    """Features and logits of numpy images `[N,H,W,C]` of any N, as two functions."""
-    read = jax.jit(network.apply)
-    both = lambda images: _in_batches(lambda batch: read(params, batch), images)
+def network_functions(network: Network, params: dict[str, Any]) -> tuple[Callable, Callable]:
+    """Two functions of numpy images `[N,H,W,C]` of any N: features and logits."""
+    apply = jax.jit(network.apply)
+    both = lambda images: _in_batches(lambda batch: apply(params, batch), images)
     return lambda images: both(images)[0], lambda images: both(images)[1]
 
 
 def _in_batches(fn: Callable, images: np.ndarray) -> tuple[np.ndarray, ...]:
     """Both outputs of `fn` for all images, in batches of one shape, so that it compiles once."""
-    images, found = np.asarray(images, np.float32), []
-    for start in range(0, max(1, len(images)), _READ):
-        batch = images[start : start + _READ]
-        padded = np.pad(batch, ((0, _READ - len(batch)), (0, 0), (0, 0), (0, 0)))
-        found.append([np.asarray(output)[: len(batch)] for output in fn(padded)])
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+    images, outputs = np.asarray(images, np.float32), []
+    for start in range(0, max(1, len(images)), _EVAL_BATCH):
+        batch = images[start : start + _EVAL_BATCH]
+        padded = np.pad(batch, ((0, _EVAL_BATCH - len(batch)), (0, 0), (0, 0), (0, 0)))
+        outputs.append([np.asarray(output)[: len(batch)] for output in fn(padded)])
+    return tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))

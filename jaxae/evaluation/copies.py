@@ -1,8 +1,8 @@
-"""How near samples come to training images: a model that copies them comes nearer than new images.
+"""Distance of samples to the nearest training images, to detect copies.
 
-A Fréchet distance, precision and recall cannot tell a model from a copy of its training set. What
-can is the distance of each sample to the nearest training image, beside the distance that test
-images have, which nobody could copy.
+Fréchet distance, precision and recall do not distinguish a good model from a copy of its training
+set. The distance of each sample to the nearest training image does, compared with the distance of
+test images.
 """
 
 from typing import Any
@@ -13,28 +13,28 @@ import numpy as np
 
 from jaxae.evaluation.passes import batches
 
-NEAR = 1  # per cent
+NEAR = 1  # percentile of the test images' distances
 _ROWS = 4000  # training images at a time
-_KNOWN = 2**26  # bytes of them at most
+_MAX_BYTES = 2**26  # of these images
 
 
 def nearest_training_image(samples: np.ndarray, test: np.ndarray, train: Any) -> dict[str, float]:
     """Distances in pixels from samples, and from test images, to the nearest training image.
 
-    Every training image is looked at, some at a time. Images of one kind only: bits and bits, or
-    grey levels and grey levels.
+    All training images are searched, in blocks. All images must be of one kind: bits, or grey
+    levels.
 
     Args:
         samples: `[N,H,W,C]`.
-        test: `[M,H,W,C]`, images that no training has seen.
-        train: a half of a data set.
+        test: `[M,H,W,C]`, images that were not used in training.
+        train: a split of a data set.
     Returns:
-        `median_of_samples` and `median_of_test_images`: Euclidean distances; `share_near`: how many
-        of the samples are nearer than the `NEAR`th percentile of the test images' distances, about
-        0.01 where they are as new as test images, 1 where they are copies; `images` of each (the
-        smaller number).
+        `median_of_samples` and `median_of_test_images`: Euclidean distances; `share_near`: share
+        of the samples that are nearer than the `NEAR`th percentile of the test images' distances,
+        about 0.01 if they are as far as test images, 1 if they are copies; `images`: number of each
+        (the smaller one).
     Raises:
-        ValueError: no samples, no test images, shapes that differ, or numbers that are not finite.
+        ValueError: no samples, no test images, shapes differ, or values are not finite.
     """
     samples, test = np.asarray(samples, np.float32), np.asarray(test, np.float32)
     if samples.shape[1:] != test.shape[1:] or not len(samples) or not len(test):
@@ -43,7 +43,7 @@ def nearest_training_image(samples: np.ndarray, test: np.ndarray, train: Any) ->
     if not (np.isfinite(samples).all() and np.isfinite(test).all()):
         raise ValueError("samples and test must be finite: they hold NaN or infinity")
     queries = jnp.asarray(np.concatenate([samples, test]).reshape(len(samples) + len(test), -1))
-    rows = max(1, min(_ROWS, _KNOWN // (4 * queries.shape[1])))
+    rows = max(1, min(_ROWS, _MAX_BYTES // (4 * queries.shape[1])))
     squares = jnp.full(len(queries), jnp.inf, jnp.float32)
     for batch, _, _ in batches(train, rows):  # padding repeats an image
         squares = _nearer(queries, batch["image"], squares)
@@ -59,9 +59,9 @@ def nearest_training_image(samples: np.ndarray, test: np.ndarray, train: Any) ->
 
 @jax.jit
 def _nearer(queries: jax.Array, images: jax.Array, squares: jax.Array) -> jax.Array:
-    """The squared distances `[Q]`, or those to the nearest of these images where it is nearer."""
+    """The minimum of `squares` `[Q]` and the squared distances to the nearest of these images."""
     rows = images.reshape(len(images), -1).astype(jnp.float32)
     products = jnp.matmul(queries, rows.T, precision=jax.lax.Precision.HIGHEST)
     nearest = jnp.argmax(products - 0.5 * jnp.sum(jnp.square(rows), axis=1)[None], axis=1)
-    # From the difference: what is left of equal images in a difference of products is rounding.
+    # From the difference of images, which is exactly 0 for equal ones; products are not.
     return jnp.minimum(squares, jnp.sum(jnp.square(queries - rows[nearest]), axis=1))

@@ -1,13 +1,13 @@
-"""How many modes of a known mixture a set of points covers.
+"""The number of modes of a known mixture that a set of points covers.
 
-The rule of Dumoulin et al. 2017, arXiv:1606.00704, section 4.5, and a stricter one beside it. The
-published rule asks for one point for a mode, wherever it lies, which blurred samples give too.
+The rule of Dumoulin et al. 2017, arXiv:1606.00704, section 4.5, and a stricter one. By the
+published rule a mode is covered by any one point nearest to it, which blurred samples satisfy too.
 """
 
 import numpy as np
 
 STRICT = 20
-"""points close to a mode by which it counts strictly"""
+"""number of close points that a mode needs to count by the strict rule"""
 CLOSE = 3.0
 """standard deviations within which a point is close"""
 
@@ -19,22 +19,22 @@ def mode_coverage(
     strict: int = STRICT,
     close: float = CLOSE,
 ) -> dict[str, float | int]:
-    """Covered modes of a mixture of Gaussians with equal weights and one deviation.
+    """Covered modes of a mixture of Gaussians with equal weights and one standard deviation.
 
-    A point belongs to the mode that is the most responsible for it, which is the nearest.
+    A point belongs to the mode of largest responsibility, which is the nearest.
 
     Args:
         points: `[N, D]`, 10,000 samples in the paper.
         centres: `[K, D]`, the modes.
-        deviation: of every Gaussian in every direction.
-        strict: close points that a mode needs to count strictly.
-        close: a point is close to its mode within so many deviations, the border excluded. In the
-            plane 1 - exp(-close^2 / 2) of the mixture's own points are, 98.9 % at 3.
+        deviation: standard deviation of the Gaussians.
+        strict: number of close points that a mode needs by the strict rule.
+        close: a point is close to its mode within less than this many standard deviations. In
+            the plane this holds for 1 - exp(-close^2 / 2) of the mixture's points, 98.9 % at 3.
     Returns:
-        `modes`: to which any point belongs; `strict`: those with enough close points; `share`: of
-        the points that are close to their mode, in 0..1.
+        `modes`: number of modes with any point; `strict`: number with enough close points; `share`:
+        share of the points that are close to their mode, in 0..1.
     Raises:
-        ValueError: shapes do not fit, points are none or not finite, deviation is not positive.
+        ValueError: shapes do not match, no points, points not finite, or deviation not positive.
     """
     points, centres = np.asarray(points, np.float64), np.asarray(centres, np.float64)
     if points.ndim != 2 or centres.ndim != 2 or points.shape[1] != centres.shape[1]:
@@ -42,7 +42,9 @@ def mode_coverage(
             f"points {points.shape} and centres {centres.shape} must be [N, D] and [K, D], one D"
         )
     if not len(points) or not len(centres) or not np.isfinite(points).all():
-        raise ValueError("points and centres must be at least one each, and the points finite")
+        raise ValueError(
+            "points and centres must have at least one row each, and points must be finite"
+        )
     if deviation <= 0:
         raise ValueError(f"deviation is {deviation}; it must be positive")
     distance = np.linalg.norm(points[:, None] - centres[None], axis=2)

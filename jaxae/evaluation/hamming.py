@@ -1,10 +1,10 @@
 """An index of binary codes: packed words, exact ranking, and look-up by address.
 
 Salakhutdinov & Hinton 2009, "Semantic hashing": the code of an item is the address of the list
-that holds it, and the items within a few bits of a query are read off by visiting every address in
-that Hamming ball. The number of visits depends on the ball and not on the collection. Short codes
-only: a ball of radius 2 holds 211 addresses for 20 bits and 2,081 for 64. Longer codes are ranked
-exactly, by XOR and population count over 32-bit words.
+that contains it, and the items within a few bits of a query are found by a look-up of all addresses
+in that Hamming ball. The number of look-ups depends on the ball, not on the collection. For short
+codes only: a ball of radius 2 has 211 addresses for 20 bits and 2,081 for 64. Longer codes are
+ranked exactly, by XOR and population count of 32-bit words.
 """
 
 import functools
@@ -16,22 +16,22 @@ import jax.numpy as jnp
 import numpy as np
 
 WORD = 32
-_DIRECT_BITS = 22  # up to here a table has a slot for every address
-_MOST_ADDRESSED = 64
+_DIRECT_BITS = 22  # up to this length a table has an entry for every address
+_MAX_BITS = 64
 _BLOCK = 8192
 
 
 def pack(bits: np.ndarray) -> np.ndarray:
     """Bits `[N, b]` (bool, or 0 and 1) as words `[N, ceil(b / 32)]` uint32.
 
-    Bit j of a code is bit j % 32 of word j // 32; what is left of the last word is 0.
+    Bit j of a code is bit j % 32 of word j // 32; unused bits of the last word are 0.
 
     Raises:
         ValueError: not two axes, or values other than 0 and 1.
     """
     bits = np.asarray(bits)
     if bits.ndim != 2 or not np.isin(bits, (0, 1)).all():
-        raise ValueError(f"bits must be [N, b] of 0 and 1, they are {bits.dtype} {bits.shape}")
+        raise ValueError(f"bits must be [N, b] of 0 and 1, are {bits.dtype} {bits.shape}")
     count, length = bits.shape
     padded = np.zeros((count, math.ceil(length / WORD) * WORD), np.uint8)
     padded[:, :length] = bits
@@ -39,7 +39,7 @@ def pack(bits: np.ndarray) -> np.ndarray:
 
 
 def distances(queries: jax.Array, codes: jax.Array) -> jax.Array:
-    """How many bits differ: words `[Q, W]` and `[N, W]` -> `[Q, N]` int32."""
+    """Hamming distances: words `[Q, W]` and `[N, W]` -> `[Q, N]` int32."""
     differing = jax.lax.population_count(queries[:, None] ^ codes[None])
     return jnp.sum(differing.astype(jnp.int32), axis=-1)
 
@@ -48,9 +48,9 @@ def distances(queries: jax.Array, codes: jax.Array) -> jax.Array:
 def rank(
     queries: jax.Array, codes: jax.Array, k: int, block: int = _BLOCK
 ) -> tuple[jax.Array, jax.Array]:
-    """The k codes nearest to each query by exact search; equal distances by lowest index.
+    """The k codes nearest to each query by exact search; ties go to the lowest index.
 
-    Memory beyond the arguments is O(Q * block), whatever N is.
+    Memory beyond the arguments is O(Q * block), independent of N.
 
     Args:
         queries: `[Q, W]` uint32, from `pack`.
@@ -64,17 +64,17 @@ def rank(
     """
     size = codes.shape[0]
     if not 1 <= k <= size:
-        raise ValueError(f"k is {k}, with {size} codes it must be in 1..{size}")
+        raise ValueError(f"rank: k must be in 1..{size} (the codes), is {k}")
     block, far = min(block, size), WORD * codes.shape[1] + 1
 
     def add(best, number):
-        # The last block starts early enough to be whole; what it repeats is put far away.
+        # The last block is shifted to have full size; repeated codes get the largest distance.
         start = jnp.minimum(number * block, size - block)
         index = start + jnp.arange(block)
         gap = distances(queries, jax.lax.dynamic_slice_in_dim(codes, start, block))
         gap = jnp.where((index >= number * block)[None], gap, far)
         near, columns = jax.lax.top_k(-gap, min(k, block))
-        # The kept ones come first: they have the lower indices, and `top_k` takes the first.
+        # Earlier codes come first: they have lower indices, and `top_k` prefers the first of a tie.
         near = jnp.concatenate([best[0], near], axis=1)
         indices = jnp.concatenate([best[1], start + columns], axis=1)
         near, order = jax.lax.top_k(near, k)
@@ -87,14 +87,14 @@ def rank(
 
 
 def ball_size(bits: int, radius: int) -> int:
-    """Addresses within `radius` of one address: sum of the binomial coefficients."""
+    """Number of addresses within `radius` of an address: a sum of binomial coefficients."""
     return sum(math.comb(bits, i) for i in range(radius + 1))
 
 
 @functools.lru_cache(maxsize=32)
 def ball(bits: int, radius: int) -> np.ndarray:
-    """The patterns of at most `radius` ones among `bits`, uint64, fewest ones first, and among as
-    many by their places: {0, 1}, {0, 2}, ..., {1, 2}, ..."""
+    """The patterns of `bits` bits with at most `radius` ones, uint64, ordered by the number of
+    ones, then by their positions: {0, 1}, {0, 2}, ..., {1, 2}, ..."""
     patterns = [
         sum(1 << place for place in places)
         for ones in range(min(radius, bits) + 1)
@@ -104,7 +104,7 @@ def ball(bits: int, radius: int) -> np.ndarray:
 
 
 class HashTable:
-    """The lists of items at each address, and the look-up of all within a Hamming ball.
+    """The items at each address, and look-up of all items within a Hamming ball.
 
     Args:
         bits: `[N, b]` codes, b at most 64.
@@ -114,8 +114,10 @@ class HashTable:
 
     def __init__(self, bits: np.ndarray):
         self.bits = np.shape(bits)[-1]
-        if self.bits > _MOST_ADDRESSED:
-            raise ValueError(f"a code of {self.bits} bits is no address: use rank")
+        if self.bits > _MAX_BITS:
+            raise ValueError(
+                f"HashTable: codes must have at most {_MAX_BITS} bits, have {self.bits}: use rank"
+            )
         where = _addresses(bits)
         self._order = np.argsort(where, kind="stable")
         self._sorted = where[self._order]
@@ -129,13 +131,13 @@ class HashTable:
 
         Args:
             query: `[b]` bits.
-            radius: from 0; the ball's addresses are all visited, `ball_size(b, radius)` of them.
+            radius: at least 0; `ball_size(b, radius)` addresses are looked up.
         Returns:
-            positions in the collection, nearest first, equal distances in the order of `ball`: by
-            the places of the differing bits, lowest place first, and then by position.
+            positions in the collection, nearest first, equal distances in the order of `ball` (by
+            the positions of the differing bits), then by position in the collection.
         """
         if np.shape(query) != (self.bits,):
-            raise ValueError(f"query has shape {np.shape(query)}, codes have {self.bits} bits")
+            raise ValueError(f"lookup: query must be [{self.bits}], has shape {np.shape(query)}")
         visited = _addresses(np.asarray(query)[None])[0] ^ ball(self.bits, radius)
         if self._starts is not None:
             first, last = self._starts[visited], self._starts[visited + np.uint64(1)]
@@ -143,9 +145,9 @@ class HashTable:
             first = np.searchsorted(self._sorted, visited)
             last = np.searchsorted(self._sorted, visited, side="right")
         sizes = last - first
-        # All lists at once: item i of the answer is its list's first one, and as far on as i is.
-        ahead = first - (np.cumsum(sizes) - sizes)
-        return self._order[np.repeat(ahead, sizes) + np.arange(sizes.sum())]
+        # All lists at once: the offset maps positions in the result to positions in `_order`.
+        offset = first - (np.cumsum(sizes) - sizes)
+        return self._order[np.repeat(offset, sizes) + np.arange(sizes.sum())]
 
 
 def _addresses(bits: np.ndarray) -> np.ndarray:

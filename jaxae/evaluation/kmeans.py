@@ -1,4 +1,4 @@
-"""How well clusters of codes agree with labels that no one showed them.
+"""Agreement of k-means clusters of codes with labels.
 
 Berthelot, Raffel, Roy & Goodfellow 2018, arXiv:1807.07543; brain-research/acai: cluster.py.
 """
@@ -17,15 +17,14 @@ RESTARTS = 1000
 ITERATIONS = 1000
 TABLE_RESTARTS = 10
 TABLE_CODES = 5000
-TABLE_DIMS = 512  # wider codes would take minutes
+TABLE_DIMS = 512  # with wider codes it would take minutes
 _EPSILON = 1e-5
 
 
 def whiten(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Codes in the principal directions of the training codes, each divided by its singular value.
 
-    Directions in which training codes hardly differ become as large as all others, but for the
-    1e-5 that is added to every singular value.
+    All directions get the same scale, up to the 1e-5 added to every singular value.
 
     Args:
         train: `[N,Z]`, and `test` `[M,Z]`.
@@ -40,12 +39,12 @@ def whiten(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def matched_accuracy(clusters: np.ndarray, labels: np.ndarray) -> float:
-    """Share of examples that are right when clusters are named after labels one to one, at best.
+    """Accuracy for the best one-to-one assignment of clusters to labels.
 
     Args:
-        clusters: `[N]`, and `labels` `[N]`, integers of any kind: only which are equal counts.
+        clusters: `[N]`, and `labels` `[N]`: any integers.
     Raises:
-        ValueError: shapes differ, or there are none.
+        ValueError: shapes differ, or no examples.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -54,20 +53,20 @@ def matched_accuracy(clusters: np.ndarray, labels: np.ndarray) -> float:
         raise ValueError(
             f"clusters {clusters.shape} and labels {labels.shape} must be [N], N at least 1"
         )
-    (found, row), (named, column) = (
+    (cluster_values, row), (label_values, column) = (
         np.unique(numbers, return_inverse=True) for numbers in (clusters, labels)
     )
-    counts = np.zeros((len(found), len(named)), int)
+    counts = np.zeros((len(cluster_values), len(label_values)), int)
     np.add.at(counts, (row, column), 1)
     return float(counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels))
 
 
 def normalised_mutual_information(clusters: np.ndarray, labels: np.ndarray) -> float:
-    """I(cluster; label) / ((H(cluster) + H(label)) / 2): 1 where each tells the other, 0 where
-    neither tells anything (also where there is one cluster only).
+    """I(cluster; label) / ((H(cluster) + H(label)) / 2): 1 if each determines the other, 0 if they
+    are independent (also with one cluster only).
 
-    Unlike `matched_accuracy` it forgives a class that several clusters share, in part, and does not
-    depend on names at all. It grows by chance with the number of clusters.
+    Unlike `matched_accuracy` it penalises a class split into several clusters only in part. Its
+    value by chance grows with the number of clusters.
 
     Args:
         clusters: `[N]`, and `labels` `[N]`, integers.
@@ -87,14 +86,14 @@ def kmeans_scores(
     restarts: int = RESTARTS,
     seed: int = 0,
 ) -> dict[str, float]:
-    """How well k-means clusters, fitted to whitened training codes, agree with labels on test.
+    """Agreement with test labels of k-means clusters fitted to whitened training codes.
 
     Args:
         train: `[N,Z]`, and `test` `[M,Z]`; see `whiten`.
         test_labels: `[M]` integers.
         clusters: k, at most N.
-        restarts: random starts, of which the one with the least inertia counts; the paper's 1000
-            take their time, and fewer give a lower and noisier number.
+        restarts: random starts, of which the one with the least inertia is used; the paper's 1000
+            are slow, and fewer give a lower and noisier result.
         seed: of the starts.
     Returns:
         `accuracy`: `matched_accuracy`; `nmi`: `normalised_mutual_information`; in 0..1.
@@ -104,17 +103,17 @@ def kmeans_scores(
     from threadpoolctl import threadpool_limits
 
     train, test = whiten(train, test)
-    fitted = KMeans(
+    kmeans = KMeans(
         clusters, init="random", n_init=restarts, max_iter=ITERATIONS, random_state=seed
     )
-    # Small products, on which threads wait for each other; fewer different codes than clusters.
+    # One thread is faster for small products; the warning is for fewer codes than clusters.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted.fit(train)
-        found = fitted.predict(test)
+        kmeans.fit(train)
+        predicted = kmeans.predict(test)
     return {
-        "accuracy": matched_accuracy(found, test_labels),
-        "nmi": normalised_mutual_information(found, test_labels),
+        "accuracy": matched_accuracy(predicted, test_labels),
+        "nmi": normalised_mutual_information(predicted, test_labels),
     }
 
 
@@ -126,7 +125,7 @@ def kmeans_accuracy(
     restarts: int = RESTARTS,
     seed: int = 0,
 ) -> float:
-    """The `accuracy` of `kmeans_scores`, which says more."""
+    """The `accuracy` of `kmeans_scores`."""
     return kmeans_scores(train, test, test_labels, clusters, restarts, seed)["accuracy"]
 
 
@@ -148,14 +147,14 @@ def kmeans_table(
         state: the trained state.
         data: a data set with `train` and `test`.
         batch_size: images encoded at a time.
-        rng: for encoders that draw.
-        train_limit: codes that clusters are fitted to, evenly spread; None for all.
+        rng: for encoders that sample.
+        train_limit: number of training codes, evenly spaced; None for all.
         limit: the same for test codes.
-        restarts: as `kmeans_scores`; few, so that it is quick, and not the paper's.
+        restarts: as in `kmeans_scores`; fewer than in the paper, to be fast.
     Returns:
-        `accuracy`, `nmi`, and how many `clusters`, `restarts`, `train_codes` and `test_codes`. None
-        without an encoder or labels, with fewer than two classes, with fewer codes than classes,
-        and for codes of more than `TABLE_DIMS` numbers.
+        `accuracy`, `nmi`, and the numbers of `clusters`, `restarts`, `train_codes` and
+        `test_codes`. None without an encoder or labels, with fewer than two classes, with fewer
+        codes than classes, and for codes of more than `TABLE_DIMS` dimensions.
     """
     k = data.spec.classes
     if model.encode is None or data.test.labels is None or k < 2:

@@ -25,7 +25,7 @@ def summary(name: str, values: np.ndarray) -> dict[str, float | None]:
 
     Args:
         name: the key.
-        values: `[N]`; averaged in float64. One value has no standard error: None.
+        values: `[N]`; averaged in float64. The standard error of one value is None.
     """
     values = np.asarray(values, np.float64)
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
@@ -39,28 +39,28 @@ def mean_over(
     batch_size: int,
     rng: jax.Array,
     limit: int | None = None,
-    apart: bool = True,
+    per_example: bool = True,
 ) -> dict[str, float | None]:
-    """Means over a whole split of what `fn` says of each example, with their standard errors.
+    """Means and standard errors over a whole split of the numbers of `fn`.
 
-    Padding is never counted. Unless `apart` is turned off each example is given to `fn` alone, with
-    a key folded from its position in the split, and the result does not depend on `batch_size`
-    either (beyond the rounding of float32 products).
+    Padding is not counted. With `per_example` `fn` is called on each example separately, with a key
+    folded from its position in the split, so that the result does not depend on `batch_size`
+    (except for rounding).
 
     Args:
-        fn: state, batch, rng -> `{name: [B]}`, a model's `evaluate`; jitted or not. The same
-            object each time, since what is compiled is kept by its identity.
+        fn: state, batch, rng -> `{name: [B]}`, such as a model's `evaluate`; jitted or not. Pass
+            the same object each time, since compiled code is cached by its identity.
         state: the trained state.
-        split: a half of a data set.
+        split: a split of a data set.
         batch_size: affects speed and memory only.
         rng: one key for the whole pass.
-        limit: how many examples, evenly spread; None for all.
-        apart: False gives `fn` whole batches, with a key folded from the first position: faster
-            where `fn` searches a large memory, while the noise then depends on `batch_size`.
+        limit: number of examples, evenly spaced; None for all.
+        per_example: False calls `fn` on whole batches, with a key folded from the first position:
+            faster if `fn` searches a large memory, but the noise depends on `batch_size`.
     Returns:
         `{name: mean, name_se: standard error over examples}`.
     """
-    values = over_split(fn, state, split, batch_size, rng, limit, apart)
+    values = over_split(fn, state, split, batch_size, rng, limit, per_example)
     means = [summary(name, value) for name, value in values.items()]
     return {key: number for pair in means for key, number in pair.items()}
 
@@ -73,7 +73,7 @@ def _absorb(log_weight, chunk, state, images, positions, rng, first, samples, bo
     def one(image, position):
         key = jax.random.fold_in(rng, position)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-        # The image is the same for all keys, so the encoder runs once and only z is repeated.
+        # The image is the same for all keys, so the encoder runs once per image.
         return jax.vmap(lambda k: log_weight(state, image[None], k)[0])(keys)
 
     weights = jax.vmap(one, out_axes=1)(images, positions)  # [chunk, B]
@@ -98,39 +98,38 @@ def bounds(
 ) -> dict[str, Any]:
     """ELBO and importance-weighted bound of log p(x), averaged over a split.
 
-    Per image the logsumexp over samples comes first, the mean over images after. Sample s of the
-    image at position i has the key `fold_in(fold_in(rng, i), s)`: the result depends on neither
-    `batch_size` nor `chunk`. Memory is that of `batch_size * chunk` decoded images for any
+    The logsumexp over samples is per image, before the mean over images. Sample s of the image at
+    position i has the key `fold_in(fold_in(rng, i), s)`, so the result does not depend on
+    `batch_size` or `chunk`. Memory is that of `batch_size * chunk` decoded images for any
     `samples`. Both bounds use the same samples, so the gap is never negative.
 
     Args:
         model: one with `log_weight`.
         state: the trained state.
-        split: a half of a data set.
+        split: a split of a data set.
         samples: k.
         batch_size: images at a time.
         rng: one key for the whole pass.
         chunk: samples at a time.
-        limit: how many images, evenly spread over the split; None for all.
-        measured: what `mean_over(model.evaluate, ...)` gave, where it has been computed.
-        offset_bits: added to both bits/dim: log2(levels) where `levels` pixel values were
-            dequantised into [0, 1), and 0 where log p(x|z) is of probabilities. None where it is
-            neither (`bits_offset` says so), and then no bits are given.
+        limit: number of images, evenly spaced over the split; None for all.
+        measured: the result of `mean_over(model.evaluate, ...)`, if known.
+        offset_bits: added to both bits/dim: log2(levels) if `levels` pixel values were
+            dequantised into [0, 1), and 0 if p(x|z) is a probability. None if neither (see
+            `bits_offset`); then no bits/dim are returned.
     Returns:
-        floats: `elbo_nats` (mean log w), `iwae_nats`, `gap_nats` (their difference: how far the
-        posterior is off), each with its standard error over images `..._se`;
+        floats: `elbo_nats` (mean log w), `iwae_nats`, `gap_nats` (their difference, due to
+        the approximate posterior), each with its standard error over images `..._se`;
         `elbo_bits_per_dim` and `iwae_bits_per_dim`, unless `offset_bits` is None (of the negative
-        bounds, lower is better: bits of a code for the pixels);
-        `rate_nats` and `distortion_nats` as the model's `evaluate` defines them, None where it
-        does not; ints `samples` and `images`.
+        bounds; lower is better); `rate_nats` and `distortion_nats` of the model's `evaluate`, None
+        if it has none; ints `samples` and `images`.
     Raises:
         ValueError: the model has no `log_weight`; `samples` or `chunk` below 1.
     """
     if model.log_weight is None:
-        raise ValueError("this model has no log_weight, so its likelihood cannot be bounded")
+        raise ValueError("bounds: the model has no log_weight")
     if samples < 1 or chunk < 1:
-        raise ValueError(f"samples is {samples} and chunk {chunk}; both must be at least 1")
-    chunk = math.ceil(samples / math.ceil(samples / chunk))  # even chunks waste the least
+        raise ValueError(f"bounds: samples and chunk must be at least 1, are {samples} and {chunk}")
+    chunk = math.ceil(samples / math.ceil(samples / chunk))  # chunks of equal size
     elbo, iwae = [], []
     for batch, positions, mask in batches(split, batch_size, limit):
         bound, total = empty_bound((len(mask),)), jnp.zeros(len(mask))
@@ -167,13 +166,13 @@ def bounds(
 
 
 def active_units(codes: np.ndarray) -> int:
-    """How many dimensions of the code say anything: variance of the mean code over 0.01.
+    """Number of active dimensions of the code: variance of the posterior mean above 0.01.
 
-    The threshold has a meaning only for posteriors under the prior N(0, I), which sets the scale.
+    The threshold is meaningful only for the prior N(0, I), which sets the scale.
 
     Args:
         codes: `[N, Z]` posterior means, one per image of a set.
     Returns:
-        a count, 0..Z. Source: Burda et al. 2016, arXiv:1509.00519.
+        a number in 0..Z. Source: Burda et al. 2016, arXiv:1509.00519.
     """
     return int(np.sum(np.var(np.asarray(codes, np.float64), axis=0) > ACTIVE_VARIANCE))

@@ -1,14 +1,14 @@
-"""Precision and recall of samples: are they like data, and is all of the data among them?
+"""Precision and recall of samples: are they similar to data, and do they cover the data?
 
 Kynkäänniemi, Karras, Laine, Lehtinen & Aila 2019, arXiv:1904.06991. The manifold of a set of
-features is the union of balls, one around each, as large as the distance to its k-th nearest one.
+features is a union of balls, one around each, with the distance to its k-th nearest as radius.
 """
 
 import numpy as np
 
 NEIGHBOURS = 3
 """k of the paper"""
-_ROWS = 500  # of the matrix of distances at a time
+_ROWS = 500  # rows of the distance matrix at a time
 
 
 def precision_and_recall(
@@ -16,19 +16,19 @@ def precision_and_recall(
 ) -> dict[str, float]:
     """Shares of each set that lie in the manifold of the other.
 
-    Both grow with the size of the manifold's set, and both say little where there are few rows or
-    outliers among them, whose balls are huge: compare at equal sizes and features only. The paper
-    takes 50,000 images each and features of VGG-16.
+    Both grow with the size of the set of the manifold, and both are unreliable with few rows or
+    with outliers, whose balls are large: compare only at equal sizes and features. The paper uses
+    50,000 images each and features of VGG-16.
 
     Args:
-        real: `[N, F]` features of images of the data set, and `generated` `[M, F]` of samples,
-            more than k of each; computed in float64.
-        k: which neighbour a ball reaches to, a row itself not counted.
+        real: `[N, F]` features of data, and `generated` `[M, F]` of samples, more than k rows
+            each; computed in float64.
+        k: number of the neighbour at the radius of a ball, without the row itself.
     Returns:
         `precision`: share of the generated rows in the manifold of the real ones; `recall`: share
         of the real rows in the manifold of the generated ones; in 0..1.
     Raises:
-        ValueError: shapes do not fit, too few rows, or numbers that are not finite.
+        ValueError: shapes do not match, too few rows, or values that are not finite.
     """
     real, generated = np.asarray(real, np.float64), np.asarray(generated, np.float64)
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
@@ -37,7 +37,7 @@ def precision_and_recall(
         )
     if k < 1 or min(len(real), len(generated)) <= k:
         raise ValueError(f"real has {len(real)} rows and generated {len(generated)}; both need "
-                         f"more than k, which is {k} and at least 1")  # fmt: skip
+                         f"more than k={k} rows, k at least 1")  # fmt: skip
     if not (np.isfinite(real).all() and np.isfinite(generated).all()):
         raise ValueError("real and generated must be finite: they hold NaN or infinity")
     return {
@@ -48,7 +48,7 @@ def precision_and_recall(
 
 def _radii(rows: np.ndarray, k: int) -> np.ndarray:
     """`[N]` distance of each row to its k-th nearest other row."""
-    # The row itself is the nearest, at 0; where others are equal to it that makes no difference.
+    # The row itself is the nearest, at distance 0.
     return np.concatenate([np.partition(part, k, axis=1)[:, k] for part in _distances(rows, rows)])
 
 

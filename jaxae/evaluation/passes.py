@@ -1,4 +1,4 @@
-"""One pass over a split, an example at a time: what every number of this package is read from."""
+"""Passes over a split, with a key per example: all measures use them."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -9,55 +9,59 @@ import numpy as np
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def alone(fn: Callable, state: Any, batch: Any, positions: jax.Array, rng: jax.Array) -> Any:
-    """`fn(state, batch, rng)` on every example as a batch of one, with a key of its own.
+def apply_per_example(
+    fn: Callable, state: Any, batch: Any, positions: jax.Array, rng: jax.Array
+) -> Any:
+    """`fn(state, batch, rng)` on each example as a batch of one, with its own key.
 
-    The key is `fold_in(rng, position)`, so neither the noise of an example nor anything else that
-    `fn` says of it depends on the batch it happens to come in. Compiled once per `fn` and shape.
+    The key is `fold_in(rng, position)`, so the result of an example does not depend on the rest of
+    the batch. Compiled once per `fn` and shape.
 
     Args:
-        fn: state, batch, rng -> tree of `[B, ...]`; give the same object each time.
+        fn: state, batch, rng -> tree of `[B, ...]`; pass the same object each time.
         batch: tree of `[B, ...]`.
-        positions: `[B]` int32, where in the split each example stands.
+        positions: `[B]` int32, positions of the examples in the split.
     Returns:
-        what `fn` returns, `[B, ...]`.
+        the results of `fn`, `[B, ...]`.
     """
 
     def one(example, key):
-        found = fn(state, jax.tree.map(lambda x: x[None], example), key)
-        return jax.tree.map(lambda x: x[0], found)
+        result = fn(state, jax.tree.map(lambda x: x[None], example), key)
+        return jax.tree.map(lambda x: x[0], result)
 
     keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, positions)
     return jax.vmap(one)(batch, keys)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def together(fn: Callable, state: Any, batch: Any, positions: jax.Array, rng: jax.Array) -> Any:
-    """`fn(state, batch, rng)` on the whole batch, its key folded from the first position."""
+def apply_to_batch(
+    fn: Callable, state: Any, batch: Any, positions: jax.Array, rng: jax.Array
+) -> Any:
+    """`fn(state, batch, rng)` on the whole batch, with a key folded from the first position."""
     return fn(state, batch, jax.random.fold_in(rng, positions[0]))
 
 
-def spread(size: int, limit: int | None) -> np.ndarray:
-    """The positions that a limited pass visits: `limit` of `size`, evenly spread, in order.
+def evenly_spaced(size: int, limit: int | None) -> np.ndarray:
+    """`limit` of the positions 0..size-1, evenly spaced, in order; all if `limit` is None.
 
-    Spread and not the first ones, because a split may be sorted by class. None means all.
+    Not the first ones, because a split may be sorted by class.
 
     Raises:
         ValueError: a limit below 1.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}; give at least 1 example, or None for the whole split")
+        raise ValueError(f"limit must be at least 1, or None for the whole split, is {limit}")
     limit = size if limit is None else min(limit, size)
     return np.arange(limit) * size // limit
 
 
 def batches(split: Any, batch_size: int, limit: int | None = None) -> Iterator[tuple]:
-    """Batches of one shape over a split or over `spread` positions of it.
+    """Batches of one shape over a split, or over `evenly_spaced` positions of it.
 
     Args:
-        split: a half of a data set, with `size` and `examples(batch_size)`.
+        split: a split of a data set, with `size` and `examples(batch_size)`.
         batch_size: B; the last batch is padded to it.
-        limit: how many examples; None for all.
+        limit: number of examples; None for all.
     Yields:
         batch (tree of `[B, ...]`), positions `[B]` int32, mask `[B]` bool, False on padding.
     """
@@ -67,20 +71,22 @@ def batches(split: Any, batch_size: int, limit: int | None = None) -> Iterator[t
             positions = np.arange(batch_size, dtype=np.int32) + np.int32(number * batch_size)
             yield batch, positions, np.asarray(mask)
         return
-    wanted, held = spread(split.size, limit), None
+    wanted, pending = evenly_spaced(split.size, limit), None
     for number, (batch, _) in enumerate(split.examples(batch_size)):
         here = wanted[wanted // batch_size == number]
         rows = jax.tree.map(lambda x: np.asarray(x)[here - number * batch_size], batch)
         rows = (rows, here.astype(np.int32))
-        held = rows if held is None else jax.tree.map(lambda *x: np.concatenate(x), held, rows)
-        if len(held[1]) >= batch_size:
-            full = jax.tree.map(lambda x: x[:batch_size], held)
-            held = jax.tree.map(lambda x: x[batch_size:], held)
+        pending = (
+            rows if pending is None else jax.tree.map(lambda *x: np.concatenate(x), pending, rows)
+        )
+        if len(pending[1]) >= batch_size:
+            full = jax.tree.map(lambda x: x[:batch_size], pending)
+            pending = jax.tree.map(lambda x: x[batch_size:], pending)
             yield *full, np.ones(batch_size, bool)
-    rest = len(held[1])
+    rest = len(pending[1])
     if rest:
         pad = np.minimum(np.arange(batch_size), rest - 1)
-        yield *jax.tree.map(lambda x: x[pad], held), np.arange(batch_size) < rest
+        yield *jax.tree.map(lambda x: x[pad], pending), np.arange(batch_size) < rest
 
 
 def over_split(
@@ -90,26 +96,28 @@ def over_split(
     batch_size: int,
     rng: jax.Array,
     limit: int | None = None,
-    apart: bool = True,
+    per_example: bool = True,
 ) -> Any:
-    """What `fn` says of every example of a split, padding left out.
+    """The results of `fn` for all examples of a split, without padding.
 
     Args:
-        fn: state, batch, rng -> tree of `[B, ...]`, jitted or not; see `alone` for its key.
-        split: a half of a data set; its `examples` have fixed noise, so two passes agree.
+        fn: state, batch, rng -> tree of `[B, ...]`, jitted or not; for its key see
+            `apply_per_example`.
+        split: a split of a data set; its `examples` have fixed noise, so two passes agree.
         batch_size: affects speed and memory only.
-        limit: evaluate that many examples, evenly spread over the split; None for all.
-        apart: one example at a time (`alone`) or whole batches (`together`).
+        limit: number of examples, evenly spaced over the split; None for all.
+        per_example: call `fn` on each example (`apply_per_example`) or on whole batches
+            (`apply_to_batch`).
     Returns:
         tree of numpy `[N, ...]`, in the order of the split.
     """
-    run, kept, running = alone if apart else together, [], None
+    run, results, running = apply_per_example if per_example else apply_to_batch, [], None
     for batch, positions, mask in batches(split, batch_size, limit):
         started = (run(fn, state, batch, positions, rng), mask)
-        # Fetched one batch late: the device has work while the host waits, and never a long queue.
-        kept += [_fetch(*running)] if running else []
+        # Fetched one batch late, so that the device is busy and its queue stays short.
+        results += [_fetch(*running)] if running else []
         running = started
-    return jax.tree.map(lambda *x: np.concatenate(x), *kept, _fetch(*running))
+    return jax.tree.map(lambda *x: np.concatenate(x), *results, _fetch(*running))
 
 
 def _fetch(values: Any, mask: np.ndarray) -> Any:

@@ -1,7 +1,7 @@
-"""Perceptual path length: how much an image changes where its code moves a little.
+"""Perceptual path length: the change of an image for a small change of its code.
 
-Karras, Laine & Aila 2019, arXiv:1812.04948, section 4.1. Numbers can be compared only under one
-distance; published ones are of VGG16 features (LPIPS) on cropped images, whose weights this package
+Karras, Laine & Aila 2019, arXiv:1812.04948, section 4.1. Numbers are comparable only for the same
+distance; published ones use VGG16 features (LPIPS) of cropped images, whose weights this package
 does not have.
 """
 
@@ -27,24 +27,23 @@ def perceptual_path_length(
     trim: float = 0.01,
     batch_size: int = 250,
 ) -> float:
-    """Mean of distance / step^2 between the images of two codes, `step` apart on a path.
+    """Mean of distance / step^2 between images of two codes on a path, at t and t + step.
 
     Args:
-        draw: rng, n -> codes `[n, Z]`, from which both ends of a path are drawn. Equal ends are a
-            path on which nothing changes. Give the same object each time, and of `synthesise` too:
-            what is compiled is kept by their identity.
-        synthesise: codes, rng -> images; called twice with one rng, so that noise is the same.
+        draw: rng, n -> codes `[n, Z]`, samples for both ends of a path. Pass the same object each
+            time, also for `synthesise`: compiled code is cached by their identity.
+        synthesise: codes, rng -> images; called twice with the same rng, so noise is the same.
         distance: images, images -> `[B]`, quadratic for small differences; not traced.
-        pairs: how many paths; the published numbers are of 50,000.
-        at: where on the path: anywhere, t ~ U(0, 1), or at its beginning, t = 0.
-        path: straight (for w), or along the great circle of the normalised ends (for z).
+        pairs: number of paths; 50,000 in the published numbers.
+        at: full: t ~ U(0, 1); end: t = 0.
+        path: a straight line (for w), or the great circle of the normalised ends (for z).
         step: difference of t between the two codes.
-        trim: share of the results left out at the bottom, and the same at the top.
+        trim: share of the results discarded at the bottom, and the same at the top.
         batch_size: pairs at a time, all with the same noise.
     Raises:
-        ValueError: no pair, a step that is not positive, or a trim that leaves nothing; distances
-            that are not finite, from images that are not, or from ends with no one great circle
-            between them (opposite codes, as all different ones of one number are; a code of zeros).
+        ValueError: no pair, step not positive, or trim of 0.5 or more; distances not finite,
+            because images are not, or because two ends have no unique great circle (opposite codes,
+            or a code of zeros).
     """
     if pairs < 1 or step <= 0 or not 0 <= trim < 0.5:
         raise ValueError(
@@ -54,15 +53,15 @@ def perceptual_path_length(
     between = _line if path == "line" else _sphere
     images = functools.partial(_two_images, draw, synthesise, between, at == "full", batch_size)
     keys = jax.random.split(rng, -(-pairs // batch_size))
-    found = [np.asarray(distance(*images(key, step)), np.float64) / step**2 for key in keys]
-    found = np.sort(np.concatenate(found)[:pairs])
-    if not np.isfinite(found).all():
+    distances = [np.asarray(distance(*images(key, step)), np.float64) / step**2 for key in keys]
+    distances = np.sort(np.concatenate(distances)[:pairs])
+    if not np.isfinite(distances).all():
         raise ValueError(
-            f"{np.sum(~np.isfinite(found))} of {pairs} distances are NaN or infinity: the images "
-            "are, or path=sphere has met opposite codes or a code of zeros; take path=line"
+            f"{np.sum(~np.isfinite(distances))} of {pairs} distances are NaN or infinity: the "
+            "images are, or path=sphere got opposite codes or a code of zeros; use path=line"
         )
-    cut = int(trim * pairs)
-    return float(np.mean(found[cut : pairs - cut]))
+    discard = int(trim * pairs)
+    return float(np.mean(distances[discard : pairs - discard]))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
@@ -83,12 +82,12 @@ def _line(left: jax.Array, right: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def _sphere(left: jax.Array, right: jax.Array, t: jax.Array) -> jax.Array:
-    """The point of the unit sphere at a share t of the angle between two codes' directions."""
+    """The point of the unit sphere at t times the angle from left to right (normalised)."""
     unit = lambda v: v / jnp.linalg.norm(v, axis=-1, keepdims=True)
     left, right = unit(left), unit(right)
     cosine = jnp.sum(left * right, axis=-1, keepdims=True)
     angle = t * jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
-    aside = right - cosine * left
-    # Equal ends have no direction between them, and need none.
-    equal = jnp.all(aside == 0, axis=-1, keepdims=True) & (cosine > 0)
-    return jnp.where(equal, left, jnp.cos(angle) * left + jnp.sin(angle) * unit(aside))
+    orthogonal = right - cosine * left
+    # Equal ends have no direction between them.
+    equal = jnp.all(orthogonal == 0, axis=-1, keepdims=True) & (cosine > 0)
+    return jnp.where(equal, left, jnp.cos(angle) * left + jnp.sin(angle) * unit(orthogonal))

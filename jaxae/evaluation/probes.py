@@ -1,7 +1,7 @@
-"""What the code knows about the labels: probes on codes, with two baselines beside them.
+"""Probes: accuracy of classifiers on codes, with two baselines.
 
-A probe's accuracy says nothing by itself: raw pixels do well on easy data, and a random
-encoder keeps most of what it is given. Both are therefore measured in the same way.
+The accuracy of a probe needs baselines: raw pixels do well on easy data, and a random encoder keeps
+most of the information. Both are measured in the same way.
 """
 
 import warnings
@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxae.evaluation.codes import encode_split, pixels_of
-from jaxae.evaluation.passes import spread
+from jaxae.evaluation.passes import evenly_spaced
 from jaxae.nets import nearest
 from jaxae.training.state import Model, State
 
-PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)  # weight of |w|^2 / 2 against the mean loss, strongest first
+PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)  # weights of |w|^2 / 2 added to the mean loss, largest first
 SELECTION = 5000  # training examples on which the penalty is chosen
 ITERATIONS = 1000
-LINEAR_DIMS = 4096  # wider inputs are left to the neighbours: the regression would take minutes
+LINEAR_DIMS = 4096  # no regression on wider inputs: it would take minutes
 
 
 def fit_linear_probe(
@@ -31,36 +31,38 @@ def fit_linear_probe(
 ) -> dict[str, Any]:
     """Multinomial logistic regression on standardised codes.
 
-    The L2 penalty is the one of `PENALTIES` that does best on a fifth of (at most `SELECTION`)
-    training examples, held out for it; the test set decides nothing.
+    The L2 penalty is the one of `PENALTIES` with the best accuracy on a held-out fifth of (at most
+    `SELECTION`) training examples; the test set is not used for it.
 
     Args:
-        train: `[N, Z]`, and `test` `[M, Z]`; standardised with the training mean and deviation.
+        train: `[N, Z]`, and `test` `[M, Z]`; standardised by the training set.
         train_labels: `[N]`, and `test_labels` `[M]` integers.
         seed: of the choice of the held-out examples.
     Returns:
-        `accuracy` on test in 0..1, the chosen `penalty`, and `converged`: False where the solver
-        stopped at its iteration limit, so that a better fit may exist.
+        `accuracy` on test in 0..1, the chosen `penalty`, and `converged`: False if the solver
+        stopped at its iteration limit.
     Raises:
         ValueError: fewer than two classes among the training labels.
     """
     train_labels, test_labels = np.asarray(train_labels), np.asarray(test_labels)
     if len(np.unique(train_labels)) < 2:
-        raise ValueError("a probe needs at least two classes among the training labels")
+        raise ValueError("fit_linear_probe: train_labels must have at least two classes")
     train, test = np.asarray(train, np.float32), np.asarray(test, np.float32)
     mean, deviation = train.mean(0), train.std(0)
     deviation = np.where(deviation > 0, deviation, 1)
     train, test = (train - mean) / deviation, (test - mean) / deviation
 
     order = np.random.default_rng(seed).permutation(len(train))[:SELECTION]
-    held, used = np.split(order, [max(1, len(order) // 5)])
+    held_out, used = np.split(order, [max(1, len(order) // 5)])
     penalty = PENALTIES[0]
     if len(np.unique(train_labels[used])) > 1:
         scores = [
-            _fit(train[used], train_labels[used], p)[0].score(train[held], train_labels[held])
+            _fit(train[used], train_labels[used], p)[0].score(
+                train[held_out], train_labels[held_out]
+            )
             for p in PENALTIES
         ]
-        penalty = PENALTIES[int(np.argmax(scores))]  # the strongest of equals
+        penalty = PENALTIES[int(np.argmax(scores))]  # the largest in a tie
     probe, converged = _fit(train, train_labels, penalty)
     accuracy = float(probe.score(test, test_labels))
     return {"accuracy": accuracy, "penalty": penalty, "converged": converged}
@@ -72,8 +74,7 @@ def _fit(x: np.ndarray, labels: np.ndarray, penalty: float) -> tuple[Any, bool]:
     from threadpoolctl import threadpool_limits
 
     probe = LogisticRegression(C=1 / (penalty * len(x)), max_iter=ITERATIONS, tol=1e-3)
-    # The solver's many small products wait for each other's threads on a busy machine: one thread
-    # was 5 to 50 times faster there.
+    # One thread is 5 to 50 times faster for the solver's many small products on a busy machine.
     with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         probe.fit(x, labels)
@@ -87,7 +88,7 @@ def linear_probe(
     test_labels: np.ndarray,
     seed: int = 0,
 ) -> float:
-    """Test accuracy in 0..1 of `fit_linear_probe`, which says more."""
+    """The test `accuracy` in 0..1 of `fit_linear_probe`."""
     return fit_linear_probe(train, train_labels, test, test_labels, seed)["accuracy"]
 
 
@@ -102,15 +103,15 @@ def knn_probe(
     k: int = 5,
     batch_size: int = 500,
 ) -> float:
-    """Test accuracy of a vote of the k nearest training codes, by Euclidean distance as it is.
+    """Test accuracy of k-nearest-neighbour classification, by Euclidean distance.
 
-    Codes are not standardised: the unit of distance is part of what a method learns. Where
-    classes draw, the one with the nearest member wins.
+    Codes are not standardised, since their scale is learned too. Ties go to the class with the
+    nearest member.
 
     Args:
         train: `[N, Z]`, and `test` `[M, Z]`.
         train_labels: `[N]`, and `test_labels` `[M]` integers.
-        k: voters, at most N.
+        k: number of neighbours, at most N.
         batch_size: queries at a time; affects speed and memory only.
     Returns:
         0..1.
@@ -129,7 +130,7 @@ def knn_probe(
 
 
 def _vote(labels: np.ndarray, classes: int) -> np.ndarray:
-    """The most frequent of each row `[Q, k]`, nearest first; draws go to the nearest."""
+    """The most frequent label of each row `[Q, k]`, nearest first; ties go to the nearest."""
     k = labels.shape[1]
     cast = labels[:, :, None] == np.arange(classes)  # [Q, k, classes]
     first = np.where(cast.any(1), cast.argmax(1), k)
@@ -153,23 +154,23 @@ def probe_table(
     Args:
         model: the bundle.
         state: the trained state.
-        untrained: a state from `model.init`, or None to leave that row out.
+        untrained: a state from `model.init`, or None for no such row.
         data: a data set with `train` and `test`.
         batch_size: images encoded at a time.
-        rng: for encoders that draw.
-        train_limit: training examples that probes are fitted on, evenly spread; None for all.
+        rng: for encoders that sample.
+        train_limit: number of training examples, evenly spaced; None for all.
         limit: the same for test examples.
-        k: neighbours.
+        k: number of neighbours.
     Returns:
         for `codes`, `raw_pixels` and `untrained_encoder` a dict of `linear_accuracy`,
         `linear_converged` and `knn_accuracy`, or None; `train_examples`, `test_examples`, `knn_k`;
-        and `why_none`, which says for what reason a row is None, or None.
+        and `why_none`: the reason why a row is None, or None.
     """
     rows = dict.fromkeys(("codes", "raw_pixels", "untrained_encoder"))
     if data.train.labels is None or data.test.labels is None:
         return {**rows, "why_none": "the data has no labels"}
     labels = [
-        np.asarray(split.labels)[spread(split.size, count)]
+        np.asarray(split.labels)[evenly_spaced(split.size, count)]
         for split, count in ((data.train, train_limit), (data.test, limit))
     ]
     if len(np.unique(labels[0])) < 2:

@@ -1,4 +1,4 @@
-"""What an image loses on the way through its code."""
+"""Reconstruction error of test images."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxae.evaluation.codes import decode_codes, encode_split, pixels_of
-from jaxae.evaluation.kinds import comparable, described, seen_apart
+from jaxae.evaluation.kinds import comparable, kind_of_images, pixel_difference
 from jaxae.evaluation.likelihood import summary
 from jaxae.training.state import Model, State
 
@@ -21,28 +21,28 @@ def reconstruction(
     rng: jax.Array,
     limit: int | None = None,
 ) -> dict[str, Any] | None:
-    """Errors of decode(encode(x)) against test images of the kind that `decode` gives.
+    """Errors of decode(encode(x)) against test images of the kind that `decode` returns.
 
-    A mean image is held against the grey levels of x, and a draw from p(x|z) against x as training
-    sees it, bits where these are bits: two numbers that do not compare, since a draw has a larger
-    error, on average twice that of the mean. The codes are always of x as the model sees it.
-    `Model.evaluate` may count errors that it calls `mse` in another way: from a random code, or
-    before the image is cut to its size, or against bits.
+    A mean image is compared with the grey levels of x, and a sample of p(x|z) with x as in training
+    (bits if it is binarised). These two numbers are not comparable: a sample has a larger error, on
+    average twice that of the mean. Codes are always of the preprocessed x. The `mse` of
+    `Model.evaluate` may be defined differently: from a sampled code, before an image is cropped to
+    its size, or against bits.
 
     Args:
         model: the bundle.
         state: the trained state.
         data: a data set with `test`.
         batch_size: images encoded at a time; affects speed and memory only.
-        rng: for what the encoder or the decoder draws.
-        limit: test images, evenly spread; None for all.
+        rng: for encoders or decoders that sample.
+        limit: number of test images, evenly spaced; None for all.
     Returns:
         `mse`: squared error, mean over pixels and then over images, in the squared unit of x, with
         its standard error over images `mse_se`; `psnr_db`: 10 log10(peak^2 / mse), of the mean
-        error and not the mean over images (one perfect image would make that infinite), None where
-        the error is 0, higher is better; `peak`: the range of pixel values, 1 unless the images are
-        dequantised or standardised; `of` (draw or mean) and `against` (bits or grey): what was
-        compared; `images`. None for models that cannot encode or decode.
+        error (the mean over images would be infinite with one perfect image), None if the error is
+        0, higher is better; `peak`: the range of pixel values, 1 unless the images are dequantised
+        or standardised; `of` (draw or mean) and `against` (bits or grey): what was compared;
+        `images`: their number. None for models that cannot encode or decode.
     Raises:
         ValueError: codes or images are not finite.
     """
@@ -50,22 +50,22 @@ def reconstruction(
         return None
     of_codes, of_images = jax.random.split(rng)
     codes, _ = encode_split(model, state, data.test, batch_size, of_codes, limit)
-    back = decode_codes(model, state, codes, of_images).reshape(len(codes), -1)
-    if not np.isfinite(back).all():
-        raise ValueError("decode gives NaN or infinity: the run has diverged before this state")
-    alike = comparable(model, data)
-    errors = np.square(back - pixels_of(alike.test, batch_size, limit), dtype=np.float64)
-    found = summary("mse", errors.mean(axis=1))
-    peak = pixel_range(alike)
+    decoded = decode_codes(model, state, codes, of_images).reshape(len(codes), -1)
+    if not np.isfinite(decoded).all():
+        raise ValueError("decoded images hold NaN or infinity: the run has diverged")
+    reference = comparable(model, data)
+    errors = np.square(decoded - pixels_of(reference.test, batch_size, limit), dtype=np.float64)
+    error = summary("mse", errors.mean(axis=1))
+    peak = pixel_range(reference)
     return {
-        **found,
-        **described(model, alike),
-        "psnr_db": 10 * math.log10(peak**2 / found["mse"]) if found["mse"] > 0 else None,
+        **error,
+        **kind_of_images(model, reference),
+        "psnr_db": 10 * math.log10(peak**2 / error["mse"]) if error["mse"] > 0 else None,
         "peak": peak,
         "images": len(codes),
     }
 
 
 def pixel_range(data: Any) -> float:
-    """What lies between the lowest and the highest pixel value, as a model sees the images."""
-    return seen_apart(data, max(data.test.levels - 1, 1))
+    """Difference between the highest and the lowest pixel value after preprocessing."""
+    return pixel_difference(data, max(data.test.levels - 1, 1))

@@ -1,4 +1,4 @@
-"""From a trained state to `result.json` and `report.html`."""
+"""All measures of a trained state, as `result.json` and `report.html`."""
 
 import base64
 import html
@@ -14,12 +14,12 @@ import jax
 import numpy as np
 
 from jaxae.evaluation.clusters import cluster_errors
-from jaxae.evaluation.codes import encode_split, of_image
+from jaxae.evaluation.codes import encode_split, on_images
 from jaxae.evaluation.fidelity import SAMPLES, fidelity_table
 from jaxae.evaluation.kinds import bits_offset
 from jaxae.evaluation.kmeans import kmeans_table
 from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
-from jaxae.evaluation.passes import over_split, spread
+from jaxae.evaluation.passes import evenly_spaced, over_split
 from jaxae.evaluation.probes import probe_table
 from jaxae.evaluation.reconstruction import reconstruction
 from jaxae.evaluation.retrieval import retrieval_table
@@ -28,8 +28,8 @@ from jaxae.training.state import Model, State
 
 VALIDATION = 10_000  # training images on which clusters get their labels, at most
 CODES = 2000  # test codes compared with the prior, at most
-LEAST_CODES = 4
-MOST_NAMES = 20  # of classes, in a table
+MIN_CODES = 4
+MAX_NAMES = 20  # class names in a table
 
 
 def assess_run(
@@ -43,47 +43,46 @@ def assess_run(
     iwae_samples: int,
     probe_train_limit: int | None = 20_000,
     limit: int | None = None,
-    apart: bool = True,
+    per_example: bool = True,
     probe_data: Any = None,
     images: int = SAMPLES,
 ) -> dict[str, Any]:
-    """Everything that can be said about one state on the test set, as plain JSON values.
+    """All measures of one state on the test set, as plain JSON values.
 
     Args:
-        model: the bundle; what it lacks is left out.
+        model: the bundle; measures that need a capability it lacks are left out.
         state: the trained state.
         untrained: a state from `model.init` for the probes' baseline, or None.
         data: a data set with `train` and `test`.
         rng: one key; two calls with the same key agree.
         batch_size: images at a time.
         iwae_samples: k of the importance-weighted bound.
-        probe_train_limit: training examples that the probes are fitted on; None for all.
-        limit: test examples used, evenly spread; None for all.
-        apart: as in `mean_over`, for the model's `evaluate`.
-        probe_data: what the probes read instead of `data`: the same images in grey levels, say,
-            where the model is trained on binarised ones.
-        images: how many test images are reconstructed, and how many samples are drawn, at most; 0
-            leaves both out, for models that take minutes to draw.
+        probe_train_limit: number of training examples for the probes; None for all.
+        limit: number of test examples, evenly spaced; None for all.
+        per_example: as in `mean_over`, for the model's `evaluate`.
+        probe_data: data for the probes instead of `data`, such as the same images in grey levels
+            for a model trained on binarised ones.
+        images: maximum number of reconstructions and of samples; 0 leaves both out, for models
+            that take minutes to sample.
     Returns:
-        what applies of these:
-        `data`: what was measured on (name and options, binarisation above all: likelihoods under
-        different ones cannot be compared; how many validation images there were to choose by, which
-        are not measured on; and the names of the classes in the order of their numbers);
-        `test`: means and standard errors of the model's `evaluate` (nats, or squared error where
-        the model has no likelihood), named by its `result_names`;
-        `likelihood`: `bounds`, for models with `log_weight`, with `why_no_bits_per_dim` where the
-        bounds are no lengths of a code; and `active_units`, where `encode` gives the means of a
-        `posterior` under the N(0, I) of `prior`;
+        those of these that apply:
+        `data`: name and options of the data (likelihoods under different binarisations are not
+        comparable), number of validation images, and class names in the order of their numbers;
+        `test`: means and standard errors of the model's `evaluate` (nats, or squared error if the
+        model has no likelihood), named by its `result_names`;
+        `likelihood`: `bounds`, for models with `log_weight`, with `why_no_bits_per_dim` if the
+        bounds are not code lengths; and `active_units`, if `encode` returns the means of a
+        `posterior` with the prior N(0, I);
         `probes`: `probe_table`; `clusters`: `kmeans_table`, of labelled data;
         `retrieval`: `retrieval_table`, for codes of bits;
         `prediction`, for models with `predict` on labelled data: `cluster_errors`, with clusters
-        named on `VALIDATION` training images; and where there are as many logits as classes `error`
-        (share of test images whose argmax is not the label) and `error_se`, which are of a head
-        that was trained on labels: without any the order of its clusters is chance;
+        labelled on `VALIDATION` training images; and, if there are as many logits as classes,
+        `error` (share of test images whose argmax is not the label) and `error_se`, which are
+        meaningful only if `predict` was trained on labels;
         `codes_vs_prior`, for models with `prior` and `encode`: `statistic` and `p_value` of
         `two_sample_test` (`energy`), `mmd_test` (`mmd`) and `classifier_test` (`classifier`) of
-        test codes against as many of the prior: draws by `posterior` where there are any, so that
-        they are the aggregated posterior, and else what `encode` gives;
+        test codes and as many samples of the prior; the codes are samples of `posterior` if the
+        model has it (the aggregated posterior), else of `encode`;
         `reconstruction`: of test images, by `encode` and `decode`;
         `fidelity`: `fidelity_table`, for models that sample;
         `whole_set`: the model's own `assess`.
@@ -91,8 +90,8 @@ def assess_run(
     keys = jax.random.split(rng, 8)
     of_means, of_bounds, of_codes, of_probes, of_set, of_labels, of_prior, of_search = keys
     of_clusters, of_images, of_samples = jax.random.split(jax.random.fold_in(rng, 8), 3)
-    means = mean_over(model.evaluate, state, data.test, batch_size, of_means, limit, apart)
-    result = {"data": _described(data), "test": _named(means, model.result_names)}
+    means = mean_over(model.evaluate, state, data.test, batch_size, of_means, limit, per_example)
+    result = {"data": _describe_data(data), "test": _rename(means, model.result_names)}
     if model.log_weight is not None:
         offset, why_no_bits = bits_offset(model.likelihood, data)
         result["likelihood"] = bounds(
@@ -122,7 +121,7 @@ def assess_run(
         limit=limit,
     )
     if probe_data:
-        result["probes"]["data"] = _described(probe_data)
+        result["probes"]["data"] = _describe_data(probe_data)
     grey = probe_data or data
     every = {"batch_size": batch_size, "limit": limit}
     result["clusters"] = kmeans_table(model, state, grey, rng=of_clusters, **every)
@@ -132,13 +131,13 @@ def assess_run(
     if model.prior is not None and model.encode is not None:
         count = min(CODES, limit or CODES)
         for_codes, for_prior, *for_tests = jax.random.split(of_prior, 5)
-        drawing = model if model.posterior is None else model._replace(encode=model.posterior)
-        codes, _ = encode_split(drawing, state, data.test, batch_size, for_codes, count)
-        drawn = np.asarray(model.prior(for_prior, len(codes)))
-        if len(codes) >= LEAST_CODES:
+        sampler = model if model.posterior is None else model._replace(encode=model.posterior)
+        codes, _ = encode_split(sampler, state, data.test, batch_size, for_codes, count)
+        prior_samples = np.asarray(model.prior(for_prior, len(codes)))
+        if len(codes) >= MIN_CODES:
             tests = {"energy": two_sample_test, "mmd": mmd_test, "classifier": classifier_test}
             result["codes_vs_prior"] = {
-                name: test(codes, drawn, key)
+                name: test(codes, prior_samples, key)
                 for (name, test), key in zip(tests.items(), for_tests, strict=True)
             }
     if images:
@@ -154,13 +153,13 @@ def assess_run(
     return jsonable({name: part for name, part in result.items() if part is not None})
 
 
-def _named(means: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """`mean_over`'s numbers and standard errors under the names that results give them."""
-    named = {}
+def _rename(means: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The numbers and standard errors of `mean_over` with the names used in results."""
+    renamed = {}
     for name, value in means.items():
         number = name.removesuffix("_se")
-        named[names.get(number, number) + name.removeprefix(number)] = value
-    return named
+        renamed[names.get(number, number) + name.removeprefix(number)] = value
+    return renamed
 
 
 def _prediction(
@@ -168,28 +167,28 @@ def _prediction(
 ) -> dict[str, Any]:
     of_test, of_train = jax.random.split(rng)
 
-    def read(split: Any, key: jax.Array, count: int | None) -> tuple[np.ndarray, np.ndarray]:
-        logits = over_split(of_image(model.predict), state, split, batch_size, key, count)
+    def predict(split: Any, key: jax.Array, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+        logits = over_split(on_images(model.predict), state, split, batch_size, key, count)
         if not np.isfinite(logits).all():
-            raise ValueError("predict gives NaN or infinity: the run has diverged")
-        return logits, np.asarray(split.labels)[spread(split.size, count)]
+            raise ValueError("logits of predict hold NaN or infinity: the run has diverged")
+        return logits, np.asarray(split.labels)[evenly_spaced(split.size, count)]
 
-    logits, labels = read(data.test, of_test, limit)
-    agree = logits.shape[1] == data.spec.classes
-    error = summary("error", logits.argmax(1) != labels) if agree else {}
-    return error | cluster_errors(*read(data.train, of_train, VALIDATION), logits, labels)
+    logits, labels = predict(data.test, of_test, limit)
+    same_size = logits.shape[1] == data.spec.classes
+    error = summary("error", logits.argmax(1) != labels) if same_size else {}
+    return error | cluster_errors(*predict(data.train, of_train, VALIDATION), logits, labels)
 
 
-def _described(data: Any) -> dict[str, Any]:
+def _describe_data(data: Any) -> dict[str, Any]:
     options = ("binarise", "dequantise", "standardise")
     about = {"name": data.name, **{option: getattr(data.options, option) for option in options}}
-    held = data.validation
-    about["validation"] = "none" if held is None else f"{held.size} images"
+    split = data.validation
+    about["validation"] = "none" if split is None else f"{split.size} images"
     return about | ({"class_names": list(data.class_names)} if data.class_names else {})
 
 
 def jsonable(value: Any) -> Any:
-    """The same nest of dicts and lists with plain Python numbers, as `json.dumps` takes them."""
+    """The same nested dicts and lists with plain Python numbers, for `json.dumps`."""
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -203,13 +202,13 @@ def combine_seeds(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The results of several seeds as one: each number becomes its mean, error and values.
 
     Args:
-        results: one nested dict per seed, of one structure.
+        results: one nested dict per seed, with the same keys.
     Returns:
-        the same nest; a number becomes `{"mean", "se", "values"}` with the standard error of the
-        mean over seeds (n - 1; None for one seed). Where any seed has None the mean is None too.
-        Everything else stays where all seeds agree, and becomes `{"values"}` where they differ.
+        a dict of the same structure; a number becomes `{"mean", "se", "values"}` with the standard
+        error of the mean over seeds (n - 1; None for one seed). If any seed has None, the mean is
+        None. Other values are kept if all seeds agree, else they become `{"values"}`.
     Raises:
-        ValueError: no results, or they differ in their names.
+        ValueError: no results, or different keys.
     """
     if not results:
         raise ValueError("there are no results to combine")
@@ -241,13 +240,13 @@ def _is_number(value: Any) -> bool:
 
 
 def flat_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A result, of one seed or of several, as the rows of a table.
+    """A result, of one or several seeds, as rows of a table.
 
     Args:
         result: from `assess_run` or `combine_seeds`.
     Returns:
-        (name, text) in order; nested names are joined by dots, and an error stands beside its
-        number: `104.2 ± 0.3`, over images for one seed and over seeds for several.
+        (name, text) in order; nested names are joined by dots, and numbers have their standard
+        error, `104.2 ± 0.3`: over images for one seed, over seeds for several.
     """
     rows = []
     for name, value in result.items():
@@ -256,7 +255,7 @@ def flat_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(value, Mapping) and set(value) == {"mean", "se", "values"}:
             error = value["se"]
             if error is None:  # one seed: over images
-                error = (result.get(f"{name}_se") or {}).get("mean")  # None: of one image
+                error = (result.get(f"{name}_se") or {}).get("mean")  # None for one image
             rows.append((name, _with_error(value["mean"], error)))
         elif isinstance(value, Mapping):
             rows += [(f"{name}.{inner}", text) for inner, text in flat_rows(value)]
@@ -275,18 +274,18 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        more = f", ... ({len(value)} in all)" if len(value) > MOST_NAMES else ""
-        return ", ".join(value[:MOST_NAMES]) + more
+        more = f", ... ({len(value)} in all)" if len(value) > MAX_NAMES else ""
+        return ", ".join(value[:MAX_NAMES]) + more
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.4g}"
     return str(value)
 
 
 def environment() -> dict[str, Any]:
-    """Versions and devices that a number came from."""
+    """Versions and devices of this process, to store with results."""
     devices = jax.devices()
-    restricted = getattr(os, "sched_getaffinity", None)  # not on every system
-    cores = len(restricted(0)) if restricted else os.cpu_count()
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    cores = len(affinity(0)) if affinity else os.cpu_count()
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         **{name: importlib.metadata.version(name) for name in packages},
@@ -328,12 +327,12 @@ def write_html(
     figures: Sequence[pathlib.Path],
     environment: Mapping[str, Any],
 ) -> None:
-    """One page with everything in it: numbers, pictures, configuration, versions.
+    """One self-contained page: numbers, figures, configuration, versions.
 
     Args:
-        path: the file; written whole or not at all.
+        path: the file, written atomically.
         title: heading.
-        config: nested or flat; shown as it is.
+        config: nested or flat dict.
         result: from `assess_run` or `combine_seeds`.
         figures: PNG files, embedded.
         environment: from `environment`.
@@ -354,9 +353,9 @@ def write_html(
         + "\n</body></html>\n"
     )
     path = pathlib.Path(path)
-    half = path.with_name(path.name + ".part")
-    half.write_text(page, encoding="utf-8")
-    half.replace(path)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:

@@ -1,8 +1,8 @@
-"""How good the neighbours are that binary codes find: precision, recall, mean average precision.
+"""Retrieval by binary codes: precision, recall, mean average precision.
 
-Every query ranks the whole collection by Hamming distance. Many items are equally far, so their
-order within a distance says nothing: all numbers here are expectations over a random order of the
-equally far. They need only the counts of items, and of relevant ones, at each distance.
+Every query ranks the whole collection by Hamming distance. Many items have equal distances, so all
+numbers are expectations over a random order of items at the same distance. They depend only on the
+numbers of items, and of relevant items, at each distance.
 """
 
 import pathlib
@@ -15,10 +15,10 @@ import numpy as np
 from jaxae.evaluation.canvas import PALETTE, heading, write_png
 from jaxae.evaluation.codes import encode_split, pixels_of
 from jaxae.evaluation.hamming import distances, pack
-from jaxae.evaluation.passes import spread
+from jaxae.evaluation.passes import evenly_spaced
 from jaxae.training.state import Model, State
 
-QUERIES = 1000  # test items that search, at most
+QUERIES = 1000  # number of queries (test items), at most
 RADIUS = 2
 LENGTH = 100
 _ROWS = 50  # queries at a time
@@ -29,10 +29,10 @@ _distances = jax.jit(distances)
 def counts_by_distance(
     queries: np.ndarray, codes: np.ndarray, query_labels: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Items, and items of the query's label, at each Hamming distance.
+    """Numbers of items, and of items with the query's label, at each Hamming distance.
 
     Args:
-        queries: `[Q, b]` bits, and `codes` `[N, b]`: those of the collection.
+        queries: `[Q, b]` bits, and `codes` `[N, b]` of the collection.
         query_labels: `[Q]`, and `labels` `[N]`.
     Returns:
         two arrays `[Q, b+1]` int64.
@@ -54,11 +54,11 @@ def counts_by_distance(
 
 
 def average_precision(items: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Expected average precision of each query `[Q]`; 0 where nothing is relevant.
+    """Expected average precision of each query `[Q]`; 0 if no item is relevant.
 
-    With R0 relevant among the N0 nearer ones, and r among the n at a distance, the item at place j
-    of these is relevant with probability r/n, and then R0 + (j-1)(r-1)/(n-1) of the ones before it
-    are, on average.
+    With R0 relevant items among the N0 nearer ones, and r among the n at a distance, the j-th of
+    these is relevant with probability r/n, and then R0 + (j-1)(r-1)/(n-1) of the items before it
+    are relevant on average.
 
     Args:
         items, relevant: `[Q, b+1]` from `counts_by_distance`.
@@ -78,11 +78,11 @@ def average_precision(items: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 def precision_recall(
     items: np.ndarray, relevant: np.ndarray, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Expected precision and recall `[Q]` of each query's list of the `length` nearest.
+    """Expected precision and recall `[Q]` of the `length` nearest items of each query.
 
     Args:
         items, relevant: `[Q, b+1]` from `counts_by_distance`.
-        length: at most the collection.
+        length: at most the size of the collection.
     """
     n, r = np.float64(items), np.float64(relevant)
     taken = np.clip(length - (np.cumsum(n, 1) - n), 0, n)
@@ -92,12 +92,12 @@ def precision_recall(
 
 
 def scores(items: np.ndarray, relevant: np.ndarray, radius: int = RADIUS) -> dict[str, float]:
-    """What the counts come to, averaged over queries.
+    """Retrieval scores, averaged over queries.
 
     Returns:
-        `mean_average_precision`; `precision_in_ball` of all within `radius`, where a query that
-        finds nothing there counts 0, `empty_balls` the share of such queries and `items_in_ball`;
-        `precision_at_100` and `recall_at_100` (or at the size of a smaller collection).
+        `mean_average_precision`; `precision_in_ball`: of all items within `radius`, 0 for a query
+        without any; `empty_balls`: the share of such queries; `items_in_ball`: the mean number of
+        items; `precision_at_100` and `recall_at_100` (or at the size of a smaller collection).
     """
     found, right = items[:, : radius + 1].sum(1), relevant[:, : radius + 1].sum(1)
     precision = np.divide(right, found, out=np.zeros(len(found)), where=found > 0)
@@ -115,7 +115,7 @@ def scores(items: np.ndarray, relevant: np.ndarray, radius: int = RADIUS) -> dic
 
 
 def curve(items: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean recall and mean precision over queries, at lists of 1, 2, 4, ... and all items."""
+    """Mean recall and mean precision over queries, for lists of 1, 2, 4, ... and all items."""
     size = int(items[0].sum())
     lengths = [*(2**i for i in range(size.bit_length()) if 2**i < size), size]
     pairs = [precision_recall(items, relevant, length) for length in lengths]
@@ -126,11 +126,11 @@ def curve(items: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def random_hyperplanes(
     train: np.ndarray, *others: np.ndarray, bits: int, seed: int = 0
 ) -> list[np.ndarray]:
-    """Codes without learning: on which side of random planes through the training mean a row lies.
+    """Untrained codes: the sides of random hyperplanes through the training mean.
 
     Args:
         train: `[N, D]`, and any `others` `[M, D]`.
-        bits: planes, their normals drawn evenly from all directions.
+        bits: number of planes, with uniformly random normals.
     Returns:
         bits `[N, b]` of `train` and of each of `others`, bool.
     Source: Charikar 2002, "Similarity estimation techniques from rounding algorithms".
@@ -151,18 +151,18 @@ def retrieval_table(
     train_limit: int | None = None,
     limit: int | None = None,
 ) -> dict[str, Any] | None:
-    """Test items searching the training set by their codes, beside as many random hyperplanes.
+    """Retrieval of training items by the codes of test items, with random hyperplanes as baseline.
 
     Args:
         model: the bundle.
         state: the trained state.
-        data: a data set with `train` and `test`; relevant is what has the query's label.
+        data: a data set with `train` and `test`; items with the query's label are relevant.
         batch_size: images encoded at a time.
-        rng: for encoders that draw.
-        train_limit: items of the collection, evenly spread; None for all.
-        limit: queries, at most `QUERIES`.
+        rng: for encoders that sample.
+        train_limit: number of items of the collection, evenly spaced; None for all.
+        limit: number of queries, at most `QUERIES`.
     Returns:
-        `scores` under `codes` and `random_hyperplanes`, `bits`, `radius`, `queries`, `collection`;
+        `scores` of `codes` and of `random_hyperplanes`, `bits`, `radius`, `queries`, `collection`;
         None for a model whose codes are not all 0 or 1, and for data without labels.
     """
     if model.encode is None or data.train.labels is None or data.test.labels is None:
@@ -182,7 +182,7 @@ def retrieval_table(
         "random_hyperplanes": scores(*counts_by_distance(planes[1], planes[0], wanted, labels)),
         "bits": codes.shape[1],
         "radius": RADIUS,
-        "queries": len(spread(data.test.size, count)),
+        "queries": len(evenly_spaced(data.test.size, count)),
         "collection": len(codes),
     }
 
@@ -190,7 +190,7 @@ def retrieval_table(
 def draw_precision_recall(
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: pathlib.Path, note: str = ""
 ) -> pathlib.Path:
-    """Precision over recall, a line for each of `curves`, which `curve` gives."""
+    """Precision over recall, a line for each of `curves` (results of `curve`, by name)."""
 
     def compose(figure):
         axes = figure.add_axes((0.11, 0.11, 0.85, 0.72))

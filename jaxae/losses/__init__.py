@@ -3,13 +3,13 @@
 They need jax and optax, know no parameters, and never average over a batch unless their definition
 does (`free_bits`, `kl_balance`, `feature_matching`, `mean_squared_gradient_norm`).
 
-Arrays are whatever `jnp.asarray` makes arrays of floats from, lists too. Half precision is computed
-and returned in float32, float64 (with `jax_enable_x64`) in float64. Another type is a TypeError,
-another shape or size a ValueError, which names the function and the argument.
+Arguments may be anything that `jnp.asarray` turns into an array of floats, including lists. Half
+precision is computed and returned in float32, float64 (with `jax_enable_x64`) in float64. A wrong
+type raises TypeError, a wrong shape or size ValueError; both name the function and the argument.
 
-Numbers are never looked at to raise an error, since under `jit` there are none to look at: a NaN in
-an array, and a target outside the range that its function states, make the result NaN, traced or
-not, and the gradients with it. Never a finite number.
+Values are never checked, because under `jit` they are not known. A NaN in an array, or a target
+outside the range that its function states, gives NaN for the result and its gradients, traced or
+not, and never a finite number.
 """
 
 from jaxae.losses.adversarial import (

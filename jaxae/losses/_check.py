@@ -1,6 +1,6 @@
-"""What the arguments of a loss may be: converted and checked in one place, refused by name.
+"""Conversion and checks of the arguments of all losses.
 
-Every error names the function and the argument, and says what it is and what it should be.
+Every error names the function and the argument, and says what was expected and what was given.
 """
 
 import operator
@@ -11,19 +11,19 @@ import jax.numpy as jnp
 
 
 def floats(function: str, **arguments: Any) -> list[jax.Array]:
-    """The arguments as arrays, in the order given; what has half precision as float32.
+    """The arguments as arrays, in the order given; half precision becomes float32.
 
     Args:
-        function: the name that errors give.
-        arguments: by name, whatever `jnp.asarray` takes.
+        function: name of the loss, for messages.
+        arguments: by name, anything that `jnp.asarray` takes.
     Raises:
-        TypeError: an argument is no array of floats.
+        TypeError: an argument is not an array of floats.
     """
     return [_float(function, name, argument) for name, argument in arguments.items()]
 
 
 def same_shape(function: str, **arguments: Any) -> list[jax.Array]:
-    """`floats` of one shape; nothing is broadcast.
+    """`floats` of equal shapes; nothing is broadcast.
 
     Raises:
         TypeError: as `floats`.
@@ -33,7 +33,7 @@ def same_shape(function: str, **arguments: Any) -> list[jax.Array]:
     if len({array.shape for array in arrays}) > 1:
         shapes = [_text(array.shape) for array in arrays]
         raise ValueError(
-            f"{function}: {_listed(arguments)} must have one shape, are {_listed(shapes)}; "
+            f"{function}: {_join(arguments)} must have the same shape, are {_join(shapes)}; "
             "nothing is broadcast here"
         )
     return arrays
@@ -44,56 +44,57 @@ def shape(
     name: str,
     array: jax.Array,
     expected: tuple[int | str, ...],
-    **beside: jax.Array,
+    **related: jax.Array,
 ) -> None:
-    """Raises ValueError unless the array has the shape; a name in it stands for any size.
+    """Raises ValueError unless the array has the expected shape.
 
     Args:
-        beside: the arrays from which the shape follows, by name.
+        expected: sizes; a name stands for any size.
+        related: by name, the arrays from which the expected shape follows, for the message.
     """
     fits = len(array.shape) == len(expected) and all(
-        isinstance(want, str) or want == size
-        for want, size in zip(expected, array.shape, strict=True)
+        isinstance(wanted, str) or wanted == size
+        for wanted, size in zip(expected, array.shape, strict=True)
     )
     if not fits:
-        others = [f"{other} of shape {_text(of.shape)}" for other, of in beside.items()]
-        why = f" for {_listed(others)}" if others else ""
+        others = [f"{other} of shape {_text(of.shape)}" for other, of in related.items()]
+        why = f" for {_join(others)}" if others else ""
         raise ValueError(
             f"{function}: {name} must have shape {_text(expected)}{why}, has {_text(array.shape)}"
         )
 
 
-def axes(function: str, least: int, **arrays: jax.Array) -> None:
-    """Raises ValueError where an array has fewer than `least` axes."""
+def axes(function: str, minimum: int, **arrays: jax.Array) -> None:
+    """Raises ValueError if an array has fewer than `minimum` axes."""
     for name, array in arrays.items():
-        if jnp.ndim(array) < least:
+        if jnp.ndim(array) < minimum:
             raise ValueError(
-                f"{function}: {name} must have at least {least} axes, has shape "
+                f"{function}: {name} must have at least {minimum} axes, has shape "
                 f"{_text(array.shape)}"
             )
 
 
-def whole(function: str, name: str, value: Any, least: int, most: int | None = None) -> int:
+def integer(function: str, name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
     """The value as an int.
 
     Raises:
-        TypeError: it is no whole number.
-        ValueError: it is below `least` or above `most`.
+        TypeError: it is not an integer.
+        ValueError: it is below `minimum` or above `maximum`.
     """
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{function}: {name} must be a whole number, is {value!r}") from None
-    if number < least or (most is not None and number > most):
-        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise TypeError(f"{function}: {name} must be an integer, is {value!r}") from None
+    if number < minimum or (maximum is not None and number > maximum):
+        bounds = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
         raise ValueError(f"{function}: {name} must be {bounds}, is {number}")
     return number
 
 
 def nan_unless(valid: jax.Array, value: jax.Array) -> jax.Array:
-    """The value where `valid`, elsewhere NaN, as are all gradients of it there.
+    """The value where `valid`, elsewhere NaN; the gradients there are NaN too.
 
-    A factor rather than a choice, so that no gradient passes as if nothing were wrong.
+    It multiplies by NaN, since `jnp.where` would let a finite gradient pass.
     """
     return value * jnp.where(valid, 1.0, jnp.nan).astype(value.dtype)
 
@@ -103,8 +104,8 @@ def _float(function: str, name: str, argument: Any) -> jax.Array:
         array = jnp.asarray(argument)
     except (TypeError, ValueError):
         raise TypeError(
-            f"{function}: {name} must be an array of floats, is {type(argument).__name__} "
-            "of which no array can be made"
+            f"{function}: {name} must be an array of floats, is {type(argument).__name__}, "
+            "which cannot be converted to an array"
         ) from None
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
@@ -118,6 +119,6 @@ def _text(sizes: tuple[int | str, ...]) -> str:
     return f"[{', '.join(map(str, sizes))}]"
 
 
-def _listed(names: Any) -> str:
+def _join(names: Any) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

@@ -1,8 +1,8 @@
-"""What players of a min-max game pay: per example, from logits.
+"""Losses of adversarial training, per example, from the logits of a discriminator or critic.
 
-A discriminator's logit T is positive where it believes in real data (or in the prior, where codes
-are judged). Each function is one player's cost, to be minimised by that player alone; no function
-flips a sign or stops a gradient for somebody else.
+A logit T is positive where the discriminator takes its input for real data (or for a sample of the
+prior, if it discriminates codes). Each function is the loss of one player, who minimises it; none
+flips a sign or stops a gradient.
 
 Source: Goodfellow et al. 2014, arXiv:1406.2661 (logistic forms); Mao et al. 2017, arXiv:1611.04076
 (least squares); Arjovsky, Chintala & Bottou 2017, arXiv:1701.07875 (Wasserstein); Salimans et al.
@@ -37,12 +37,12 @@ def gan_loss(name: str) -> GanLoss:
     """The losses of a GAN by name.
 
     Args:
-        name: `non_saturating` (the generator pays -log D), `saturating` (it pays log(1 - D), the
-            minimax form), both in nats with the discriminator's cross-entropy; `least_squares`
-            (targets 1 and 0, half the squared distance); `wasserstein` (the logits themselves; the
-            critic needs a penalty besides).
+        name: `non_saturating` (generator loss -log D) or `saturating` (generator loss log(1 - D),
+            the minimax form), both in nats with the discriminator's cross-entropy;
+            `least_squares` (targets 1 and 0, half the squared distance); `wasserstein` (the logits
+            themselves; the critic needs a penalty in addition).
     Raises:
-        ValueError: another name.
+        ValueError: unknown name.
     """
     softplus = jax.nn.softplus
     losses = {
@@ -67,46 +67,56 @@ def _checked(function: str, loss: _Loss) -> _Loss:
     return checked
 
 
-def feature_matching(real: jax.Array, made: jax.Array, power: int = 2) -> jax.Array:
-    """Distance of the batch means of features: sum |mean real - mean made|^power.
+def feature_matching(
+    real_features: jax.Array, fake_features: jax.Array, power: int = 2
+) -> jax.Array:
+    """Distance of the batch means of features: sum |mean real - mean fake|^power.
 
     Args:
-        real: `[B, F]` float, features of data. A gradient passes: a generator never enters them,
-            but in ALI the encoder does, whose code stands beside the data.
-        made: `[B', F]` float, features of what the generator made.
-        power: 2 (the paper's), or 1 (openai/improved-gan's scripts).
+        real_features: `[B, F]` float, discriminator features of real data. The gradient is not
+            stopped: in ALI they depend on the encoder, through the code paired with the data.
+        fake_features: `[B', F]` float, discriminator features of generated data.
+        power: 2 (the paper's) or 1 (openai/improved-gan's scripts).
     Returns:
-        scalar: it is a distance of means, not a mean of distances.
+        scalar: a distance of means, not a mean of distances.
     Raises:
         TypeError: not float.
         ValueError: shapes do not match, or another power.
     """
-    real, made = _check.floats("feature_matching", real=real, made=made)
-    _check.shape("feature_matching", "real", real, ("B", "F"))
-    _check.shape("feature_matching", "made", made, ("B'", real.shape[1]), real=real)
+    real_features, fake_features = _check.floats(
+        "feature_matching", real_features=real_features, fake_features=fake_features
+    )
+    _check.shape("feature_matching", "real_features", real_features, ("B", "F"))
+    _check.shape(
+        "feature_matching",
+        "fake_features",
+        fake_features,
+        ("B'", real_features.shape[1]),
+        real_features=real_features,
+    )
     if power not in (1, 2):
         raise ValueError(f"feature_matching: power must be 1 or 2, is {power}")
-    apart = jnp.mean(real, axis=0) - jnp.mean(made, axis=0)
-    return jnp.sum(jnp.abs(apart)) if power == 1 else jnp.sum(jnp.square(apart))
+    difference = jnp.mean(real_features, axis=0) - jnp.mean(fake_features, axis=0)
+    return jnp.sum(jnp.abs(difference) if power == 1 else jnp.square(difference))
 
 
 def squared_gradient_norms(critic: Callable[..., jax.Array], *inputs: jax.Array) -> jax.Array:
     """|grad T|^2 for each example, over all entries of all inputs together.
 
     Args:
-        critic: `*inputs` of one example each as a batch of one -> logit `[1]`. It must judge each
-            example by itself (no batch statistics).
+        critic: function of inputs `[1, ...]` of one example -> logit `[1]`; a logit may depend on
+            its own example only (no batch statistics).
         inputs: `[B, ...]` float each.
     Returns:
         `[B]` float, >= 0.
     Raises:
         TypeError: not float.
-        ValueError: no input, inputs of different B, or a critic that gives more than a logit.
+        ValueError: no input, inputs of different B, or more than one logit for an example.
     """
-    return _squared_slopes("squared_gradient_norms", critic, "inputs", inputs)
+    return _squared_norms("squared_gradient_norms", critic, "inputs", inputs)
 
 
-def _squared_slopes(
+def _squared_norms(
     function: str, critic: Callable[..., jax.Array], name: str, inputs: Sequence[jax.Array]
 ) -> jax.Array:
     if not inputs:
@@ -117,81 +127,81 @@ def _squared_slopes(
         first = {f"{name}[0]": inputs[0]}
         _check.shape(function, f"{name}[{i}]", x, (len(inputs[0]), *x.shape[1:]), **first)
 
-    def one(*each):
-        logit = critic(*(x[None] for x in each))
+    def example_logit(*example):
+        logit = critic(*(x[None] for x in example))
         if logit.size != 1:
             raise ValueError(
-                f"{function}: the critic must give one logit for each example, gave an array of "
-                f"shape {list(logit.shape)} for one"
+                f"{function}: critic must return one logit per example, returned shape "
+                f"{list(logit.shape)} for one example"
             )
         return logit.reshape(())
 
-    slopes = jax.vmap(jax.grad(one, argnums=tuple(range(len(inputs)))))(*inputs)
-    return sum(jnp.sum(jnp.square(s.reshape(s.shape[0], -1)), axis=-1) for s in slopes)
+    gradients = jax.vmap(jax.grad(example_logit, argnums=tuple(range(len(inputs)))))(*inputs)
+    return sum(jnp.sum(jnp.square(g.reshape(g.shape[0], -1)), axis=-1) for g in gradients)
 
 
-def mean_squared_gradient_norm(judge: Callable[[jax.Array], jax.Array], at: jax.Array) -> jax.Array:
-    """The mean of `squared_gradient_norms` of one input, by one gradient of the whole batch.
+def mean_squared_gradient_norm(
+    critic: Callable[[jax.Array], jax.Array], inputs: jax.Array
+) -> jax.Array:
+    """The batch mean of `squared_gradient_norms` for one input, by one gradient of the whole batch.
 
-    Several times as fast for convolutions, which are slow under `vmap`.
+    Several times faster for convolutions, which are slow under `vmap`.
 
     Args:
-        judge: `[B, ...]` -> logits `[B]`, each example by itself.
-        at: `[B, ...]` float.
+        critic: inputs `[B, ...]` -> logits `[B]`; a logit may depend on its own example only.
+        inputs: `[B, ...]` float.
     Returns:
-        a scalar, >= 0.
+        scalar, >= 0.
     Raises:
         TypeError: not float.
-        ValueError: a judge that gives another number of logits than B.
+        ValueError: the number of logits is not B.
     """
-    (at,) = _check.floats("mean_squared_gradient_norm", at=at)
-    _check.axes("mean_squared_gradient_norm", 1, at=at)
+    function = "mean_squared_gradient_norm"
+    (inputs,) = _check.floats(function, inputs=inputs)
+    _check.axes(function, 1, inputs=inputs)
 
-    def total(at):
-        logits = judge(at)
-        _check.shape(
-            "mean_squared_gradient_norm",
-            "what judge gives",
-            logits.reshape(-1),
-            at.shape[:1],
-            at=at,
-        )
+    def total(inputs):
+        logits = critic(inputs)
+        size = inputs.shape[:1]
+        _check.shape(function, "the critic's logits", logits.reshape(-1), size, inputs=inputs)
         return jnp.sum(logits)
 
-    return jnp.sum(jnp.square(jax.grad(total)(at))) / at.shape[0]
+    return jnp.sum(jnp.square(jax.grad(total)(inputs))) / inputs.shape[0]
 
 
 def r1_penalty(critic: Callable[..., jax.Array], *real: jax.Array) -> jax.Array:
-    """|grad T|^2 / 2 at real data, `[B]`; the discriminator pays gamma times its mean.
+    """|grad T|^2 / 2 at real data, `[B]`; gamma times its mean joins the discriminator's loss.
 
     Args, Raises: as `squared_gradient_norms`.
     """
-    return 0.5 * _squared_slopes("r1_penalty", critic, "real", real)
+    return 0.5 * _squared_norms("r1_penalty", critic, "real", real)
 
 
 def gradient_penalty(
-    critic: Callable[..., jax.Array], real: jax.Array, made: jax.Array, share: jax.Array
+    critic: Callable[..., jax.Array], real: jax.Array, fake: jax.Array, alpha: jax.Array
 ) -> jax.Array:
-    """(|grad T| - 1)^2 between real and made examples, `[B]`; the critic pays lambda * mean.
+    """(|grad T| - 1)^2 at `alpha * real + (1 - alpha) * fake`, per example.
+
+    Lambda times its mean joins the critic's loss.
 
     Args:
         critic: as in `squared_gradient_norms`, of one input.
-        real, made: `[B, ...]` float.
-        share: `[B]` float in [0, 1], how far from `made` towards `real` each point lies.
+        real, fake: `[B, ...]` float.
+        alpha: `[B]` float in [0, 1], weight of `real`, one uniform random number per example.
     Returns:
-        `[B]` float, >= 0; NaN where `share` is outside.
+        `[B]` float, >= 0; NaN where `alpha` is outside [0, 1].
     Raises:
         TypeError: not float.
         ValueError: shapes differ.
     """
     function = "gradient_penalty"
-    (share,) = _check.floats(function, share=share)
-    real, made = _check.same_shape(function, real=real, made=made)
+    (alpha,) = _check.floats(function, alpha=alpha)
+    real, fake = _check.same_shape(function, real=real, fake=fake)
     _check.axes(function, 1, real=real)
-    _check.shape(function, "share", share, real.shape[:1], real=real)
-    toward = share.reshape(-1, *[1] * (real.ndim - 1))
-    squares = _squared_slopes(function, critic, "between", [toward * real + (1 - toward) * made])
-    # sqrt has no gradient at zero; a critic that is flat somewhere must not give NaN.
+    _check.shape(function, "alpha", alpha, real.shape[:1], real=real)
+    weight = alpha.reshape(-1, *[1] * (real.ndim - 1))
+    squares = _squared_norms(function, critic, "inputs", [weight * real + (1 - weight) * fake])
+    # sqrt has no finite gradient at 0; a critic that is constant somewhere must not give NaN.
     flat = squares == 0
-    length = jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, squares)))
-    return _check.nan_unless((share >= 0) & (share <= 1), jnp.square(length - 1))
+    norms = jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, squares)))
+    return _check.nan_unless((alpha >= 0) & (alpha <= 1), jnp.square(norms - 1))

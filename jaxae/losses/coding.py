@@ -1,8 +1,8 @@
-"""What an associative code costs: KL from a unit Gaussian around a code to a mixture prior.
+"""Cost of an associative code: KL from a unit Gaussian around a code to a mixture prior.
 
-The posterior is q(z|x) = N(code, I). The prior is an independent mixture of M Gaussians for every
-one of the d dimensions, so the divergence has no closed form but is a sum of d one-dimensional
-integrals. Throughout: `code`, `z` `[..., d]`; `logits`, `means`, `log_scales` `[..., d, M]`.
+The posterior is q(z|x) = N(code, I). The prior is an independent mixture of M Gaussians for each
+of the d dimensions, so the divergence has no closed form but is a sum of d one-dimensional
+integrals. In all functions: `code`, `z` `[..., d]`; `logits`, `means`, `log_scales` `[..., d, M]`.
 Source: Graves, Menick & van den Oord 2018, arXiv:1804.02476.
 """
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxae.losses import _check
-from jaxae.losses._numerics import in_scales
+from jaxae.losses._numerics import divide_by_scale
 from jaxae.losses.divergence import (
     gaussian_log_prob,
     kl_diagonal_gaussians,
@@ -33,7 +33,7 @@ def mixture_log_prob(
         `[...]` nats, summed over d.
     Raises:
         TypeError: not float.
-        ValueError: shapes do not belong together (no silent broadcasting).
+        ValueError: shapes do not match (no silent broadcasting).
     """
     z, *mixture = _checked("mixture_log_prob", "z", z, logits, means, log_scales)
     return jnp.sum(_log_density(z, *mixture), axis=-1)
@@ -42,12 +42,13 @@ def mixture_log_prob(
 def kl_unit_gaussian_to_mixture(
     code: jax.Array, logits: jax.Array, means: jax.Array, log_scales: jax.Array, nodes: int = 16
 ) -> jax.Array:
-    """KL(N(code, I) || mixture) by Gauss-Hermite quadrature: no noise, also in the gradient.
+    """KL(N(code, I) || mixture) by Gauss-Hermite quadrature: deterministic, as is its gradient.
 
     Exact for M = 1. Otherwise the error grows as components become narrower than the posterior:
-    for M = 3 random ones with log-scales of spread 0.15 around 0, 16 nodes err by 3e-5 nats per
-    dimension on average and 32 by 2e-6; with spread 0.5 by 1e-3 and 2e-4; with spread 1 by 2e-2
-    and 7e-3, of either sign. Report costs with more nodes than training used.
+    for M = 3 random components whose log-scales have standard deviation 0.15 around 0, the mean
+    error is 3e-5 nats per dimension with 16 nodes and 2e-6 with 32; at standard deviation 0.5 it is
+    1e-3 and 2e-4, at 1 it is 2e-2 and 7e-3, of either sign. Report costs with more nodes than
+    training used.
 
     Args:
         code: `[..., d]` float.
@@ -57,10 +58,10 @@ def kl_unit_gaussian_to_mixture(
         `[...]` nats, summed over d.
     Raises:
         TypeError: not float.
-        ValueError: shapes do not belong together (no silent broadcasting).
+        ValueError: shapes do not match (no silent broadcasting).
     """
     function = "kl_unit_gaussian_to_mixture"
-    nodes = _check.whole(function, "nodes", nodes, 2)
+    nodes = _check.integer(function, "nodes", nodes, 2)
     code, *mixture = _checked(function, "code", code, logits, means, log_scales)
     points, weights = np.polynomial.hermite_e.hermegauss(nodes)
     points = jnp.asarray(points, code.dtype)
@@ -76,16 +77,16 @@ def kl_unit_gaussian_to_mixture(
 def kl_unit_gaussian_to_mixture_sampled(
     code: jax.Array, z: jax.Array, logits: jax.Array, means: jax.Array, log_scales: jax.Array
 ) -> jax.Array:
-    """KL(N(code, I) || mixture) from one sample `z` of the posterior: unbiased, noisy.
+    """KL(N(code, I) || mixture) estimated from one posterior sample `z`; unbiased.
 
     Args:
         code, z: `[..., d]` float, `z` = `code` plus standard normal noise.
         logits, means, log_scales: `[..., d, M]` float.
     Returns:
-        `[...]` nats, summed over d; negative at times.
+        `[...]` nats, summed over d; may be negative.
     Raises:
         TypeError: not float.
-        ValueError: shapes do not belong together (no silent broadcasting).
+        ValueError: shapes do not match (no silent broadcasting).
     """
     function = "kl_unit_gaussian_to_mixture_sampled"
     code, z = _check.same_shape(function, code=code, z=z)
@@ -116,9 +117,9 @@ def kl_unit_gaussian_to_gaussian(
 def kl_mixture_upper_bound(
     code: jax.Array, logits: jax.Array, means: jax.Array, log_scales: jax.Array
 ) -> jax.Array:
-    """-log sum_m pi_m exp(-KL(q || component m)) per dimension: never below the true KL.
+    """-log sum_m pi_m exp(-KL(q || component m)) per dimension, an upper bound of the KL.
 
-    Tight for M = 1 only, and too loose to report otherwise.
+    Exact for M = 1; otherwise too loose to report.
 
     Args:
         code: `[..., d]` float.
@@ -127,8 +128,8 @@ def kl_mixture_upper_bound(
         `[...]` nats, summed over d; >= 0.
     Raises:
         TypeError: not float.
-        ValueError: shapes do not belong together (no silent broadcasting).
-    Source: Jensen's inequality, with the weights of the components that make it tightest.
+        ValueError: shapes do not match (no silent broadcasting).
+    Source: Jensen's inequality, with the component weights that make it tightest.
     """
     code, logits, means, log_scales = _checked(
         "kl_mixture_upper_bound", "code", code, logits, means, log_scales
@@ -144,15 +145,15 @@ def kl_mixture_upper_bound(
 
 
 def order_credit(n: int) -> float:
-    """ln(n!) / n: nats per item that a code of a set saves by choosing the items' order.
+    """ln(n!) / n: nats per item saved by a code of a set that is free to choose the items' order.
 
-    To be added to an ordered cost before it is compared with one that keeps a given order.
+    Add it to the cost of such a code before comparing with a code that keeps a given order.
 
     Raises:
-        ValueError: no item.
+        ValueError: n is below 1.
     """
     if n < 1:
-        raise ValueError(f"order_credit: n must be at least one item, is {n}")
+        raise ValueError(f"order_credit: n must be at least 1, is {n}")
     return math.lgamma(n + 1) / n
 
 
@@ -162,7 +163,7 @@ def _log_density(
     """`mixture_log_prob` before the sum: `[..., d]` nats."""
     z = jnp.broadcast_to(z[..., None], means.shape)
     z, means, log_scales, far = _without_far(z, means, log_scales, 2 * _log_abs(z - means))
-    squares = jnp.square(in_scales(z - means, log_scales))
+    squares = jnp.square(divide_by_scale(z - means, log_scales))
     log_terms = jax.nn.log_softmax(logits) - log_scales - 0.5 * squares
     log_terms = jnp.where(far, -jnp.inf, log_terms)
     return jax.nn.logsumexp(log_terms, axis=-1) - 0.5 * math.log(2 * math.pi)
@@ -171,15 +172,15 @@ def _log_density(
 def _without_far(
     z: jax.Array, means: jax.Array, log_scales: jax.Array, log_squares: jax.Array
 ) -> list[jax.Array]:
-    """The components as they are, and harmless ones in place of those that are out of reach.
+    """Replaces components whose squared distance, in units of their scale, overflows.
 
-    A component so narrow and so far that its squared distance in scales is no number has no
-    density, and no part in the gradient; as it is, it would have a NaN in it.
+    Such a narrow and distant component has density 0 and no part in the gradient, but would make
+    the gradient NaN.
 
     Args:
         log_squares: logarithms of the squared distances, in units of z.
     Returns:
-        z, means, log-scales, and which were replaced.
+        z, means and log_scales with 0 in place of these, and a bool array that marks them.
     """
     largest = math.log(float(jnp.finfo(log_scales.dtype).max)) - 1
     far = jax.lax.stop_gradient(log_squares - 2 * log_scales) > largest
@@ -198,7 +199,7 @@ def _checked(
     means: jax.Array,
     log_scales: jax.Array,
 ) -> list[jax.Array]:
-    """z, called `name`, and the mixture as floats whose shapes belong together."""
+    """z (argument `name` of the loss) and the mixture as floats of matching shapes."""
     (z,) = _check.floats(function, **{name: z})
     mixture = _check.same_shape(function, logits=logits, means=means, log_scales=log_scales)
     _check.axes(function, 1, **{name: z})

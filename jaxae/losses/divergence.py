@@ -1,4 +1,4 @@
-"""Divergences between diagonal Gaussians, in nats, and what a VAE makes of its rate.
+"""Divergences between diagonal Gaussians, in nats, and penalties of a VAE's rate.
 
 Functions named `..._per_dimension` keep the last axis; the others sum over it. None averages
 over a batch, except `free_bits`, whose definition does.
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxae.losses import _check
-from jaxae.losses._numerics import expm1_minus_itself, in_scales
+from jaxae.losses._numerics import divide_by_scale, expm1_minus_x
 
 
 def kl_to_standard_normal(mean: jax.Array, log_var: jax.Array) -> jax.Array:
@@ -37,7 +37,7 @@ def kl_to_standard_normal_per_dimension(mean: jax.Array, log_var: jax.Array) -> 
 def _to_standard_normal(function: str, mean: jax.Array, log_var: jax.Array) -> jax.Array:
     mean, log_var = _check.same_shape(function, mean=mean, log_var=log_var)
     _check.axes(function, 1, mean=mean)
-    return 0.5 * (jnp.square(mean) + expm1_minus_itself(log_var))
+    return 0.5 * (jnp.square(mean) + expm1_minus_x(log_var))
 
 
 def kl_diagonal_gaussians(
@@ -76,12 +76,12 @@ def _diagonal_gaussians(
         function, mean_q=mean_q, log_var_q=log_var_q, mean_p=mean_p, log_var_p=log_var_p
     )
     _check.axes(function, 1, mean_q=mean_q)
-    distance = jnp.square(in_scales(mean_q - mean_p, 0.5 * log_var_p))
-    return 0.5 * (distance + expm1_minus_itself(log_var_q - log_var_p))
+    distance = jnp.square(divide_by_scale(mean_q - mean_p, 0.5 * log_var_p))
+    return 0.5 * (distance + expm1_minus_x(log_var_q - log_var_p))
 
 
 def gaussian_log_prob(z: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.Array:
-    """log N(z; mean, diag exp(log_var)), constants kept.
+    """log N(z; mean, diag exp(log_var)), with constants.
 
     Args:
         z, mean, log_var: `[..., Z]` float, all of one shape.
@@ -93,15 +93,15 @@ def gaussian_log_prob(z: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.
     """
     z, mean, log_var = _check.same_shape("gaussian_log_prob", z=z, mean=mean, log_var=log_var)
     _check.axes("gaussian_log_prob", 1, z=z)
-    squares = jnp.square(in_scales(z - mean, 0.5 * log_var))
+    squares = jnp.square(divide_by_scale(z - mean, 0.5 * log_var))
     return -0.5 * jnp.sum(squares + log_var + math.log(2 * math.pi), axis=-1)
 
 
 def kl_monte_carlo(log_q: jax.Array, log_p: jax.Array) -> jax.Array:
-    """KL(q || p) estimated from samples of q: unbiased, and negative at times.
+    """KL(q || p) estimated from samples of q: unbiased, may be negative.
 
     Args:
-        log_q, log_p: `[S, ...]` float, both log-densities at the same S samples of q.
+        log_q, log_p: `[S, ...]` float, log-densities at the same S samples of q.
     Returns:
         `[...]` nats, the mean over the samples.
     Raises:
@@ -114,20 +114,20 @@ def kl_monte_carlo(log_q: jax.Array, log_p: jax.Array) -> jax.Array:
 
 
 def free_bits(kl: jax.Array, floor: float) -> jax.Array:
-    """Rate in which every group costs at least `floor`, however little it says.
+    """Rate in which every group counts at least `floor` nats: sum_g max(mean_b kl, floor).
 
-    The mean over the batch is taken inside the maximum, so this is one number for a batch (for
-    this device's share of it under `pmap`). A group below the floor gets exactly no gradient, and
-    the loss is no longer a bound: report the true rate beside it.
+    The mean over the batch is inside the maximum, so this is one number per batch (under `pmap`:
+    per device). A group below the floor gets zero gradient, and the loss is no longer a bound:
+    report the true rate too.
 
     Args:
-        kl: `[B, G]` float, nats by example and group (a latent dimension or channel).
+        kl: `[B, G]` float, nats per example and group (a latent dimension or channel).
         floor: nats per group.
     Returns:
         scalar nats, summed over groups.
     Raises:
         TypeError: `kl` is not float.
-        ValueError: `kl` has not two axes.
+        ValueError: `kl` does not have two axes.
     Source: Kingma et al. 2016, arXiv:1606.04934.
     """
     (kl,) = _check.floats("free_bits", kl=kl)
@@ -136,16 +136,16 @@ def free_bits(kl: jax.Array, floor: float) -> jax.Array:
 
 
 def free_bits_per_example(kl: jax.Array, floor: float) -> jax.Array:
-    """As `free_bits`, with the maximum taken for every example on its own: another objective.
+    """As `free_bits`, but with the maximum taken per example, which is another objective.
 
     Args:
-        kl: `[..., G]` float, nats by group.
+        kl: `[..., G]` float, nats per group.
         floor: nats per group.
     Returns:
         `[...]` nats, summed over groups.
     Raises:
         TypeError: not float.
-        ValueError: no axis of groups.
+        ValueError: `kl` has no axis.
     """
     (kl,) = _check.floats("free_bits_per_example", kl=kl)
     _check.axes("free_bits_per_example", 1, kl=kl)
@@ -153,14 +153,14 @@ def free_bits_per_example(kl: jax.Array, floor: float) -> jax.Array:
 
 
 def capacity_penalty(rate: jax.Array, capacity: float | jax.Array, gamma: float) -> jax.Array:
-    """gamma |rate - capacity|: holds the rate at a capacity that a schedule raises.
+    """gamma |rate - capacity|: keeps the rate near a capacity that a schedule raises.
 
     Args:
         rate: `[...]` float, nats per example.
         capacity: scalar, nats.
         gamma: weight.
     Returns:
-        `[...]`, in place of beta times the rate.
+        `[...]` nats; it replaces beta times the rate.
     Raises:
         TypeError: `rate` is not float.
         ValueError: `capacity` is not a scalar.

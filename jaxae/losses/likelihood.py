@@ -1,4 +1,4 @@
-"""How a decoder's outputs become a distribution over images: five choices behind one face."""
+"""Five distributions over images given a decoder's outputs, with one interface."""
 
 import math
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from jaxae.losses import _check, reconstruction
 
 NAMES = ("bernoulli", "gaussian", "gaussian_learned", "logistic_mixture", "categorical")
 MIN_LOG_SCALE = -6.0
-"""Floor of a learned Gaussian's log-scale: on constant pixels its density would grow forever."""
+"""Floor of a learned Gaussian's log-scale; the density of constant pixels is unbounded without."""
 
 
 class Likelihood(NamedTuple):
-    """A family of distributions over pixels, by functions of a decoder's outputs.
+    """A family of distributions over pixels, as functions of a decoder's outputs.
 
-    All take `[..., H, W, channels]`, and `[..., channels]` too, a pixel at a time.
+    All take outputs `[..., H, W, channels]`, or `[..., channels]` for one pixel.
     """
 
     channels: int
@@ -44,18 +44,18 @@ def likelihood(
         name: `bernoulli` (logits), `gaussian` (means; one fixed scale), `gaussian_learned` (means,
             then log-scales, floored at `MIN_LOG_SCALE`), `logistic_mixture` (a distribution over
             a grid of values in [0, 1], see `logistic_mixture_nll`) or `categorical` (a softmax
-            over that grid, for each colour by itself).
+            over that grid, independently for each colour channel).
         image_shape: `(H, W, C)`; only C is read.
         levels: values a pixel can take, for `logistic_mixture` and `categorical`.
         scale: standard deviation, for `gaussian`.
         mixtures: components, for `logistic_mixture`.
     Raises:
-        TypeError: `levels` or `mixtures` no whole number.
-        ValueError: unknown name, or a setting that the named likelihood cannot take.
+        TypeError: `levels` or `mixtures` is not an integer.
+        ValueError: unknown name, or a setting that this likelihood cannot take.
     """
     if not image_shape:
         raise ValueError("likelihood: image_shape must be (H, W, C), is ()")
-    channels = _check.whole("likelihood", "the number of channels", image_shape[-1], 1)
+    channels = _check.integer("likelihood", "the number of channels", image_shape[-1], 1)
     if name == "bernoulli":
         return _bernoulli(channels)
     if name == "gaussian":
@@ -67,17 +67,17 @@ def likelihood(
     if name == "gaussian_learned":
         return _gaussian_learned(channels)
     if name in ("logistic_mixture", "categorical"):
-        if _check.whole("likelihood", "levels", levels, 0) < 2:
+        if _check.integer("likelihood", "levels", levels, 0) < 2:
             raise ValueError(
                 f"likelihood: {name} needs data on a grid of at least 2 values, but this "
-                f"data has levels={levels}; take gaussian, or data that is not dequantised or "
+                f"data has levels={levels}; use gaussian, or data that is not dequantised or "
                 "standardised"
             )
         if name == "categorical":
             return _categorical(channels, levels)
-        mixtures = _check.whole("likelihood", "mixtures", mixtures, 1)
+        mixtures = _check.integer("likelihood", "mixtures", mixtures, 1)
         return _logistic_mixture(channels, levels, mixtures)
-    raise ValueError(f"likelihood: {name!r} is not one of {', '.join(NAMES)}")
+    raise ValueError(f"likelihood: name {name!r} is not one of {', '.join(NAMES)}")
 
 
 def _bundle(
@@ -86,7 +86,7 @@ def _bundle(
     mean: Callable[[jax.Array], jax.Array],
     sample: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Likelihood:
-    """The three functions, for outputs that are floats, `channels` per pixel."""
+    """The three functions, with a check of their outputs (float, `channels` per pixel)."""
 
     def checked(outputs):
         (outputs,) = _check.floats("likelihood", outputs=outputs)

@@ -1,7 +1,7 @@
-"""What it costs to describe an image given a decoder's outputs, in nats per example.
+"""Negative log-likelihood of an image given a decoder's outputs, in nats per example.
 
-Images sum over their last three axes, H, W and C, by default; `event_ndim=1` gives one number
-per vector or per pixel. Constants of the densities are kept, so that the numbers are likelihoods.
+By default the last three axes (H, W, C) are summed; `event_ndim=1` gives one number per vector or
+per pixel. Constants of the densities are kept, so that the numbers are likelihoods.
 """
 
 import math
@@ -12,17 +12,17 @@ import jax.numpy as jnp
 import optax
 
 from jaxae.losses import _check
-from jaxae.losses._numerics import in_scales, times
+from jaxae.losses._numerics import divide_by_scale, multiply
 
 LOG_SCALE_BOUNDS = (-7.0, 7.0)
-"""Where `logistic_mixture_*` clip their log-scales; beyond, a log-scale gets no gradient."""
+"""Range to which `logistic_mixture_*` clip log-scales; outside it they get no gradient."""
 
 
 def bernoulli_nll(logits: jax.Array, targets: jax.Array, event_ndim: int = 3) -> jax.Array:
     """-log Bernoulli(targets; sigmoid(logits)).
 
-    A likelihood for targets in {0, 1} only. On grey levels in [0, 1] it is the usual
-    cross-entropy, which has a floor above zero and compares with no likelihood.
+    A likelihood only for targets in {0, 1}. For grey levels in [0, 1] it is the usual
+    cross-entropy, whose minimum is above zero; it is not comparable with likelihoods.
 
     Args:
         logits: `[...]` float.
@@ -37,16 +37,18 @@ def bernoulli_nll(logits: jax.Array, targets: jax.Array, event_ndim: int = 3) ->
     function = "bernoulli_nll"
     logits, targets = _check.same_shape(function, logits=logits, targets=targets)
     _check_event(function, event_ndim, targets)
-    nll = times(targets, jax.nn.softplus(-logits)) + times(1 - targets, jax.nn.softplus(logits))
+    nll = multiply(targets, jax.nn.softplus(-logits)) + multiply(
+        1 - targets, jax.nn.softplus(logits)
+    )
     return _sum_event(_check.nan_unless((targets >= 0) & (targets <= 1), nll), event_ndim)
 
 
 def gaussian_nll(
     x: jax.Array, mean: jax.Array, log_scale: float | jax.Array, event_ndim: int = 3
 ) -> jax.Array:
-    """-log N(x; mean, exp(log_scale)^2), the constant kept.
+    """-log N(x; mean, exp(log_scale)^2), with the constant.
 
-    Unbounded below where `log_scale` is learned and a pixel is constant: bound it before.
+    Unbounded below if `log_scale` is learned and a pixel is constant: bound `log_scale` first.
 
     Args:
         x, mean: `[...]` float, of one shape.
@@ -64,12 +66,12 @@ def gaussian_nll(
     if log_scale.ndim:
         _check.shape(function, "log_scale", log_scale, x.shape, x=x)
     _check_event(function, event_ndim, x)
-    squares = 0.5 * jnp.square(in_scales(x - mean, log_scale))
+    squares = 0.5 * jnp.square(divide_by_scale(x - mean, log_scale))
     return _sum_event(squares + log_scale + 0.5 * math.log(2 * math.pi), event_ndim)
 
 
 def half_squared_error(x: jax.Array, mean: jax.Array, event_ndim: int = 3) -> jax.Array:
-    """|x - mean|^2 / 2: `gaussian_nll` at unit scale, its constant dropped.
+    """|x - mean|^2 / 2: `gaussian_nll` at unit scale, without its constant.
 
     Args:
         x, mean: `[...]` float, of one shape.
@@ -86,12 +88,12 @@ def half_squared_error(x: jax.Array, mean: jax.Array, event_ndim: int = 3) -> ja
 
 
 def categorical_nll(logits: jax.Array, x: jax.Array, event_ndim: int = 3) -> jax.Array:
-    """-log softmax(logits) at the level of x, each value of x by itself.
+    """-log softmax(logits) at the level of x, independently for each value of x.
 
     Args:
-        logits: `[..., L]` float, one for each level.
-        x: `[...]` float in {0, 1/(L-1), ..., 1}; what lies between is read as the nearest of
-            these, so there is no gradient with respect to it.
+        logits: `[..., L]` float, one per level.
+        x: `[...]` float in {0, 1/(L-1), ..., 1}; other values in [0, 1] are rounded to the
+            nearest of these, so no gradient flows to x.
         event_ndim: number of last axes of x summed.
     Returns:
         nats, without the last `event_ndim` axes of x; >= 0; NaN for x outside [0, 1].
@@ -105,14 +107,14 @@ def categorical_nll(logits: jax.Array, x: jax.Array, event_ndim: int = 3) -> jax
     logits, x = _check.floats(function, logits=logits, x=x)
     _check.shape(function, "logits", logits, (*x.shape, "L"), x=x)
     _check_event(function, event_ndim, x)
-    levels = _check.whole(function, "the last axis of logits", logits.shape[-1], 2)
+    levels = _check.integer(function, "the last axis of logits", logits.shape[-1], 2)
     index, valid = _level(x, levels)
     nll = optax.softmax_cross_entropy_with_integer_labels(logits, index.astype(jnp.int32))
     return _sum_event(_check.nan_unless(valid, nll), event_ndim)
 
 
 def logistic_mixture_width(channels: int, mixtures: int) -> int:
-    """Outputs per pixel that the logistic mixture needs: K (1 + 2C + C(C-1)/2)."""
+    """Number of outputs per pixel of a logistic mixture: K (1 + 2C + C(C-1)/2)."""
     return mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)
 
 
@@ -121,10 +123,10 @@ def logistic_mixture_nll(
 ) -> jax.Array:
     """-log of the mass that a mixture of logistics puts on the bins of `x`.
 
-    Every value of the grid owns the interval nearer to it than to its neighbours, the lowest and
-    the highest one all that lies beyond, so the masses of a pixel sum to 1 for any parameters. A
-    component is a product over channels; the centre of each channel moves linearly with the values
-    of those before it. With u and l the ends of a bin in units of the scale,
+    The bin of a grid value is the interval nearer to it than to its neighbours; the first and the
+    last bin extend to -inf and +inf, so the masses of a pixel sum to 1 for any parameters. A
+    component is a product over channels; the centre of each channel is linear in the values of the
+    channels before it. With u and l the ends of a bin in units of the scale,
 
         sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)),
 
@@ -134,22 +136,22 @@ def logistic_mixture_nll(
         params: `[..., H, W, K (1 + 2C + C(C-1)/2)]` float: K logits, then C blocks of K centres (in
             [-1, 1] terms), C of log-scales (clipped to `LOG_SCALE_BOUNDS`), C(C-1)/2 of couplings
             (through tanh) in the order (1,0), (2,0), (2,1), ...
-        x: `[..., H, W, C]` float in {0, 1/(levels-1), ..., 1}; what lies between is read as the
-            nearest of these, so there is no gradient with respect to it.
+        x: `[..., H, W, C]` float in {0, 1/(levels-1), ..., 1}; other values in [0, 1] are rounded
+            to the nearest of these, so no gradient flows to x.
         levels: number of values on the grid, at least 2.
-        event_ndim: number of last axes summed, among them the channels.
+        event_ndim: number of last axes summed, including the channels (at least 1).
     Returns:
         nats, without the last `event_ndim` axes; >= 0 up to rounding; NaN for x outside [0, 1].
     Raises:
         TypeError: not float.
         ValueError: leading axes differ, a last axis that does not divide, fewer than two levels,
             or too few axes.
-    Source: Salimans et al. 2017, arXiv:1701.05517, section 2; the edges as derived here.
+    Source: Salimans et al. 2017, arXiv:1701.05517, section 2; the edge bins as derived here.
     """
     function = "logistic_mixture_nll"
     params, x = _check.floats(function, params=params, x=x)
-    levels = _check.whole(function, "levels", levels, 2)
-    _check_event(function, event_ndim, x, least=1)
+    levels = _check.integer(function, "levels", levels, 2)
+    _check_event(function, event_ndim, x, minimum=1)
     width = "K (1 + 2C + C(C-1)/2)"
     _check.shape(function, "params", params, (*x.shape[:-1], width), x=x)
     mixture = _split(function, params, x.shape[-1])
@@ -158,7 +160,7 @@ def logistic_mixture_nll(
     centres = jnp.stack(
         [_centre(mixture, c, values[..., :c, :]) for c in range(x.shape[-1])], axis=-2
     )
-    # One bin's upper end and the next one's lower end are the same number, to the last bit.
+    # The upper end of a bin and the lower end of the next are bitwise equal.
     upper = ((2 * index + 2 - levels) / (levels - 1) - centres) * jnp.exp(-mixture.log_scales)
     lower = ((2 * index - levels) / (levels - 1) - centres) * jnp.exp(-mixture.log_scales)
     width = 2 / (levels - 1) * jnp.exp(-mixture.log_scales)
@@ -173,7 +175,7 @@ def logistic_mixture_nll(
 
 
 def logistic_mixture_mean(params: jax.Array, channels: int) -> jax.Array:
-    """The components' centres, each kept within the data's range, averaged by their weights.
+    """The mean of the components' centres, each clipped to the data's range, by their weights.
 
     Args:
         params: `[..., K (1 + 2C + C(C-1)/2)]` float, as `logistic_mixture_nll` has them.
@@ -197,12 +199,12 @@ def logistic_mixture_mean(params: jax.Array, channels: int) -> jax.Array:
 def logistic_mixture_sample(
     params: jax.Array, rng: jax.Array, channels: int, levels: int
 ) -> jax.Array:
-    """An exact sample of the distribution that `logistic_mixture_nll` charges for.
+    """An exact sample of the distribution of `logistic_mixture_nll`.
 
     Args:
         params: `[..., K (1 + 2C + C(C-1)/2)]` float, as `logistic_mixture_nll` has them.
         rng: key.
-        channels: C, drawn one after the other.
+        channels: C, sampled one after the other.
         levels: number of values on the grid, at least 2.
     Returns:
         `[..., C]` in {0, 1/(levels-1), ..., 1}.
@@ -211,19 +213,19 @@ def logistic_mixture_sample(
         ValueError: a last axis that does not divide, or fewer than two levels.
     """
     (params,) = _check.floats("logistic_mixture_sample", params=params)
-    levels = _check.whole("logistic_mixture_sample", "levels", levels, 2)
+    levels = _check.integer("logistic_mixture_sample", "levels", levels, 2)
     mixture = _split("logistic_mixture_sample", params, channels)
     choice_rng, noise_rng = jax.random.split(rng)
     choice = jax.random.categorical(choice_rng, mixture.logits)[..., None, None]
-    picked = Mixture(
+    component = Mixture(
         mixture.logits,
         *(jnp.take_along_axis(part, choice, axis=-1) for part in mixture[1:]),
     )
-    noise = jax.random.logistic(noise_rng, picked.centres.shape, params.dtype)
-    noise = noise * jnp.exp(picked.log_scales)
-    index = picked.centres[..., :0, :]
+    noise = jax.random.logistic(noise_rng, component.centres.shape, params.dtype)
+    noise = noise * jnp.exp(component.log_scales)
+    index = component.centres[..., :0, :]
     for c in range(channels):
-        value = _centre(picked, c, 2 * index / (levels - 1) - 1) + noise[..., c, :]
+        value = _centre(component, c, 2 * index / (levels - 1) - 1) + noise[..., c, :]
         nearest = jnp.round((value + 1) * ((levels - 1) / 2))
         nearest = jnp.clip(nearest, 0, levels - 1)[..., None, :]
         index = jnp.concatenate([index, nearest], axis=-2)
@@ -231,21 +233,21 @@ def logistic_mixture_sample(
 
 
 class Mixture(NamedTuple):
-    """The parts of a logistic mixture's parameters."""
+    """The parameters of a logistic mixture, by part."""
 
     logits: jax.Array  # [..., K]
     centres: jax.Array  # [..., C, K]
-    log_scales: jax.Array  # [..., C, K], within bounds
+    log_scales: jax.Array  # [..., C, K], clipped
     couplings: jax.Array  # [..., C(C-1)/2, K], in (-1, 1)
 
 
 def _split(function: str, params: jax.Array, channels: int) -> Mixture:
     _check.axes(function, 1, params=params)
-    channels = _check.whole(function, "the number of channels", channels, 1)
+    channels = _check.integer(function, "the number of channels", channels, 1)
     per_component = logistic_mixture_width(channels, 1)
     if params.shape[-1] % per_component or not params.shape[-1]:
         raise ValueError(
-            f"{function}: params must have a multiple of {per_component} numbers in the last axis, "
+            f"{function}: params must have a multiple of {per_component} numbers in the last axis "
             f"for {channels} channels, has shape {list(params.shape)}"
         )
     blocks = params.reshape(*params.shape[:-1], per_component, -1)
@@ -258,20 +260,20 @@ def _split(function: str, params: jax.Array, channels: int) -> Mixture:
 
 
 def _centre(mixture: Mixture, channel: int, earlier: jax.Array) -> jax.Array:
-    """Centre of one channel, `[..., K]`, given the `[..., channel, K or 1]` values before it."""
+    """Centre of one channel `[..., K]`, given `[..., channel, K or 1]`, the channels before it."""
     first = channel * (channel - 1) // 2
     couplings = mixture.couplings[..., first : first + channel, :]
     return mixture.centres[..., channel, :] + jnp.sum(couplings * earlier, axis=-2)
 
 
 def _level(x: jax.Array, levels: int) -> tuple[jax.Array, jax.Array]:
-    """The level of each value, 0 to levels - 1, and whether it lies in [0, 1] and so has one."""
+    """The level of each value, 0 to levels - 1, and whether the value is valid (in [0, 1])."""
     valid = (x >= 0) & (x <= 1)
     return jnp.round(jnp.where(valid, x, 0.0) * (levels - 1)), valid
 
 
-def _check_event(function: str, event_ndim: int, x: jax.Array, least: int = 0) -> None:
-    _check.whole(function, f"event_ndim for x of {x.ndim} axes", event_ndim, least, x.ndim)
+def _check_event(function: str, event_ndim: int, x: jax.Array, minimum: int = 0) -> None:
+    _check.integer(function, f"event_ndim for x of {x.ndim} axes", event_ndim, minimum, x.ndim)
 
 
 def _sum_event(values: jax.Array, event_ndim: int) -> jax.Array:

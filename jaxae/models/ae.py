@@ -27,10 +27,10 @@ import jax.numpy as jnp
 from jaxae import losses
 from jaxae.fields import Checked, LayerSteps, Rate, Size, StepsOrZero, Weight
 from jaxae.models.shared import pca
-from jaxae.models.shared.mirrored import Mirrored, flat
-from jaxae.models.shared.own_networks import PAIRED_LAYERS, Networks, refuse_networks
+from jaxae.models.shared.mirrored import PAIRED_LAYERS, Mirrored, flat
 from jaxae.models.shared.rbm import Pretraining
-from jaxae.nets.mlp import squashing
+from jaxae.nets.custom import Networks, refuse_networks
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import Model, Spec, State, adam, descend
 
 BLOCK = 500  # images at a time, where a whole set is read
@@ -115,7 +115,7 @@ def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
         code="gaussian" if linear_code else "binary",
     )
     tx = adam(config.learning_rate, config.decay_steps)
-    squash = squashing(config.output)
+    to_pixels = output_activation(config.output)
 
     def encode_batch(p, x):
         z = network.encode(p, x)
@@ -123,7 +123,7 @@ def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
 
     def reconstruction_losses(out, x):
         """`[B]` each."""
-        squared = jnp.sum(jnp.square(x - squash(out)), axis=1)
+        squared = jnp.sum(jnp.square(x - to_pixels(out)), axis=1)
         loss = losses.bernoulli_nll(out, x, event_ndim=1) if config.loss == "bce" else squared
         return {"loss": loss, "squared_error": squared}
 
@@ -164,7 +164,7 @@ def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
         return encode_batch(state.params, flat(x))
 
     def decode(state, z, rng):
-        return squash(network.decode(state.params, z)).reshape(-1, *spec.image_shape)
+        return to_pixels(network.decode(state.params, z)).reshape(-1, *spec.image_shape)
 
     def assess(state, data, rng):
         """Squared error per image, and that of as many principal components."""

@@ -36,9 +36,9 @@ from jaxae.fields import Checked, Decay, Rate, Size, StepsOrZero, Weight
 from jaxae.models.shared.batch_needs import batch_norm_needs
 from jaxae.models.shared.discriminators import check_gradient_penalty, discriminator_advantage
 from jaxae.models.shared.gaussian import output_start
-from jaxae.models.shared.own_networks import replace_networks
 from jaxae.nets.conv import pyramid
-from jaxae.nets.mlp import squashing
+from jaxae.nets.custom import replace_networks
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import (
     Model,
     Need,
@@ -108,7 +108,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     """The GAN for images of `spec`.
 
     Args:
-        networks: your own modules in place of the default ones, by name (see `nets.with_own`):
+        networks: your own modules by name (see `nets.replace_networks`):
             `gen`: z `[B, Z]` -> image before `output`, `[B, H*W*C]` (mlp) or `[B, H, W, C]` (conv);
             `critic`: x `[B, H, W, C]` -> logits `[B, 1]`.
     Raises:
@@ -120,7 +120,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
         "critic": Player(("critic",), adam(config.critic_rate, config.decay_steps, config.beta1)),
         "generator": Player(("gen",), adam(config.learning_rate, config.decay_steps, config.beta1)),
     }
-    output_activation = squashing(config.output)
+    to_pixels = output_activation(config.output)
 
     def init(rng):
         params, stats = network.init(rng, **example_inputs(config, spec))
@@ -137,7 +137,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
 
         def generate(p, stats):
             out, stats = apply(p, stats, "gen", z)
-            return output_activation(out).reshape(image_shape), stats
+            return to_pixels(out).reshape(image_shape), stats
 
         def critic_loss(p, stats):
             fake, _ = generate(p, stats)  # the generator's loss updates its batch statistics
@@ -182,7 +182,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
         return network(*eval_params(state), "critic", x)[..., 0]
 
     def decode(state, z, rng):
-        return output_activation(network(*eval_params(state), "gen", z)).reshape(image_shape)
+        return to_pixels(network(*eval_params(state), "gen", z)).reshape(image_shape)
 
     def prior(rng, n):
         return jax.random.normal(rng, (n, config.latent))
@@ -237,4 +237,5 @@ def build_networks(
             ),
             "critic": nets.ConvEncoder(config.conv_width, 1, 0, leaky, config.discriminator_norm),
         }  # fmt: skip
-    return nets.Bundle(**replace_networks(defaults, own, example_inputs(config, spec)))
+    examples = example_inputs(config, spec)
+    return nets.Bundle(**replace_networks(defaults, own, examples, with_batch_stats=defaults))

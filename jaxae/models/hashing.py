@@ -28,9 +28,9 @@ import numpy as np
 
 from jaxae import losses
 from jaxae.fields import Checked, InnerShare, LayerSteps, Rate, Size, StepsOrZero, Weight
-from jaxae.models.shared.mirrored import Mirrored, flat
-from jaxae.models.shared.own_networks import PAIRED_LAYERS, Networks, refuse_networks
+from jaxae.models.shared.mirrored import PAIRED_LAYERS, Mirrored, flat
 from jaxae.models.shared.rbm import Pretraining
+from jaxae.nets.custom import Networks, refuse_networks
 from jaxae.training.state import Model, Spec, State, adam, all_gather, descend
 
 SATURATED = 0.1  # a unit whose activity is nearer than this to 0 or 1 counts as saturated

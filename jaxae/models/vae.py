@@ -36,7 +36,7 @@ from jaxae.models.shared.gaussian import (
     output_start,
     reparameterise,
 )
-from jaxae.models.shared.own_networks import Networks, replace_networks
+from jaxae.nets.custom import Networks, replace_networks
 from jaxae.training.state import Model, Spec, State, adam, all_gather, descend
 
 

@@ -30,9 +30,9 @@ import jax.numpy as jnp
 
 from jaxae.fields import Depth, Halvings, Range, Size
 from jaxae.losses import categorical_nll
-from jaxae.models.shared.own_networks import Networks, replace_networks
 from jaxae.models.vqvae.base import BaseConfig, Functions, assemble
 from jaxae.nets import codebook
+from jaxae.nets.custom import Networks, replace_networks
 from jaxae.nets.wavenet import WaveNet
 from jaxae.training.state import Model, Spec, State, adam
 
@@ -109,8 +109,8 @@ class _SignalModel:
                 config.wavenet_layers,
                 config.wavenet_stacks,
                 head=config.wavenet_head,
-                scale=True,
-                joins=config.decoder_first > 0,
+                cosine_embedding=True,
+                zero_init_condition=config.decoder_first > 0,
             ),
             "prior": WaveNet(
                 config.codes, config.prior_width, config.prior_layers, head=config.prior_head

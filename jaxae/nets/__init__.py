@@ -1,7 +1,8 @@
-"""Networks that more than one paper uses, as flax.linen modules, and the exact neighbour search."""
+"""Networks that more than one paper uses, as flax.linen modules, and exact nearest neighbours."""
 
-from jaxae.nets.bundle import Bundle, as_before
+from jaxae.nets.bundle import Bundle, cast_like
 from jaxae.nets.conv import ConvDecoder, ConvEncoder, Residual, Upsample
+from jaxae.nets.custom import replace_networks
 from jaxae.nets.made import MaskedMLP
 from jaxae.nets.mlp import (
     MLP,
@@ -12,12 +13,11 @@ from jaxae.nets.mlp import (
     kernel_init,
     linear,
     needs_bias,
-    normalised,
+    normalise,
 )
 from jaxae.nets.neighbours import nearest
-from jaxae.nets.own import with_own
 from jaxae.nets.pixelcnn import GatedPixelCNN
-from jaxae.nets.spectral import spectral_norms, start_vectors
+from jaxae.nets.spectral import init_spectral_vectors, spectral_norms
 
 __all__ = [
     "MLP",
@@ -30,15 +30,15 @@ __all__ = [
     "Residual",
     "Upsample",
     "activation",
-    "as_before",
     "batch_norm",
     "bias_init",
+    "cast_like",
+    "init_spectral_vectors",
     "kernel_init",
     "linear",
     "nearest",
     "needs_bias",
-    "normalised",
+    "normalise",
+    "replace_networks",
     "spectral_norms",
-    "start_vectors",
-    "with_own",
 ]

@@ -1,7 +1,8 @@
-"""Several networks by name, and what their forward passes leave behind.
+"""Several networks by name, with their parameters and batch statistics.
 
-Networks that normalise over the batch keep moving averages, which no gradient moves. They travel
-beside the parameters as `stats`, by network name; a network without them has no entry there.
+Networks that normalise over the batch keep moving averages, which are not trained by gradients.
+They are held apart from the parameters in `stats`, by network name; a network without them has no
+entry.
 """
 
 from typing import Any
@@ -30,18 +31,18 @@ class Bundle:
         keys = jax.random.split(rng, len(self.networks))
         for key, (name, network) in zip(keys, self.networks.items(), strict=True):
             inputs = examples[name] if isinstance(examples[name], tuple) else (examples[name],)
-            found = network.init(key, *inputs)
-            params[name] = found["params"]
-            if "batch_stats" in found:
-                stats[name] = found["batch_stats"]
+            variables = network.init(key, *inputs)
+            params[name] = variables["params"]
+            if "batch_stats" in variables:
+                stats[name] = variables["batch_stats"]
         return params, stats
 
-    def __call__(self, params: Params, stats: Stats, name: str, *inputs: Any, **how: Any) -> Any:
-        """A network's output with the statistics that it has learnt (evaluation)."""
+    def __call__(self, params: Params, stats: Stats, name: str, *inputs: Any, **kwargs: Any) -> Any:
+        """A network's output with its moving averages (evaluation)."""
         variables = {"params": params[name]}
         if name in stats:
             variables["batch_stats"] = stats[name]
-        return self.networks[name].apply(variables, *inputs, **how)
+        return self.networks[name].apply(variables, *inputs, **kwargs)
 
     def train(
         self,
@@ -50,26 +51,26 @@ class Bundle:
         name: str,
         *inputs: Any,
         axis_name: str | None = None,
-        **how: Any,
+        **kwargs: Any,
     ) -> tuple[Any, Stats]:
-        """A network's output with this batch's statistics, and all statistics after it."""
+        """A network's output with the statistics of this batch, and all updated statistics."""
         if name not in stats:
-            return self(params, stats, name, *inputs, **how), stats
+            return self(params, stats, name, *inputs, **kwargs), stats
         out, changed = self.networks[name].apply(
             {"params": params[name], "batch_stats": stats[name]},
             *inputs,
             train=True,
             axis_name=axis_name,
             mutable=["batch_stats"],
-            **how,
+            **kwargs,
         )
-        return out, stats | {name: as_before(changed["batch_stats"], stats[name])}
+        return out, stats | {name: cast_like(changed["batch_stats"], stats[name])}
 
 
-def as_before(new: Any, old: Any) -> Any:
-    """The numbers of `new` in the types of `old`, two trees of one structure.
+def cast_like(new: Any, old: Any) -> Any:
+    """The tree `new` cast to the dtypes of `old`, a tree of the same structure.
 
-    Where noise is of 64 bits, statistics of what it goes through are too, and a step would leave
-    a state of other types than it found.
+    With float64 noise, batch statistics become float64 too; without the cast a step would change
+    the dtypes of the state.
     """
     return jax.tree.map(lambda new, old: new.astype(old.dtype), new, old)

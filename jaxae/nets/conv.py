@@ -2,8 +2,8 @@
 
 x [B,H,W,C] -> vector [B,out] -> [B,H,W,channels]. The encoder halves the sides (rounding up) with
 4x4 convolutions of stride 2 until the smaller one is at most 7, and doubles the width each time
-after the first; residual blocks and a dense layer follow. The decoder is its mirror: it passes
-through the same sizes, and where a side was odd it cuts off the last row or column.
+after the first; residual blocks and a dense layer follow. The decoder mirrors it: it has the same
+sizes in reverse, and crops the last row or column where a side was odd.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from jaxae.nets.mlp import Norm, activation, bias_init, linear, normalised
+from jaxae.nets.mlp import Norm, activation, bias_init, linear, normalise
 
 
 def pyramid(image_shape: Sequence[int]) -> list[tuple[int, int]]:
-    """The (height, width) pairs from the image down to where the dense layer sits.
+    """The (height, width) pairs from the image down to the input of the dense layer.
 
     Sides are halved, rounding up, until the smaller is at most 7 (28 -> 14 -> 7, 32 -> 16 -> 8
-    -> 4), so it ends in 4..7.
+    -> 4), so that it ends in 4..7.
 
     Raises:
         ValueError: a side under 8.
@@ -45,7 +45,7 @@ class Residual(nn.Module):
     width: int = 0
     """channels between the two convolutions; 0: as the input"""
     norm: Norm = "none"
-    """spectral: of both convolutions; the others change nothing here"""
+    """spectral: of both convolutions; other values have no effect here"""
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -64,7 +64,7 @@ class ConvEncoder(nn.Module):
     """residual blocks at the smallest size"""
     activation: str = "relu"
     norm: Norm = "none"
-    """of what each convolution of stride 2 gives, but for the first; spectral: of all weights"""
+    """of the outputs of each convolution of stride 2 but the first; spectral: of all weights"""
 
     @nn.compact
     def __call__(
@@ -75,7 +75,7 @@ class ConvEncoder(nn.Module):
             conv = nn.Conv(self.width * 2**level, (4, 4), strides=(2, 2))
             x = linear(conv, self.norm, train)(x if level == 0 else act(x))
             if level:
-                x = normalised(x, self.norm, train, axis_name)
+                x = normalise(x, self.norm, train, axis_name)
         for _ in range(self.blocks):
             x = Residual(self.activation, norm=self.norm)(x, train)
         return linear(nn.Dense(self.out), self.norm, train)(act(x).reshape(x.shape[0], -1))
@@ -92,16 +92,16 @@ class ConvDecoder(nn.Module):
     blocks: int = 2
     activation: str = "relu"
     out_bias: Any = None
-    """start of the output bias, `[channels]`; None: zeros"""
+    """initial value of the output bias, `[channels]`; None: zeros"""
     norm: Literal["none", "batch", "layer"] = "none"
-    """of what the dense layer and each up-sampling but the last gives"""
+    """of the outputs of the dense layer and of each up-sampling but the last"""
 
     @nn.compact
     def __call__(
         self, z: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> jax.Array:
         act = activation(self.activation)
-        norm = lambda x: normalised(x, self.norm, train, axis_name)
+        norm = lambda x: normalise(x, self.norm, train, axis_name)
         *sizes, (height, width) = pyramid(self.image_shape)
         features = self.width * 2 ** (len(sizes) - 1)
         x = norm(nn.Dense(height * width * features)(z).reshape(-1, height, width, features))
@@ -116,15 +116,15 @@ class ConvDecoder(nn.Module):
         return x
 
 
-def doubled(x: jax.Array) -> jax.Array:
-    """`[B,H,W,C] -> [B,2H,2W,C]`: each pixel becomes four."""
+def upsample_nearest(x: jax.Array) -> jax.Array:
+    """Nearest-neighbour up-sampling, `[B,H,W,C] -> [B,2H,2W,C]`: each pixel becomes four."""
     b, h, w, c = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
     return x.reshape(b, 2 * h, 2 * w, c)
 
 
-def halved(x: jax.Array) -> jax.Array:
-    """`[B,2H,2W,C] -> [B,H,W,C]`: the mean of each square of four pixels."""
+def downsample_mean(x: jax.Array) -> jax.Array:
+    """Average pooling, `[B,2H,2W,C] -> [B,H,W,C]`: the mean of each square of four pixels."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
@@ -132,9 +132,9 @@ def halved(x: jax.Array) -> jax.Array:
 class Upsample(nn.Module):
     """A 4x4 transposed convolution of stride 2: `[B, H, W, C] -> [B, 2H, 2W, features]`.
 
-    Two forms with the same parameters, values and gradients. `lax` is the compiler's own, whose
-    gradient XLA computes several times too slowly on a CPU. `phases` is one matrix product, from
-    each 2x2 square of inputs to the 2x2 outputs between them.
+    Two forms with the same parameters, values and gradients. `lax` is XLA's transposed
+    convolution, whose gradient is several times slower on a CPU than it need be. `phases` is one
+    matrix product, from each 2x2 square of inputs to the 2x2 outputs between them.
     """
 
     features: int
@@ -150,12 +150,12 @@ class Upsample(nn.Module):
         form = self.form
         if form == "auto":
             form = "phases" if jax.default_backend() == "cpu" else "lax"
-        transposed = {"phases": _upsample_by_phases, "lax": _upsample_by_lax}[form]
-        return transposed(x, kernel) + bias[None, None, None]
+        upsample = {"phases": _upsample_by_phases, "lax": _upsample_by_lax}[form]
+        return upsample(x, kernel) + bias[None, None, None]
 
 
 def _upsample_by_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    x, kernel = promote_dtype(x, kernel)  # `lax` convolves no float32 with a float64
+    x, kernel = promote_dtype(x, kernel)  # `lax` requires equal dtypes
     return jax.lax.conv_transpose(
         x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

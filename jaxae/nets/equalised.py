@@ -1,13 +1,13 @@
-"""Layers with an equalised learning rate, and the fixed operations that style networks use.
+"""Layers with an equalised learning rate, and fixed operations of style networks.
 
-Weights start at N(0, 1 / rate^2) and are scaled when they are used, by rate * gain / sqrt(fan in);
-the rate is 1 but where a layer learns at another pace. Under an optimiser whose steps do not depend
-on a gradient's scale (Adam) every layer then learns at the same pace relative to its size, however
-wide it is. Karras, Aila, Laine & Lehtinen 2018,
-arXiv:1710.10196; the rate multiplier of Karras, Laine & Aila 2019, arXiv:1812.04948.
+Weights start at N(0, 1 / rate^2) and are scaled at run time by rate * gain / sqrt(fan in), where
+rate is a multiplier of the layer's learning rate, 1 by default. With an optimiser whose steps do
+not depend on the scale of a gradient (Adam), the relative change of the weights per step is then
+the same for layers of any width. Karras, Aila, Laine & Lehtinen 2018, arXiv:1710.10196; the rate
+multiplier of Karras, Laine & Aila 2019, arXiv:1812.04948.
 
-The same dynamics have an implicit form (podgorskiy/ALAE: lreq.py): weights start at
-N(0, (gain / sqrt(fan in))^2), are used as they are, and Adam's steps are multiplied by
+An implicit form has the same dynamics (podgorskiy/ALAE: lreq.py): weights start at
+N(0, (gain / sqrt(fan in))^2) and are not scaled; Adam's steps are multiplied by
 rate * gain / sqrt(fan in), those of biases by rate.
 """
 
@@ -29,9 +29,9 @@ class EqualDense(nn.Module):
 
     features: int
     gain: float = ROOT_TWO
-    """deviation of an output at the start, for inputs of mean square 1"""
+    """standard deviation of an output at the start, for inputs of mean square 1"""
     rate: float = 1.0
-    """multiplies the layer's learning rate, and leaves its start as it is"""
+    """multiplies the layer's learning rate; the initial output does not depend on it"""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -45,12 +45,12 @@ class EqualConv(nn.Module):
 
     features: int
     size: int = 3
-    """side of the kernel, odd; the image keeps its size, with zeros around it"""
+    """side of the kernel, odd; zero padding keeps the image's size"""
     gain: float = ROOT_TWO
     rate: float = 1.0
     bias: bool = True
     out_bias: Any = None
-    """start of the bias, `[features]`; None: zeros"""
+    """initial value of the bias, `[features]`; None: zeros"""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -65,21 +65,21 @@ class EqualConv(nn.Module):
 
 
 def _kernel(layer: nn.Module, shape: tuple[int, ...], gain: float, rate: float) -> jax.Array:
-    """The kernel as it is used."""
+    """The scaled kernel."""
     stored = layer.param("kernel", nn.initializers.normal(1 / rate), shape)
     return stored * (rate * gain / math.sqrt(math.prod(shape[:-1])))
 
 
 def pixel_norm(x: jax.Array, floor: float = 1e-8) -> jax.Array:
-    """x / sqrt(mean of squares + floor) over the last axis: vectors of mean square 1."""
+    """x / sqrt(mean of squares + floor) over the last axis: vectors with mean square 1."""
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + floor)
 
 
 def channel_statistics(x: jax.Array, floor: float = 1e-8) -> tuple[jax.Array, jax.Array]:
-    """Mean and deviation of each channel over one image: `[B,H,W,C] -> two [B,1,1,C]`.
+    """Mean and standard deviation of each channel of one image: `[B,H,W,C] -> two [B,1,1,C]`.
 
     Args:
-        floor: added to the variance (biased) before its root.
+        floor: added to the (biased) variance before the square root.
     """
     mean = jnp.mean(x, axis=(1, 2), keepdims=True)
     variance = jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
@@ -87,7 +87,7 @@ def channel_statistics(x: jax.Array, floor: float = 1e-8) -> tuple[jax.Array, ja
 
 
 def blur(x: jax.Array) -> jax.Array:
-    """Each channel of `[B,H,W,C]` smoothed by [1 2 1] / 4 along both sides, zeros around it."""
+    """Each channel of `[B,H,W,C]` smoothed by [1 2 1] / 4 along both axes, zero padding."""
     for axis in (1, 2):
         x = jnp.moveaxis(x, axis, 1)
         padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))

@@ -3,9 +3,9 @@
 Germain, Gregor, Murray & Larochelle 2015 (MADE), arXiv:1502.03509, in raster order with fixed
 masks. A unit of degree m sees the pixels 0..m-1; a unit feeds units of its own degree and above,
 and the outputs of pixel p read units of degree p and below. The channels of a pixel are one
-position: what they owe to each other is left to the likelihood.
+position; dependence between them is left to the likelihood.
 Deviations: a code z may be added to every hidden layer and to the output, and degrees start at 0
-(units that see z alone), so that the first pixels too depend on z through hidden units.
+(units that see only z), so that the first pixels depend on z through hidden units too.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxae.nets.mlp import activation, bias_init, condition
+from jaxae.nets.mlp import activation, bias_init, conditioning_layer
 
 Draw = Callable[[jax.Array, jax.Array], jax.Array]
 """outputs [B, channels], key -> pixel [B, C]: a sample from one pixel's distribution"""
@@ -38,9 +38,9 @@ class MaskedDense(nn.Module):
 class MaskedMLP(nn.Module):
     """Autoregressive dense network over images: `x, z -> [B, H, W, channels]`.
 
-    The outputs at a pixel are a function of z and of the pixels before it in raster order, and
-    of nothing else. Without `direct`, a pixel may miss the ones just before it where a hidden
-    layer is narrower than H*W: there are then not enough degrees to tell all pixels apart.
+    The outputs at a pixel depend on z and on the pixels before it in raster order only. Without
+    `direct`, if a hidden layer is narrower than H*W, a pixel may not see the ones just before it:
+    there are fewer degrees than pixels.
     """
 
     image_shape: tuple[int, int, int]
@@ -49,32 +49,34 @@ class MaskedMLP(nn.Module):
     widths: tuple[int, ...]
     activation: str = "relu"
     direct: bool = False
-    """add a masked linear map from the pixels straight to the outputs"""
+    """add a masked linear map from the pixels to the outputs"""
     out_bias: Any = None
-    """start of the output bias: `[channels]`, or an image of them `[H, W, channels]`"""
-    joins: bool = False
-    """the code joins later: it changes nothing at first, see `condition`"""
+    """initial value of the output bias: `[channels]`, or per pixel `[H, W, channels]`"""
+    zero_init_condition: bool = False
+    """the code has no effect at the start, see `conditioning_layer`"""
 
     @nn.compact
     def __call__(self, x: jax.Array, z: jax.Array | None = None) -> jax.Array:
         """x [B,H,W,C] float, z [B,Z] float or None."""
         height, width, colours = self.image_shape
         if x.shape[1:] != self.image_shape:
-            raise ValueError(f"MaskedMLP was made for {self.image_shape}, x is {x.shape[1:]}")
+            raise ValueError(f"MaskedMLP: image_shape is {self.image_shape}, x is {x.shape[1:]}")
         act, pixels = activation(self.activation), height * width
         # The largest degree whose units see a pixel is the pixel's own degree, plus one.
         position = np.repeat(np.arange(pixels), colours)
         target = np.repeat(np.arange(pixels), self.channels)
         inputs, h, degree = x.reshape(x.shape[0], -1), x.reshape(x.shape[0], -1), position + 1
-        from_z = lambda size: 0.0 if z is None else condition(size, self.joins)(z)
+        from_z = lambda size: (
+            0.0 if z is None else conditioning_layer(size, self.zero_init_condition)(z)
+        )
         for size in self.widths:
             unit = np.arange(size) * pixels // size
             mask = np.float32(degree[:, None] <= unit)
             h, degree = act(MaskedDense(mask)(h) + from_z(size)), unit
-        start = self.out_bias
-        if start is not None:
-            start = np.broadcast_to(start, (height, width, self.channels)).reshape(-1)
-        outputs = MaskedDense(np.float32(degree[:, None] <= target), start)(h) + from_z(target.size)
+        bias = self.out_bias
+        if bias is not None:
+            bias = np.broadcast_to(bias, (height, width, self.channels)).reshape(-1)
+        outputs = MaskedDense(np.float32(degree[:, None] <= target), bias)(h) + from_z(target.size)
         if self.direct:
             mask = np.float32(position[:, None] < target)
             outputs += inputs @ (self.param("direct", nn.initializers.zeros, mask.shape) * mask)
@@ -95,7 +97,7 @@ class MaskedMLP(nn.Module):
             variables: `{"params": ...}` of this network.
             shape: (n, H, W, C) of the result.
             z: `[n, Z]`, or None for a network without a code.
-            rng: a key; pixel p is drawn with `fold_in(rng, p)`.
+            rng: a key; pixel p is sampled with `fold_in(rng, p)`.
             draw: a sample from one pixel's outputs.
         Returns:
             `[n, H, W, C]` float32.
@@ -114,7 +116,7 @@ def sample_by_passes(
     Args:
         apply: x `[n,H,W,C]` -> outputs `[n,H,W,channels]`, causal in raster order.
         shape: (n, H, W, C) of the result.
-        rng: a key; pixel p (of H*W) is drawn with `fold_in(rng, p)`.
+        rng: a key; pixel p (of H*W) is sampled with `fold_in(rng, p)`.
         draw: a sample from one pixel's outputs.
     Returns:
         `[n, H, W, C]` float32.
@@ -123,8 +125,7 @@ def sample_by_passes(
 
     def pixel(p: jax.Array, x: jax.Array) -> jax.Array:
         outputs = apply(x.reshape(shape)).reshape(n, height * width, -1)
-        drawn = draw(outputs[:, p], jax.random.fold_in(rng, p))
-        return x.at[:, p].set(drawn)
+        return x.at[:, p].set(draw(outputs[:, p], jax.random.fold_in(rng, p)))
 
     x = jax.lax.fori_loop(0, height * width, pixel, jnp.zeros((n, height * width, colours)))
     return x.reshape(shape)

@@ -1,4 +1,4 @@
-"""Dense networks, and the small tools that the other networks share with them.
+"""Dense networks, and functions shared with the other networks.
 
 x [B, ...] any array with a leading batch axis -> [B, out].
 """
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 Norm = Literal["none", "batch", "spectral", "layer"]
-"""How a network is normalised; see `normalised` (batch, layer) and `linear` (spectral)."""
+"""How a network is normalised; see `normalise` (batch, layer) and `linear` (spectral)."""
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -31,39 +31,39 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     Args:
         name: relu, tanh, gelu, silu, elu, leaky_relu (slope 0.01), leaky_relu_0.2 or sigmoid.
     Raises:
-        ValueError: another name; the message lists the choices.
+        ValueError: unknown name; the message lists the choices.
     """
     if name not in _ACTIVATIONS:
         raise ValueError(f"activation {name!r} is unknown; choose from {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]
 
 
-def squashing(output: str) -> Callable[[jax.Array], jax.Array]:
-    """What a decoder's last layer passes through: `sigmoid` for pixels in [0, 1], or `linear`."""
-    return nn.sigmoid if output == "sigmoid" else lambda x: x
+def output_activation(name: str) -> Callable[[jax.Array], jax.Array]:
+    """Activation of a decoder's last layer: `sigmoid` (pixels in [0, 1]) or `linear` (none)."""
+    return nn.sigmoid if name == "sigmoid" else lambda x: x
 
 
 def bias_init(out_bias: Any = None) -> Callable[..., jax.Array]:
-    """Initialiser of an output bias: zeros, or the given numbers.
+    """Initialiser of an output bias: zeros, or given values.
 
-    A decoder whose output bias starts at the logit of the mean training image need not spend its
-    first hundreds of steps on learning that image.
+    With the logits of the mean training image as initial bias a decoder does not spend its first
+    hundreds of steps on learning that image.
 
     Args:
         out_bias: None, or an array that broadcasts to the bias (`[out]`, `[channels]` or a
             scalar).
     Returns:
-        a linen initialiser; it raises ValueError where the array does not fit the bias.
+        a linen initialiser; it raises ValueError if the array does not broadcast to the bias.
     """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         del key
         start = jnp.asarray(0.0 if out_bias is None else out_bias, dtype)
         if start.ndim > len(shape) or any(
-            have not in (1, want)
-            for have, want in zip(start.shape[::-1], shape[::-1], strict=False)
+            given not in (1, wanted)
+            for given, wanted in zip(start.shape[::-1], shape[::-1], strict=False)
         ):
-            raise ValueError(f"out_bias has shape {start.shape}, the output needs {shape}")
+            raise ValueError(f"out_bias must broadcast to shape {shape}, has shape {start.shape}")
         return jnp.full(shape, start.reshape((1,) * (len(shape) - start.ndim) + start.shape), dtype)
 
     return init
@@ -80,11 +80,11 @@ class MLP(nn.Module):
     out: int
     activation: str = "relu"
     out_bias: Any = None
-    """start of the last layer's bias, `[out]`; None: zeros"""
+    """initial value of the last layer's bias, `[out]`; None: zeros"""
     norm: Norm = "none"
     """of the hidden layers, before their activation; spectral: of all weights"""
     deviation: float = 0.0
-    """of the normal distribution from which all weights start; 0: LeCun's choice"""
+    """standard deviation of the initial weights; 0: LeCun's initialisation"""
 
     @nn.compact
     def __call__(
@@ -95,31 +95,29 @@ class MLP(nn.Module):
         for width in self.features:
             dense = nn.Dense(width, use_bias=needs_bias(self.norm), kernel_init=start)
             x = linear(dense, self.norm, train)(x)
-            x = act(normalised(x, self.norm, train, axis_name))
+            x = act(normalise(x, self.norm, train, axis_name))
         last = nn.Dense(self.out, kernel_init=start, bias_init=bias_init(self.out_bias))
         return linear(last, self.norm, train)(x)
 
 
 def kernel_init(deviation: float) -> Callable[..., jax.Array]:
-    """Initialiser of weights: N(0, deviation^2), or LeCun's where `deviation` is 0."""
+    """Initialiser of weights: N(0, deviation^2), or LeCun's if `deviation` is 0."""
     return nn.initializers.normal(deviation) if deviation else nn.initializers.lecun_normal()
 
 
-def condition(features: int, joins: bool, name: str | None = None) -> nn.Dense:
-    """What a code adds to a layer of a decoder that can do without: `[..., Z] -> [..., features]`.
-
-    A linear map without a bias.
+def conditioning_layer(features: int, zero_init: bool, name: str | None = None) -> nn.Dense:
+    """The linear map, without bias, that adds a code to a layer: `[..., Z] -> [..., features]`.
 
     Args:
-        features: of the layer.
-        joins: whether the code joins a decoder that has learned without it. The map then begins at
-            zero, and the code changes nothing at first; at the usual size it would be noise of
-            order one in every unit. Its gradient is not zero unless the code is: put no second
-            factor that begins at zero before or behind it. A decoder that has had a code from its
-            first step learns to use it sooner from the usual start.
+        features: units of the layer that the code is added to.
+        zero_init: start at zero, for a code that is added to a decoder already trained without it:
+            the code then has no effect at first, while the usual start would add noise of order one
+            to every unit. The gradient is zero only where the code is: no other factor in series
+            with this map may start at zero. For a decoder trained with a code from its first step,
+            the usual start learns faster.
         name: of the layer.
     """
-    start = nn.initializers.zeros if joins else nn.initializers.lecun_normal()
+    start = nn.initializers.zeros if zero_init else nn.initializers.lecun_normal()
     return nn.Dense(features, use_bias=False, kernel_init=start, name=name)
 
 
@@ -129,10 +127,10 @@ def batch_norm(
     """Batch normalisation.
 
     Args:
-        train: normalise by this batch, and move the averages; else normalise by the averages.
-        axis_name: mapped axis over which the batch is spread, if any.
-        momentum: share of themselves that the moving averages keep.
-        affine: with gain and shift.
+        train: normalise by this batch and update the moving averages; else normalise by these.
+        axis_name: mapped axis over which the batch is split, if any.
+        momentum: decay of the moving averages.
+        affine: with scale and bias.
     """
     return nn.BatchNorm(
         not train, momentum=momentum, use_scale=affine, use_bias=affine,
@@ -141,11 +139,11 @@ def batch_norm(
 
 
 def needs_bias(norm: Norm) -> bool:
-    """Whether a layer that is so normalised needs a bias: over the batch it is taken off again."""
+    """Whether a layer with this normalisation needs a bias; batch normalisation would remove it."""
     return norm != "batch"
 
 
-def normalised(
+def normalise(
     h: jax.Array,
     norm: Norm,
     train: bool,
@@ -153,14 +151,14 @@ def normalised(
     momentum: float = 0.9,
     affine: bool = True,
 ) -> jax.Array:
-    """What a layer's linear map gives, normalised before the activation: `[B, ..., C]` -> the same.
+    """Normalises the outputs of a linear layer before the activation; `[B, ..., C]`, as the result.
 
     Args:
-        norm: `batch`: each channel over the batch and all places; `layer`: each example by itself
-            over all channels and places (Ba, Kiros & Hinton 2016, arXiv:1607.06450); else `h` as
-            it is.
-        train, axis_name, momentum: of `batch_norm`.
-        affine: with gain and shift, one for each channel.
+        norm: `batch`: each channel over the batch and all positions; `layer`: each example over all
+            channels and positions (Ba, Kiros & Hinton 2016, arXiv:1607.06450); otherwise `h` is
+            returned unchanged.
+        train, axis_name, momentum: as in `batch_norm`.
+        affine: with scale and bias per channel.
     """
     if norm == "batch":
         return batch_norm(train, axis_name, momentum, affine)(h)
@@ -172,17 +170,17 @@ def normalised(
 
 
 def linear(layer: nn.Module, norm: Norm, train: bool) -> Callable[[jax.Array], jax.Array]:
-    """A dense layer or a convolution, with its weights divided by their norm where it is spectral.
+    """A dense layer or convolution; if `norm` is `spectral`, its kernel is divided by its norm.
 
-    The spectral norm is the largest singular value of the weights as a matrix, their last axis
-    against all others. It is estimated by one power iteration a call, which under `train` goes on
-    from the one before: the vectors are kept among the batch statistics. Source: Miyato, Kataoka,
-    Koyama & Yoshida 2018, arXiv:1802.05957.
+    The spectral norm is the largest singular value of the kernel as a matrix `[all other axes, last
+    axis]`. It is estimated by one power iteration per call; with `train` the iterate is stored in
+    the batch statistics and used by the next call. Source: Miyato, Kataoka, Koyama & Yoshida 2018,
+    arXiv:1802.05957.
 
     Args:
-        layer: has a `kernel`, and perhaps a bias, which stays as it is.
-        norm: as in `normalised`; only `spectral` changes anything here.
-        train: keep the vectors of this call.
+        layer: has a `kernel`, and perhaps a bias, which is not normalised.
+        norm: as in `normalise`; values other than `spectral` have no effect here.
+        train: store the iterate of this call.
     """
     if norm != "spectral":
         return layer

@@ -1,11 +1,11 @@
-"""Exact nearest rows of a large matrix, in blocks, on one device or on many.
+"""Exact nearest rows of a large matrix, in blocks, on one device or several.
 
-Candidates come from one product per block of rows: the row with the largest
-`q.r - |r|^2 / 2` is the nearest to q. Products round differently for other block sizes, so the
-candidates are then measured again by direct differences and sorted by (distance, index). A bound
-on the product's rounding error tells whether a row outside the candidates could belong to the
-answer; where it could (many equal or nearly equal distances), all rows are measured directly.
-The answer is therefore the same bit for bit for every block size and number of shards.
+Candidates come from one matrix product per block of rows: the row with the largest
+`q.r - |r|^2 / 2` is the nearest to q. The rounding of products depends on the block size, so the
+distances of the candidates are computed again by direct differences and sorted by (distance,
+index). A bound on the rounding error of the product tells whether a row outside the candidates
+could belong to the result; if so (many equal or nearly equal distances), the distances of all rows
+are computed directly. So the result is bitwise equal for any block size and number of shards.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-_SLACK = 16  # candidates beyond k: the more, the seldomer all rows must be measured
-_SPLIT = {"float32": (jnp.int32, 12), "float64": (jnp.int64, 27)}  # lower bits of a number
-_GROUP = 16  # columns whose largest score stands for all of them in the first selection
+_SLACK = 16  # candidates beyond k; more make the fallback to all rows rarer
+_SPLIT = {"float32": (jnp.int32, 12), "float64": (jnp.int64, 27)}  # number of lower bits
+_GROUP = 16  # columns per group; a first selection compares the maxima of groups
 
 
 def nearest(
@@ -27,41 +27,44 @@ def nearest(
     block: int = 4096,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The k rows nearest to each query in Euclidean distance; equal distances by lowest index.
+    """The k rows nearest to each query in Euclidean distance; ties go to the lowest index.
 
-    Memory beyond the arguments is O(B * block), whatever N is. No gradient flows.
+    Memory beyond the arguments is O(B * block), independent of N. No gradient flows.
 
     Args:
         queries: `[B, d]` float.
         rows: `[N, d]` float; under `axis_name` this device's shard, shards in index order and
             of equal size.
         k: at most N (all shards together).
-        exclude: `[B]` int32, the row that the query must not get (itself); -1 for none.
+        exclude: `[B]` int32, a row that is not returned for the query (itself); -1 for none.
         valid: `[N]` bool, rows that may be returned; sharded as the rows are.
-        block: rows per product.
+        block: rows per matrix product.
         axis_name: the axis of `shard_map` or `pmap` over which rows are split; the queries and
             the result are the same on every device.
     Returns:
-        indices `[B, k]` int32 and squared distances `[B, k]`, nearest first, float64 where queries
-        or rows are (jax knows it under JAX_ENABLE_X64 only), else float32. Where fewer than k rows
-        may be returned, the rest is index -1 at distance inf.
+        indices `[B, k]` int32 and squared distances `[B, k]`, nearest first; float64 if queries or
+        rows are (with JAX_ENABLE_X64), else float32. If fewer than k rows may be returned, the rest
+        has index -1 and distance inf.
     Raises:
-        ValueError: shapes do not fit, or k is not in 1..N.
+        ValueError: shapes do not match, or k is not in 1..N.
     """
     kind = jnp.result_type(queries, rows, jnp.float32)
     queries, rows = (jax.lax.stop_gradient(jnp.asarray(x, kind)) for x in (queries, rows))
     shards = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     size = rows.shape[0]
     if queries.ndim != 2 or rows.ndim != 2 or queries.shape[1] != rows.shape[1]:
-        raise ValueError(f"queries {queries.shape} and rows {rows.shape} must be [B,d] and [N,d]")
+        raise ValueError(
+            f"nearest: queries and rows must be [B,d] and [N,d], are {queries.shape} and "
+            f"{rows.shape}"
+        )
     if not 1 <= k <= size * shards:
-        raise ValueError(f"k is {k}, with {size * shards} rows it must be in 1..{size * shards}")
+        raise ValueError(f"nearest: k must be in 1..{size * shards} (the rows), is {k}")
     offset = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
     own = jnp.full(queries.shape[:1], -1) if exclude is None else exclude - offset
     allowed = jnp.ones((size,), bool) if valid is None else valid
 
     certain, distances, indices = _by_product(queries, rows, own, allowed, min(k, size), block)
-    # A loop of at most one turn, not a `cond`: under `vmap` a cond always computes both sides.
+    # A loop of at most one iteration, not a `cond`: under `vmap` a cond computes both branches.
     _, distances, indices = jax.lax.while_loop(
         lambda found: ~found[0],
         lambda found: _by_differences(queries, rows, own, allowed, min(k, size), block),
@@ -79,8 +82,8 @@ def nearest(
 def _by_product(
     queries: jax.Array, rows: jax.Array, own: jax.Array, allowed: jax.Array, k: int, block: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Whether the answer is certainly right, distances [B,k], indices [B,k]; see `_best`."""
-    # The identity |q-r|^2 = |q|^2 + |r|^2 - 2 q.r cancels badly far from the origin.
+    """Whether the result is certainly right, distances [B,k], indices [B,k]; see `_best`."""
+    # |q-r|^2 = |q|^2 + |r|^2 - 2 q.r loses precision far from the origin.
     centre = jnp.mean(queries, axis=0, keepdims=True)
     centred = queries - centre
 
@@ -89,48 +92,47 @@ def _by_product(
         product = jnp.matmul(centred, near.T, precision=jax.lax.Precision.HIGHEST)
         return product - 0.5 * jnp.sum(jnp.square(near), axis=1)[None]
 
-    kept = min(k + _SLACK, rows.shape[0])
-    scores, candidates = _best(score, _grouped_top, rows, own, allowed, kept, block)
+    count = min(k + _SLACK, rows.shape[0])
+    scores, candidates = _best(score, _grouped_top, rows, own, allowed, count, block)
     distances = _squared_distances(queries[:, None], rows[candidates])
     distances = jnp.where(jnp.isneginf(scores), jnp.inf, distances)
     distances, indices = jax.lax.sort((distances, candidates), num_keys=2)
     distances, indices = distances[:, :k], indices[:, :k]
 
-    # A row outside has a score of at most `least`, so it lies at |q|^2 - 2 `least` or beyond, less
-    # the rounding of a row which is no further than the k-th distance: |r| <= |q| + that distance.
-    least, kth = jnp.min(scores, axis=1), distances[:, -1]
+    # A row outside has a score of at most `lowest`, so a squared distance of at least
+    # |q|^2 - 2 lowest, up to the rounding for rows within the k-th distance: |r| <= |q| + it.
+    lowest, kth = jnp.min(scores, axis=1), distances[:, -1]
     length = jnp.sqrt(jnp.sum(jnp.square(centred), axis=1))
     reach = length + jnp.sqrt(kth)
     rounding = (rows.shape[1] + 16) * jnp.finfo(rows.dtype).eps
     margin = rounding * (jnp.square(length) + 2 * length * reach + jnp.square(reach) + kth)
-    outside_is_further = jnp.square(length) - 2 * least - margin > kth
-    everything = kept == rows.shape[0]
-    return jnp.all(everything | jnp.isneginf(least) | outside_is_further), distances, indices
+    outside_is_further = jnp.square(length) - 2 * lowest - margin > kth
+    all_rows = count == rows.shape[0]
+    return jnp.all(all_rows | jnp.isneginf(lowest) | outside_is_further), distances, indices
 
 
 def _by_differences(
     queries: jax.Array, rows: jax.Array, own: jax.Array, allowed: jax.Array, k: int, block: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What `_by_product` returns, from the direct distance to every row: slow, always right."""
+    """As `_by_product`, from direct distances to all rows: slow, always right."""
     score = lambda block_rows: -_squared_distances(queries[:, None], block_rows[None])
     scores, indices = _best(score, jax.lax.top_k, rows, own, allowed, k, block)
     return jnp.array(True), -scores, indices
 
 
 def _squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
-    """|a-b|^2 over the last axis, with the same bits wherever it is compiled.
+    """|a-b|^2 over the last axis, bitwise equal in every compiled program.
 
-    Compilers fuse products into sums or not, and order the terms of a reduction, as the context
-    suggests. Halves of a number have exact products (of 12 bits each in float32; in float64 of 26,
-    the lower one with a sign), which leaves nothing for a fusion to round differently, and the sum
-    is written out as a tree.
+    Whether a compiler fuses products into sums, and how it orders the terms of a reduction, depends
+    on the program. So each difference is split into a high and a low part (12 bits each in float32;
+    26 in float64, the low one signed), whose products are exact, and the sum is an explicit tree.
     """
-    gap = a - b
-    whole, lower = _SPLIT[gap.dtype.name]
-    unit = whole(1) << whole(lower)
-    bits = jax.lax.bitcast_convert_type(gap, whole) + unit // 2  # to the nearest
-    high = jax.lax.bitcast_convert_type(bits & -unit, gap.dtype)
-    low = gap - high
+    difference = a - b
+    integer, lower = _SPLIT[difference.dtype.name]
+    unit = integer(1) << integer(lower)
+    bits = jax.lax.bitcast_convert_type(difference, integer) + unit // 2  # round to nearest
+    high = jax.lax.bitcast_convert_type(bits & -unit, difference.dtype)
+    low = difference - high
     terms = high * high + 2 * high * low + low * low
     while (size := terms.shape[-1]) > 1:
         half = size // 2
@@ -145,42 +147,43 @@ def _best(
     rows: jax.Array,
     own: jax.Array,
     allowed: jax.Array,
-    kept: int,
+    count: int,
     block: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """The rows with the largest scores, block after block.
+    """The rows with the largest scores, block by block.
 
     Args:
         score: rows `[block, d]` -> `[B, block]`, larger is nearer.
         top: scores, m -> the m largest of each row of `scores` and their columns.
-        own: `[B]` a row which scores -inf for its query, and `allowed` `[N]`: rows which do not.
-        kept: how many.
+        own: `[B]`, the excluded row of each query.
+        allowed: `[N]` bool, rows that may be returned.
+        count: number of rows returned.
     Returns:
-        scores and indices `[B, kept]`; -inf at any index where there are too few.
+        scores and indices `[B, count]`; the score is -inf where there are too few rows.
     """
     size, batch = rows.shape[0], own.shape[0]
     block = min(block, size)
 
     def add(best: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[tuple, None]:
-        # The last block starts early enough to be whole; what it repeats is masked.
+        # The last block is shifted to have full size; repeated rows are masked.
         start = jnp.minimum(number * block, size - block)
         part = lambda x: jax.lax.dynamic_slice_in_dim(x, start, block)
         index = start + jnp.arange(block, dtype=jnp.int32)
         fresh = part(allowed) & (index >= number * block)
         usable = fresh[None] & (index[None] != own[:, None])
-        scores, columns = top(jnp.where(usable, score(part(rows)), -jnp.inf), min(kept, block))
-        # The kept ones come first: they have the lower indices, and `top_k` takes the first.
+        scores, columns = top(jnp.where(usable, score(part(rows)), -jnp.inf), min(count, block))
+        # Earlier rows come first: they have lower indices, and `top_k` prefers the first of a tie.
         scores = jnp.concatenate([best[0], scores], axis=1)
         indices = jnp.concatenate([best[1], start + columns], axis=1)
-        scores, order = jax.lax.top_k(scores, kept)
+        scores, order = jax.lax.top_k(scores, count)
         return (scores, jnp.take_along_axis(indices, order, axis=1)), None
 
-    nothing = jnp.full((batch, kept), -jnp.inf, rows.dtype), jnp.zeros((batch, kept), jnp.int32)
-    return jax.lax.scan(add, nothing, jnp.arange(-(-size // block), dtype=jnp.int32))[0]
+    empty = jnp.full((batch, count), -jnp.inf, rows.dtype), jnp.zeros((batch, count), jnp.int32)
+    return jax.lax.scan(add, empty, jnp.arange(-(-size // block), dtype=jnp.int32))[0]
 
 
 def _grouped_top(scores: jax.Array, m: int) -> tuple[jax.Array, jax.Array]:
-    """`top_k` in any order of ties: the m largest lie in the m groups with the largest maxima."""
+    """`top_k` with ties in any order: the m largest lie in the m groups of largest maxima."""
     batch, columns = scores.shape
     groups = columns // _GROUP
     if columns % _GROUP or groups <= m:
@@ -188,7 +191,7 @@ def _grouped_top(scores: jax.Array, m: int) -> tuple[jax.Array, jax.Array]:
     table = scores.reshape(batch, _GROUP, groups)
     _, group = jax.lax.top_k(jnp.max(table, axis=1), m)
     members = jnp.take_along_axis(table, group[:, None], axis=2).reshape(batch, -1)
-    place = jnp.arange(_GROUP, dtype=jnp.int32)[None, :, None]
-    column = (place * groups + group[:, None]).reshape(batch, -1)
+    row = jnp.arange(_GROUP, dtype=jnp.int32)[None, :, None]
+    column = (row * groups + group[:, None]).reshape(batch, -1)
     best, order = jax.lax.top_k(members, m)
     return best, jnp.take_along_axis(column, order, axis=1)

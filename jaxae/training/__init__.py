@@ -1,6 +1,6 @@
 """Training: the contract of a model, its plan, the compiled engine, the loop, checkpoints.
 
-Only the contract is imported here; `fit` brings Orbax along and is imported when it is asked for.
+Only the contract is imported here; `fit`, which needs Orbax, is imported at its first use.
 """
 
 from typing import Any

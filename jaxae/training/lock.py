@@ -1,9 +1,9 @@
-"""One owner for a folder: a lock of the kernel's, which ends with the process however it ends.
+"""A lock on a folder, held by the kernel, so that it ends with the process in any case.
 
-On POSIX systems the file `.lock` and the folder itself are locked (`flock`), so that neither a
-removed `.lock` nor a replaced one lets a second process in. A file system that cannot lock a folder
-(NFS) leaves the file's lock, and `Lock.check` notices when its name is gone. On Windows a byte of
-the file is locked (`msvcrt`), and the system itself keeps an open file from being removed.
+On POSIX systems the file `.lock` and the folder itself are locked (`flock`), so that a second
+process is refused even if `.lock` was removed or replaced. On a file system that cannot lock a
+folder (NFS) only the file is locked, and `Lock.check` detects that it was removed. On Windows a
+byte of the file is locked (`msvcrt`), and the system prevents the removal of an open file.
 """
 
 import contextlib
@@ -23,21 +23,21 @@ except ImportError:
     msvcrt = None
 
 NAME = ".lock"
-FAR = 1 << 20  # the byte that Windows locks: past the text, which others may then read
+LOCKED_BYTE = 1 << 20  # on Windows; beyond the text, so that others can read the text
 
 
 class Taken(OSError):
-    """Another process has the folder; the message says which."""
+    """Another process owns the folder; the message names it."""
 
 
 class Lock:
     """The lock of one folder, held until `close`.
 
     Args:
-        folder: an existing folder; `.lock` in it names the owner while there is one.
+        folder: an existing folder; its file `.lock` names the owner while the lock is held.
     Raises:
-        Taken: another process has it.
-        OSError: the file cannot be made or locked.
+        Taken: another process owns it.
+        OSError: the file cannot be created or locked.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -45,18 +45,18 @@ class Lock:
         self._folder: int | None = None
         self._file: int | None = None
         try:
-            self._take_folder()
+            self._lock_folder()
             while self._file is None:
-                self._take_file()
+                self._lock_file()
         except OSError:
-            self._let_go()
+            self._release()
             raise
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
         os.write(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
 
     def check(self) -> None:
-        """Raises Taken where the folder at this path may be another process's by now."""
+        """Raises Taken if the folder or its lock file was removed or replaced."""
         try:
             if self._folder is not None:
                 mine = os.path.samestat(os.fstat(self._folder), os.stat(self.path.parent))
@@ -68,12 +68,12 @@ class Lock:
             raise Taken(f"{self.path} was removed or replaced while this process owned the folder")
 
     def close(self) -> None:
-        """Gives the folder back; a second call does nothing."""
+        """Releases the lock; a second call does nothing."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
-        self._let_go()
+        self._release()
 
-    def _take_folder(self) -> None:
+    def _lock_folder(self) -> None:
         if fcntl is None:
             return
         self._folder = os.open(self.path.parent, os.O_RDONLY)
@@ -81,12 +81,12 @@ class Lock:
             fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Taken(self._owner()) from None
-        except OSError:  # this file system locks files only
+        except OSError:  # this file system can lock files only
             os.close(self._folder)
             self._folder = None
 
-    def _take_file(self) -> None:
-        """Locks what `.lock` names; leaves `_file` None where the name has changed meanwhile."""
+    def _lock_file(self) -> None:
+        """Locks `.lock`; `_file` stays None if the file was replaced in the meantime."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(file)
@@ -105,26 +105,26 @@ class Lock:
             text = self.path.read_bytes()[:300]
         return text.decode(errors="replace").strip() or "another process"
 
-    def _let_go(self) -> None:
-        for held in (self._file, self._folder):
-            if held is not None:
-                os.close(held)
+    def _release(self) -> None:
+        for descriptor in (self._file, self._folder):
+            if descriptor is not None:
+                os.close(descriptor)
         self._file = self._folder = None
 
 
 def _lock(file: int) -> None:
-    """Takes the open file's lock without waiting, or raises BlockingIOError."""
+    """Locks the open file without waiting, or raises BlockingIOError."""
     if fcntl is not None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     elif msvcrt is not None:
-        os.lseek(file, FAR, os.SEEK_SET)
+        os.lseek(file, LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
         except OSError as error:
             raise BlockingIOError(errno.EAGAIN, "locked") from error
     else:
         warnings.warn(
-            "this system has neither fcntl nor msvcrt: nothing keeps a second process out of a "
-            "run's folder",
+            "this system has neither fcntl nor msvcrt: the run's folder is not locked against "
+            "other processes",
             stacklevel=4,
         )

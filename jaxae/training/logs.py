@@ -1,4 +1,4 @@
-"""What a person sees while a model trains, and the TensorBoard copy of the metrics."""
+"""Progress display during training, and the TensorBoard copy of the metrics."""
 
 import pathlib
 import sys
@@ -9,18 +9,19 @@ import numpy as np
 
 
 def plain(value: np.ndarray) -> float | list[float]:
-    """One number for one seed, a list for several, as JSON takes them."""
+    """A number for one seed, a list for several, for JSON."""
     value = np.asarray(value, np.float64).reshape(-1)
     return float(value[0]) if value.size == 1 else [float(v) for v in value]
 
 
 class Progress:
-    """A bar with loss, speed and time left on a terminal; a plain line now and then elsewhere.
+    """A progress bar with loss, speed and time left on a terminal; text lines elsewhere.
 
     Args:
-        steps: steps of the whole run, of which `done` lie behind.
+        steps: steps of the whole run.
+        done: steps done in earlier sessions.
         quiet: show nothing.
-        seconds: shortest time between two plain lines.
+        seconds: minimum time between two text lines.
     """
 
     def __init__(self, steps: int, done: int = 0, quiet: bool = False, seconds: float = 5.0):
@@ -34,11 +35,11 @@ class Progress:
             self.bar = Progress(
                 TextColumn("step {task.completed:>7.0f}/{task.total:.0f}"),
                 BarColumn(),
-                TextColumn("{task.fields[seen]}"),
+                TextColumn("{task.fields[text]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
-            self.task = self.bar.add_task("train", total=steps, completed=done, seen="compiling")
+            self.task = self.bar.add_task("train", total=steps, completed=done, text="compiling")
             self.bar.start()
 
     def update(self, step: int, loss: Any, speed: float) -> None:
@@ -48,20 +49,20 @@ class Progress:
         loss = np.atleast_1d(np.asarray(loss, np.float64))
         text = f"loss {' '.join(f'{v:.3f}' for v in loss)}  {speed:.4g} steps/s"
         if self.bar:
-            self.bar.update(self.task, completed=step, seen=text)
+            self.bar.update(self.task, completed=step, text=text)
             return
         now = time.monotonic()
         if now - self.last_line >= self.seconds or step >= self.steps:
             self.last_line = now
-            pace = (now - self.start) / max(step - self.first, 1)
-            left = f"{(self.steps - step) * pace:.0f} s left"
+            seconds_per_step = (now - self.start) / max(step - self.first, 1)
+            left = f"{(self.steps - step) * seconds_per_step:.0f} s left"
             try:
                 print(f"step {step}/{self.steps}  {text}  {left}", file=sys.stderr, flush=True)
-            except OSError:  # nobody reads on; that is no reason to end the run
+            except OSError:  # stderr is closed; the run continues
                 self.quiet = True
 
     def close(self) -> None:
-        """Takes the bar off the terminal."""
+        """Removes the bar from the terminal."""
         if self.bar:
             self.bar.stop()
 
@@ -69,12 +70,12 @@ class Progress:
 class Events:
     """A TensorBoard event file: a copy of `metrics.jsonl`, one curve per seed.
 
-    Written anew in every session: what a killed process had queued never reached its file, and
-    what it had written may be later than the checkpoint.
+    Rewritten in every session, since the file of a killed process may lack records or have records
+    later than the checkpoint.
 
     Args:
-        folder: where the file lies; event files of earlier sessions there are removed.
-        records: what `metrics.jsonl` holds already.
+        folder: folder of the file; event files of earlier sessions are removed.
+        records: the records of `metrics.jsonl` so far.
     """
 
     def __init__(self, folder: pathlib.Path, records: list[dict]):
@@ -82,7 +83,7 @@ class Events:
 
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
-        # purge_step: a TensorBoard that is open forgets the removed files.
+        # purge_step: a running TensorBoard drops the removed files.
         self.writer = SummaryWriter(str(folder), purge_step=0)
         for record in records:
             self.write(record)
@@ -95,7 +96,7 @@ class Events:
             values = value if isinstance(value, list) else [value]
             for i, v in enumerate(values):
                 tag = name if len(values) == 1 else f"{name}/seed{i}"
-                # The file has "nan" and "inf" for what JSON has no number for.
+                # NaN and infinities are strings in the file.
                 self.writer.add_scalar(tag, float(v), record["step"])
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The training loop: chunks of compiled steps, metrics one chunk late, checkpoints, clean stops.
 
-`fit` makes a run that can be killed at any moment and continued by the same call: what it does
-at step t depends on the seed and t alone, and everything else is in the checkpoint.
+A run of `fit` can be killed at any moment and continued by the same call: step t depends on the
+seed and t only, and everything else is in the checkpoint.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ class Stopped(Exception):
 
 
 class Fitted(NamedTuple):
-    """What training leaves."""
+    """The result of training."""
 
     states: list[State]  # one per seed, as evaluation reads them (`Engine.to_evaluate`)
     records: list[dict[str, Any]]  # what metrics.jsonl holds
@@ -58,33 +58,32 @@ def fit(
     guard: Callable[[], None] = lambda: None,
     about: dict[str, Any] | None = None,
 ) -> Fitted:
-    """Trains `model` on `data.train` as `plan` says, or goes on where `workdir` left off.
+    """Trains `model` on `data.train` according to `plan`, or continues the run in `workdir`.
 
-    A plan that differs from the earlier one in nothing but more `steps` lengthens the run: its
-    states are, bit for bit, those of a run that was so long from the start.
+    A plan that differs from the earlier one only in larger `steps` extends the run; its states are
+    bitwise equal to those of a run of this length from the start.
 
     Args:
         model: the bundle of pure functions.
         data: a `jaxae.data.Data`.
         plan: steps, batch, seeds, arrangement, intervals.
-        workdir: folder of `checkpoints/`, `metrics.jsonl` and TensorBoard events. Locking it is
-            the caller's (`Workdir.open`). None keeps everything in memory.
-        evaluate: numbers of a state on `data.watched`, called every `plan.eval_every` steps. Where
-            these are validation images, they are logged as `validation/<name>`, and the smallest
-            `loss` among them decides which checkpoint is kept as the best. Where there are none,
-            the numbers of the test images are logged as `test/<name>` and decide nothing. What the
-            model refreshes is refreshed in the state it is given, as in those that are returned,
-            but neither in training nor in the checkpoints, which go on as if nobody had looked.
-        quiet: no progress.
-        guard: called before anything is written; raises where the folder is no longer the caller's.
+        workdir: folder of `checkpoints/`, `metrics.jsonl` and TensorBoard events. The caller must
+            lock it (`Workdir.open`). None: everything stays in memory.
+        evaluate: numbers of a state on `data.eval_split`, called every `plan.eval_every` steps. If
+            these are validation images, they are logged as `validation/<name>`, and the
+            checkpoint with the smallest `loss` is kept as the best. Without validation images, the
+            numbers of the test images are logged as `test/<name>` and not used. The states it gets,
+            like the returned ones, are refreshed copies (`Engine.to_evaluate`); evaluation does not
+            change training or the checkpoints.
+        quiet: show no progress.
+        guard: called before anything is written; raises if the folder is no longer the caller's.
         about: JSON values that are saved with every checkpoint.
 
     Raises:
-        NonFiniteLoss: names the step, the metric or the leaf of the state, and what was kept.
+        NonFiniteLoss: names the step, the metric or the leaf of the state, and the checkpoint.
         Stopped: after SIGTERM or Ctrl-C, once the state is on disk.
         DeviceError, DataError, CheckpointError: before the first step.
-        ValueError: so, where the plan asks for what the model has not, or has too few examples in a
-            batch for it to learn from.
+        ValueError: before the first step, if the plan does not fit the model (`Plan.check`).
     """
     plan.check(model, data.train.labels_batch)
     check_memory(model, data.train, plan)
@@ -138,7 +137,7 @@ def fit(
                 events.write(record)
 
         def save(step, states, metric=None, seconds=0.0, owed=False):
-            """A checkpoint, and in it what metrics.jsonl held; `owed`: a refresh, if it goes on."""
+            """Saves a checkpoint; `owed`: a continued run must be refreshed first."""
             guard()
             seen = metrics_file.summary() if step else metrics_file.summary(0)
             meta = {"mode": vars(engine.mode), "seconds": seconds, "metrics": seen,
@@ -146,7 +145,7 @@ def fit(
             checkpoints.save(step, states, metric, (about or {}) | meta)
 
         def kept() -> str:
-            """What there is to go on from; where no step was saved, the start, saved now."""
+            """Text about the last good checkpoint; if there is none, saves the initial state."""
             none = "no checkpoint had been written yet"
             if not checkpoints:
                 return none
@@ -161,7 +160,7 @@ def fit(
             return f"{none}; the state before the first step was saved, as step 0"
 
         def log(first, steps, on_the_way):
-            """Waits for a chunk's metrics, refuses what is not finite, writes the means."""
+            """Waits for a chunk's metrics, checks that they are finite, writes the means."""
             nonlocal start
             metrics = engine.fetch(on_the_way)
             _check_metrics(metrics, first, engine.seeds, kept)
@@ -220,14 +219,14 @@ def fit(
 
 
 def _chunk(step: int, end: int, every: list[int]) -> int:
-    """Steps from `step` to where the next thing is due that happens `every` so many, or the end."""
+    """Number of steps from `step` to the next multiple of one of `every`, or to the end."""
     return min(end - step, *(n - step % n for n in every if n))
 
 
 def not_finite(tree: Any) -> str | None:
-    """Names the first leaf, if any, that holds NaN or infinity; whole numbers and keys cannot.
+    """A message about the first leaf with NaN or infinity; None if there is none.
 
-    No state of this library's models holds an infinity on purpose.
+    No model of this library has infinities in its state on purpose.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         fractional = jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
@@ -248,7 +247,7 @@ def _check_metrics(metrics: dict[str, np.ndarray], first: int, seeds, kept) -> N
 
 
 def _check_states(states: list[State], step: int, seeds, kept) -> None:
-    """A step can end in NaN that its own loss did not show; such a state must not be saved."""
+    """Raises NonFiniteLoss for a state with NaN, which a finite loss may have produced."""
     for state, seed in zip(states, seeds, strict=True):
         if wrong := not_finite(state):
             _refuse(f"{wrong} after step {step}", seed, kept)
@@ -277,7 +276,7 @@ class _Clock:
         return speed
 
     def skip(self, step: int) -> None:
-        """Leaves out of the speed what was spent on something else than steps."""
+        """Excludes the time since the last call from the speed."""
         self.mark, self.step = time.monotonic(), step
 
 
@@ -287,7 +286,7 @@ class _Signal:
 
 @contextlib.contextmanager
 def _signals():
-    """Notes the first SIGTERM or SIGINT instead of dying of it; the second Ctrl-C is obeyed."""
+    """Records the first SIGTERM or SIGINT; a second Ctrl-C raises KeyboardInterrupt."""
     caught = _Signal()
     if threading.current_thread() is not threading.main_thread():
         yield caught  # only the main thread may set handlers

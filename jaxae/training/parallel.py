@@ -1,9 +1,8 @@
-"""The one place that knows about devices, loops and several seeds.
+"""Devices, compiled loops and several seeds: the only module that knows about them.
 
-An `Engine` runs chunks of steps. Whatever the arrangement, step t of a seed sees the batch
-`split.order(seed, t)` and the key `fold_in(key(seed), t)`, so the arrangement changes speed and
-rounding, never the experiment. Rounding does differ between the arrangements, so a resumed run
-keeps the `Mode` it began with.
+An `Engine` runs chunks of steps. In every arrangement step t of a seed uses the batch
+`split.batch_indices(seed, t)` and the key `fold_in(key(seed), t)`, so the arrangement changes speed
+and rounding only. Since rounding differs, a resumed run keeps the `Mode` with which it started.
 """
 
 import concurrent.futures
@@ -19,8 +18,8 @@ from jaxae.training.plan import Plan
 from jaxae.training.state import Model, State
 
 AXIS = "data"
-PIECE_BYTES = 2**28  # of streamed rows in memory at once; as many again are read ahead
-# Before 0.8, jax has no rule for a vmapped convolution's gradient on a mesh.
+PIECE_BYTES = 2**28  # bytes of streamed rows in memory at once; as many again are read ahead
+# Before 0.8, jax cannot vmap the gradient of a convolution on a mesh.
 VMAPS_CONVOLUTIONS = jax.__version_info__ >= (0, 8)
 
 
@@ -30,7 +29,7 @@ class DeviceError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """How a run is laid out; stored with its checkpoints."""
+    """The arrangement of a run; stored with its checkpoints."""
 
     parallel: str  # mesh | pmap
     devices: int
@@ -45,11 +44,11 @@ def data_mesh(devices: int) -> jax.sharding.Mesh:
     )
 
 
-def over_rows(function, mesh: jax.sharding.Mesh):
-    """`function(whole, rows, axis_name=...)` with the second argument's rows split over the mesh.
+def shard_rows(function, mesh: jax.sharding.Mesh):
+    """`function(whole, rows, axis_name=...)` with the rows of the second argument sharded.
 
-    For exact searches in a table that no single device should hold: the function sees its own
-    rows and merges with the others' through the collectives of `axis_name`.
+    For exact searches in a large table: the function gets the rows of its device and merges the
+    results by collectives over `axis_name`.
     """
 
     def local(whole, rows):
@@ -61,20 +60,20 @@ def over_rows(function, mesh: jax.sharding.Mesh):
 
 
 def choose(plan: Plan, convolves: bool) -> Mode:
-    """The arrangement for a plan, from its fields or, where they say auto, by rule.
+    """The arrangement for a plan: its fields, or a rule for those that are auto.
 
-    On a CPU a convolution inside a compiled loop is about four times slower than alone, and seeds
-    in threads side by side win over one vmapped program (`experiments/speed_seeds.py`); everywhere
-    else scan and vmap win.
+    On a CPU a convolution inside a compiled loop is about four times slower than outside, and seeds
+    in parallel threads are faster than one vmapped program (`experiments/speed_seeds.py`);
+    elsewhere scan and vmap are faster.
 
     Raises:
-        DeviceError: more devices asked than there are, a batch that they cannot share, or
-            seeds_by=vmap for convolutions on a jax that cannot do it.
+        DeviceError: more devices than there are, a batch that is not divisible by them, or
+            seeds_by=vmap for convolutions with a jax that does not support it.
     """
-    there = jax.device_count()
-    devices = plan.devices or there
-    if devices > there:
-        raise DeviceError(f"devices={devices}, but there are only {there}")
+    available = jax.device_count()
+    devices = plan.devices or available
+    if devices > available:
+        raise DeviceError(f"devices={devices}, but there are only {available}")
     if plan.batch_size % devices:
         raise DeviceError(
             f"batch_size={plan.batch_size} is not divisible by the {devices} devices; choose a "
@@ -89,7 +88,7 @@ def choose(plan: Plan, convolves: bool) -> Mode:
     if by == "vmap" and cannot:
         raise DeviceError(
             f"seeds_by=vmap: jax {jax.__version__} cannot vmap a convolution's gradient over a "
-            "mesh; take seeds_by=sequence or jax 0.8 or later"
+            "mesh; use seeds_by=sequence or jax 0.8 or later"
         )
     return Mode(plan.parallel, devices, loop, by)
 
@@ -101,7 +100,7 @@ class Engine:
         model: the bundle of pure functions.
         split: the training data (`jaxae.data.Split` or anything with its methods).
         plan: steps, batch, seeds, arrangement.
-        mode: the arrangement of an earlier run that is to be continued; None chooses one.
+        mode: the arrangement of the run that is continued; None chooses one.
     """
 
     def __init__(self, model: Model, split, plan: Plan, mode: Mode | None = None):
@@ -109,16 +108,16 @@ class Engine:
         there = jax.device_count()
         if mode and mode.devices > there:
             raise DeviceError(
-                f"this run began on {mode.devices} devices, and there are only {there}: go on "
-                f"where there are {mode.devices}, or start anew in another --workdir"
+                f"this run started on {mode.devices} devices, but there are only {there}: continue "
+                f"it on {mode.devices} devices, or start a new run in another --workdir"
             )
-        positions = split.order(plan.seed, 0, plan.batch_size)  # refuses too large a batch
+        positions = split.batch_indices(plan.seed, 0, plan.batch_size)  # refuses too large a batch
         self.arrays = split.arrays if split.resident else {}
         self.mode = mode or choose(plan, self.convolves())
         for part in jax.tree.leaves(positions):
             if len(part) % self.mode.devices:
                 raise DeviceError(
-                    f"{len(part)} labelled examples beside each batch (labels_batch) are not "
+                    f"labels_batch={len(part)} labelled examples per batch are not "
                     f"divisible by the {self.mode.devices} devices"
                 )
         self.seeds = [plan.seed + i for i in range(plan.seeds)]
@@ -126,21 +125,21 @@ class Engine:
         self.whole = NamedSharding(self.mesh, P())
         self.arrays = jax.device_put(self.arrays, self.whole)
         self._run = self._compile()
-        # One seed alone seldom keeps all cores of a CPU busy. An accelerator would run them in turn
-        # all the same, and several devices must meet their collectives in one order.
-        beside = self.mode.seeds_by == "sequence" and self.mode.devices == 1
-        beside = beside and plan.seeds > 1 and jax.default_backend() == "cpu"
-        self._threads = concurrent.futures.ThreadPoolExecutor(plan.seeds) if beside else None
-        self._ahead = self._before = None
+        # One seed rarely keeps all cores of a CPU busy. An accelerator would run threads one after
+        # another, and several devices need the same order of collectives.
+        in_threads = self.mode.seeds_by == "sequence" and self.mode.devices == 1
+        in_threads = in_threads and plan.seeds > 1 and jax.default_backend() == "cpu"
+        self._threads = concurrent.futures.ThreadPoolExecutor(plan.seeds) if in_threads else None
+        self._prefetch = self._before = None
         if not split.resident:
             rows = jax.tree.leaves(split.gather(positions))
             step_bytes = plan.seeds * sum(x.nbytes for x in rows)
             self._piece = max(1, min(PIECE_BYTES // step_bytes, plan.log_every))
-            self._ahead = _Ahead(self._read, self._piece, plan.steps)
+            self._prefetch = _Prefetch(self._read, self._piece, plan.steps)
 
     def convolves(self) -> bool:
-        """Whether a step computes a convolution anywhere."""
-        payload = self.split.order(0, 0, self.plan.batch_size)
+        """Whether a training step contains a convolution."""
+        payload = self.split.batch_indices(0, 0, self.plan.batch_size)
         rows = self.split.rows(self.arrays, payload) if self.arrays else self.split.gather(payload)
         shapes = jax.eval_shape(lambda rows: rows, rows)
         state = jax.eval_shape(self.model.init, jax.random.key(0))
@@ -151,7 +150,7 @@ class Engine:
 
     def _step(self, state: State, rows, key, axis_name):
         rng = jax.random.fold_in(key, state.step)
-        batch = self.split.finish(rows, jax.random.fold_in(rng, 0))
+        batch = self.split.preprocess(rows, jax.random.fold_in(rng, 0))
         noise = jax.random.fold_in(rng, 1)
         if axis_name is not None:
             noise = jax.random.fold_in(noise, jax.lax.axis_index(axis_name))
@@ -186,7 +185,7 @@ class Engine:
             )
             if jax.process_count() == 1:
                 return compiled
-            # Every process has the whole payload; jit wants to be told that it is the same.
+            # Every process has the whole payload; jit needs a global array.
             place = lambda x: jax.make_array_from_callback(x.shape, split, lambda i: x[i])
             return lambda states, arrays, payload, keys: compiled(
                 states, arrays, jax.tree.map(place, payload), keys
@@ -212,7 +211,7 @@ class Engine:
         return self.join(states)
 
     def join(self, states: list[State]) -> Any:
-        """One pytree for all seeds: stacked under vmap, a list where each runs by itself."""
+        """One pytree for all seeds: stacked under vmap, else a list."""
         if self.mode.seeds_by == "vmap":
             return jax.device_put(jax.tree.map(lambda *x: jax.numpy.stack(x), *states), self.whole)
         return list(states)
@@ -224,33 +223,33 @@ class Engine:
         return list(states)
 
     def _read(self, step: int):
-        """What a step needs from the host, one array tree per seed: [B] indices for data that
-        lives on the device, [B,...] rows for data that is streamed."""
-        orders = [self.split.order(seed, step, self.plan.batch_size) for seed in self.seeds]
+        """The inputs of a step from the host, one tree per seed: [B] indices for data on the
+        device, [B,...] rows for streamed data."""
+        orders = [self.split.batch_indices(seed, step, self.plan.batch_size) for seed in self.seeds]
         return orders if self.split.resident else [self.split.gather(order) for order in orders]
 
     def _payload(self, step: int, steps: int):
-        """What steps `step .. step+steps-1` need, one array tree [n,B,...] per seed."""
-        if self._ahead:
-            needs = self._ahead(step, steps)
+        """The inputs of steps `step .. step+steps-1`, one tree of [n,B,...] per seed."""
+        if self._prefetch:
+            needs = self._prefetch(step, steps)
         else:
             needs = [self._read(step + i) for i in range(steps)]
         stack = lambda *trees: jax.tree.map(lambda *x: np.stack(x), *trees)
         return [stack(*seed) for seed in zip(*needs, strict=True)]
 
     def run(self, states: Any, step: int, steps: int):
-        """`steps` training steps from `step` on. The states given are donated.
+        """`steps` training steps from `step` on. The given states are donated.
 
         Returns:
-            the new states, and metrics `{name: [seeds, steps]}` still on their way: `fetch` them.
+            the new states, and metrics, possibly not computed yet: see `fetch`.
         """
-        if not self._ahead:
+        if not self._prefetch:
             states, metrics = self._run_piece(states, step, steps)
             return states, [metrics]
         pieces, end = [], step + steps
         for first in range(step, end, self._piece):
             states, metrics = self._run_piece(states, first, min(self._piece, end - first))
-            # One piece may wait for the device while it works on another, and no more.
+            # At most one piece waits for the device while it works on another.
             jax.block_until_ready(self._before)
             self._before = metrics
             pieces.append(metrics)
@@ -284,15 +283,15 @@ class Engine:
 
     def refresh(self, states: Any, step: int) -> Any:
         """Passes the whole training set, in order, through `model.refresh`, for every seed. The
-        states given are donated."""
+        given states are donated."""
         return self.join(self._refreshed(self.part(states), step))
 
     def to_evaluate(self, states: Any, step: int) -> list[State]:
-        """The state of each seed as evaluation, sampling and encoding are to read it.
+        """The state of each seed for evaluation, sampling and encoding.
 
-        Where the model has something to refresh it is refreshed, in a copy: between two visits of
-        an image a memory goes stale, or holds nothing of it yet, and what is measured or drawn
-        then tells of the order of the data. The states given stay as training left them.
+        If the model has `refresh`, a copy is refreshed: the entries of a code memory are outdated
+        or missing until an image is visited again, and results would depend on the order of the
+        data. The given states are not changed.
         """
         parts = self.part(states)
         if self.model.refresh is None:
@@ -320,8 +319,8 @@ def _by_seed(metrics: list) -> dict[str, np.ndarray]:
     return jax.tree.map(lambda *x: np.concatenate(x), *seeds)
 
 
-class _Ahead:
-    """Reads the next `count` steps from the host while the device works on these."""
+class _Prefetch:
+    """Reads the inputs of the next `count` steps on the host while the device works."""
 
     def __init__(self, read, count: int, end: int):
         self.read, self.count, self.end = read, count, end
@@ -329,7 +328,7 @@ class _Ahead:
         self.pool = concurrent.futures.ThreadPoolExecutor(1)
 
     def __call__(self, step: int, steps: int) -> list:
-        """What the steps from `step` on need, in their order."""
+        """The inputs of the steps from `step` on, in order."""
         end = step + steps
         needs = [self._start(t).result() for t in range(step, end)]
         last = min(end + self.count, self.end)
@@ -337,5 +336,5 @@ class _Ahead:
         return needs
 
     def _start(self, step: int) -> concurrent.futures.Future:
-        """The reading of a step, begun now if it has not been before."""
+        """The future that reads a step; started now if it was not before."""
         return self.coming.get(step) or self.pool.submit(self.read, step)

@@ -1,4 +1,4 @@
-"""How a model is trained, whatever the model is: steps, batches, seeds, devices, intervals."""
+"""The settings of training, for any model: steps, batches, seeds, devices, intervals."""
 
 import dataclasses
 from typing import Annotated, Literal
@@ -9,48 +9,48 @@ from jaxae.fields import Batch, Checked, Count, Range, SizeOrZero, Steps, StepsO
 from jaxae.training.state import Model
 
 LAST_SEED = 2**31 - 2
-"""of training; what is drawn in evaluation has seed 2^31 - 1"""
+"""largest seed of training; evaluation uses 2^31 - 1"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan(Checked):
-    """Every field is a flag of the command line; the line below a field is its help text."""
+    """Every field is a flag of the command line; the text below a field is its help text."""
 
     steps: Steps = 2000
     """training steps in all"""
     batch_size: Batch = 64
     """examples per step, over all devices together"""
     seed: Annotated[int, Range(0, LAST_SEED)] = 0
-    """fixes initial parameters, the order of the data and all noise"""
+    """determines initial parameters, the order of the data and all noise"""
     seeds: Annotated[int, Range(1, 1_000)] = 1
-    """independent runs in one go, with seeds seed, seed+1, ..."""
+    """number of independent runs at once, with seeds seed, seed+1, ..."""
     parallel: Literal["mesh", "pmap"] = "mesh"
     """several devices by jit over a mesh, or by pmap"""
     devices: SizeOrZero = 0
-    """devices to use; 0 takes all there are"""
+    """devices to use; 0: all"""
     loop: Literal["auto", "scan", "calls"] = "auto"
     """a chunk of steps as one compiled scan or as single calls; auto: calls for convolutions on a
     CPU"""
     seeds_by: Literal["auto", "vmap", "sequence"] = "auto"
-    """several seeds as one vmapped program, or each by itself: in threads side by side on one CPU
-    device, else in turn; auto: by themselves on a CPU"""
+    """several seeds as one vmapped program (vmap), or separately (sequence): in parallel threads on
+    one CPU device, else one after another; auto: sequence on a CPU, else vmap"""
     log_every: Steps = 50
-    """steps in a chunk: metrics are averaged over a chunk and logged once; a chunk ends early where
-    a look, a checkpoint or a refresh is due"""
+    """steps in a chunk: metrics are averaged over a chunk and logged once; a chunk ends early if an
+    evaluation, a checkpoint or a refresh is due"""
     eval_every: StepsOrZero = 500
-    """steps between looks at held-out data; 0: only at the last step, which is always looked at"""
+    """steps between evaluations on held-out data; 0: only at the last step (always evaluated)"""
     eval_examples: Count = 1000
-    """held-out examples in such a look (the final evaluation uses all)"""
+    """held-out examples in these evaluations (the final evaluation uses all)"""
     eval_batch: Batch = 250
-    """held-out examples at a time in such a look; its noise depends on it"""
+    """batch size of these evaluations; their noise depends on it"""
     save_every: Steps = 1000
-    """steps between checkpoints (one more is written at the end and when the run is stopped); the
-    best is the best of those that were looked at, so save_every should be a multiple of eval_every,
-    or the reverse"""
+    """steps between checkpoints (also written at the end and when the run is stopped); the best one
+    is chosen among those at evaluated steps, so save_every should be a multiple of eval_every, or
+    the reverse"""
     refresh_first: bool = False
-    """let the model re-read the whole training set before the first step (ACN: fill the memory)"""
+    """pass the whole training set through the model before the first step (ACN: fill the memory)"""
     refresh_every: StepsOrZero = 0
-    """steps between passes in which the model re-reads the whole training set; 0 for never"""
+    """steps between such passes of the whole training set; 0: never"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -62,12 +62,13 @@ class Plan(Checked):
             )
 
     def check(self, model: Model, labels_batch: int = 0) -> None:
-        """Refuses a plan that asks for what `model` has not, or that it cannot learn from.
+        """Raises ValueError if the plan does not fit the model.
 
         Args:
-            labels_batch: labelled examples that the data gives beside each batch.
+            labels_batch: labelled examples of the data in addition to each batch.
         Raises:
-            ValueError: names the field, and says what to take.
+            ValueError: the plan needs a capability that the model lacks, or has too few examples
+                per batch; names the field and the remedy.
         """
         for field in ("refresh_first", "refresh_every"):
             if getattr(self, field) and model.refresh is None:
@@ -77,9 +78,9 @@ class Plan(Checked):
                 )
         for need in model.needs:
             count = self.batch_size if need.of == "batch_size" else labels_batch
-            said = f"{need.of}={count}"
+            setting = f"{need.of}={count}"
             if need.by_device and self.parallel == "pmap":
                 devices = self.devices or jax.device_count()
                 count //= devices
-                said += f" and parallel=pmap, {count} for each of {devices} devices"
-            need.check(count, said)
+                setting += f" and parallel=pmap, {count} for each of {devices} devices"
+            need.check(count, setting)

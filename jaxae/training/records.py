@@ -1,10 +1,11 @@
-"""The metrics of a run on disk: a line per record, numbered and with a checksum of its own.
+"""The metrics of a run on disk: one line per record, with a number and a checksum.
 
     {"step":50,"train/loss":21.3,"seconds":1.5,"n":1,"crc":"5f0c8a11"}
 
-`n` counts the records of the file from 1, so that a lost one leaves a gap; `crc` is the CRC-32 of
-the line before it. Training depends on the checkpoints alone: what is damaged here is named, kept
-aside, and the run goes on without it. Files of earlier versions have neither and stay readable.
+`n` numbers the records of the file from 1, so that a lost one is detected; `crc` is the CRC-32 of
+the text of the line before it. Training depends on the checkpoints only: damaged lines are reported
+and moved to another file, and the run continues. Files of earlier versions have neither and are
+still read.
 """
 
 import json
@@ -26,13 +27,13 @@ class DamagedRecords(UserWarning):
 
 
 class OlderRecords(UserWarning):
-    """metrics.jsonl was written by an earlier version: damage to its records goes unnoticed."""
+    """metrics.jsonl was written by an earlier version: damage to its records is not detected."""
 
 
 class _Line(NamedTuple):
     text: bytes
     record: dict
-    number: int | None  # n; None where the line is of an earlier version
+    number: int | None  # n; None if the line is of an earlier version
 
 
 class _Found(NamedTuple):
@@ -42,16 +43,16 @@ class _Found(NamedTuple):
 
 
 class MetricsFile:
-    """An append-only file of records, one strict JSON object with a whole "step" per line.
+    """An append-only file of records, one strict JSON object with an integer "step" per line.
 
-    Damaged lines, among them a last one that a killed process left half-written, are left out by
-    `read` and moved to `damaged/` beside the file by the next `write` or `cut_back`; each time a
-    `DamagedRecords` warning names them.
+    Damaged lines, such as an incomplete last line of a killed process, are omitted by `read` and
+    moved to `damaged/` next to the file by the next `write` or `cut_back`, each time with a
+    `DamagedRecords` warning.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
-        self._whole: tuple[int, int] | None = None  # count and CRC-32, once known to end whole
+        self._whole: tuple[int, int] | None = None  # count and CRC-32 of an intact file
 
     def write(self, record: dict) -> None:
         """Appends one record: keys in the order given, floats to the last digit.
@@ -74,7 +75,7 @@ class MetricsFile:
         self._whole = count + 1, zlib.crc32(line, crc)
 
     def cut_back(self, step: float) -> None:
-        """Drops every record later than `step`; the others keep their bytes and their order.
+        """Removes all records later than `step`; the others keep their bytes and their order.
 
         Raises:
             WorkdirError: the file cannot be read or written.
@@ -87,38 +88,38 @@ class MetricsFile:
                 aside.parent.mkdir(exist_ok=True)
                 with open(aside, "ab") as file:
                     file.write(b"".join(line + b"\n" for line in found.damaged))
-                self._warn(found.problems, f"what is left of them was moved to {aside}")
-            kept = [line for line in found.lines if line.record["step"] <= step]
+                self._warn(found.problems, f"damaged lines were moved to {aside}")
+            remaining = [line for line in found.lines if line.record["step"] <= step]
             new = b"".join(
                 line.text + b"\n" if line.number in (None, n) else _sealed(line.record, n)
-                for n, line in enumerate(kept, 1)
+                for n, line in enumerate(remaining, 1)
             )
             if new != old:
                 write_atomically(self.path, new)
         except OSError as error:
             raise WorkdirError(f"{self.path} cannot be cut back: {error}") from error
-        self._whole = len(kept), zlib.crc32(new)
+        self._whole = len(remaining), zlib.crc32(new)
 
     def read(self) -> list[dict]:
-        """All intact records in the order written; none where there is no file.
+        """All intact records in order; none if there is no file.
 
         Raises:
             WorkdirError: the file cannot be read.
         """
         found = self._parsed()
         if found.problems:
-            self._warn(found.problems, "these records are left out")
+            self._warn(found.problems, "these records are omitted")
         if any(line.number is None for line in found.lines):
             warnings.warn(
-                f"{self.path} was begun by an earlier version, without checksums: damage to those "
-                "lines could not be noticed",
+                f"{self.path} has lines of an earlier version, without checksums: damage to "
+                "them is not detected",
                 OlderRecords,
                 stacklevel=2,
             )
         return [line.record for line in found.lines]
 
     def summary(self, step: float = math.inf) -> dict[str, Any]:
-        """How many intact records there are up to `step`, and the CRC-32 of their lines."""
+        """The number of intact records up to `step`, and the CRC-32 of their lines."""
         if step == math.inf and self._whole is not None:
             count, crc = self._whole
         else:
@@ -127,12 +128,12 @@ class MetricsFile:
         return {"records": count, "crc": f"{crc:08x}"}
 
     def compare(self, then: dict[str, Any], step: int) -> None:
-        """Warns where the records up to `step` are not those that `then`, a summary, speaks of."""
+        """Warns if the records up to `step` do not match `then`, an earlier summary."""
         now = self.summary(step)
         if now["records"] != then["records"]:
             what = f"{now['records']} records up to step {step}, but {then['records']}"
         else:
-            what = f"the records up to step {step} are not what they were"
+            what = f"the records up to step {step} are different from those"
         if now != then:
             self._warn([f"{what} when its checkpoint was saved"], "the checkpoint is unharmed")
 
@@ -160,7 +161,7 @@ def _sealed(record: dict, number: int) -> bytes:
 def _parse(data: bytes) -> _Found:
     lines, damaged, problems = [], [], []
     texts = data.split(b"\n")
-    cut_off = texts.pop()  # what follows the last newline: nothing, unless the line is cut off
+    cut_off = texts.pop()  # text after the last newline: empty, unless the last line is incomplete
     texts += [cut_off] if cut_off else []
     last, skipped = 0, 0  # the number of the last intact record, damaged lines since then
     for place, text in enumerate(texts, 1):
@@ -184,7 +185,7 @@ def _parse(data: bytes) -> _Found:
 
 
 def _read(text: bytes) -> tuple[dict, int | None, str | None]:
-    """The record of a line, its number, and what is wrong with it."""
+    """The record of a line, its number, and a description of its damage, if any."""
     sealed, number = SEALED.fullmatch(text), None
     if sealed:
         if f"{zlib.crc32(sealed[1]):08x}".encode() != sealed[3]:

@@ -1,7 +1,7 @@
-"""The contract every model keeps: `State`, `Model`, `Spec`, and one player's descent.
+"""The contract of all models: `State`, `Model`, `Spec`, and the update of a player.
 
-This module knows nothing about a paper, a data set or a device. Models import it; the
-training loop, the evaluation and the tests talk to models only through it.
+This module does not depend on a paper, a data set or a device. Models import it; the training loop,
+the evaluation and the tests use models only through it.
 """
 
 import types
@@ -17,64 +17,66 @@ import optax
 
 @flax.struct.dataclass
 class State:
-    """All that a step changes, and all that a checkpoint holds."""
+    """Everything that a step changes and a checkpoint contains."""
 
     step: jax.Array  # int32 scalar
     params: dict[str, Any]  # by network, e.g. enc, dec, critic
     opt: dict[str, Any]  # by player, e.g. autoencoder, critic; by network where players share it
-    extra: dict[str, Any]  # what no gradient moves: batch statistics, codebooks, code memory
+    extra: dict[str, Any]  # not updated by gradients: batch statistics, codebooks, code memory
 
 
 class Spec(NamedTuple):
-    """What a model may know about its data before it has seen a batch."""
+    """Properties of the data that a model may use at construction."""
 
     image_shape: tuple[int, int, int]  # H, W, C
     size: int  # training examples; `index` runs over 0..size-1
-    classes: int  # 0 where there are no labels
-    levels: int  # values a pixel can take: 256, 17 (digits), 2 (binarised), 0 (continuous)
-    mean: np.ndarray  # [H, W, C] mean training image, in the range the model sees
+    classes: int  # 0 without labels
+    levels: int  # number of values of a pixel: 256, 17 (digits), 2 (binarised), 0 (continuous)
+    mean: np.ndarray  # [H, W, C] mean training image, after preprocessing
 
     def __repr__(self) -> str:
-        said = [f"{name}={value!r}" for name, value in zip(self._fields[:-1], self, strict=False)]
+        fields = [f"{name}={value!r}" for name, value in zip(self._fields[:-1], self, strict=False)]
         average = f"{self.mean.dtype} {self.mean.shape} of average {self.mean.mean():.4g}"
-        return f"Spec({', '.join(said)}, mean=<{average}>)"
+        return f"Spec({', '.join(fields)}, mean=<{average}>)"
 
 
 class Need(NamedTuple):
-    """What a step needs of the examples that it is given, beyond one: `Plan.check` asks for it."""
+    """A requirement of a step on the number of examples; checked by `Plan.check`."""
 
     reason: str
-    """a clause that begins with the field of the configuration that is the reason"""
+    """a clause that begins with the configuration field that is the reason"""
     least: int = 1
-    """examples at least"""
+    """minimum number of examples"""
     multiple: int = 1
-    """their number is a multiple of this"""
+    """the number must be a multiple of this"""
     of: Literal["batch_size", "labels_batch"] = "batch_size"
-    """which examples: the batch, or the labelled ones beside it"""
+    """which examples: the batch, or the additional labelled ones"""
     by_device: bool = False
-    """examples meet within a device's share under `pmap`, so that each share needs as much"""
+    """the requirement holds for the share of each device under `pmap`"""
 
-    def check(self, count: int, said: str) -> None:
-        """Raises ValueError where `count` examples are too few or do not divide.
+    def check(self, count: int, setting: str) -> None:
+        """Raises ValueError if `count` is too small or not a multiple.
 
         Args:
-            count: examples that meet.
-            said: where the number stands, which the message begins with.
+            count: number of examples.
+            setting: the setting with this number; the message begins with it.
         """
         if count >= self.least and count % self.multiple == 0:
             return
         share = "for each device " if self.by_device else ""
-        wanted = [f"a multiple of {self.multiple}"] if self.multiple > 1 else []
-        wanted += [f"at least {self.least}"] if self.least > 1 or not wanted else []
-        raise ValueError(f"{said}: {self.reason}; {self.of} must be {share}{' and '.join(wanted)}")
+        required = [f"a multiple of {self.multiple}"] if self.multiple > 1 else []
+        required += [f"at least {self.least}"] if self.least > 1 or not required else []
+        raise ValueError(
+            f"{setting}: {self.reason}; {self.of} must be {share}{' and '.join(required)}"
+        )
 
 
 class Model(NamedTuple):
     """A bundle of pure functions. Nothing in it is compiled; the caller compiles.
 
     A batch is a dict: `image` [B,H,W,C] float32 (in [0,1] unless standardised), `index` [B]
-    int32 (position in the training set, -1 for an image that is not in it), and where the data
-    has them `label` [B] int32 and `labelled` [B] bool. A capability that a paper lacks is None.
+    int32 (position in the training set, -1 for other images), and, if the data has labels,
+    `label` [B] int32 and `labelled` [B] bool. A capability that a paper lacks is None.
     """
 
     init: Callable
@@ -84,13 +86,13 @@ class Model(NamedTuple):
     `rng` is fresh at every step; under `axis_name` the batch is this device's share."""
     evaluate: Callable
     """state, batch, rng -> {name: [B]}: per example, in nats or squared error, unreduced.
-    Holds `loss`, the number by which the best checkpoint is chosen (lower is better)."""
+    Includes `loss`, by which the best checkpoint is chosen (lower is better)."""
     encode: Callable | None = None
-    """state, x [B,H,W,C], rng -> z [B,Z]: the code that probes and retrieval read"""
+    """state, x [B,H,W,C], rng -> z [B,Z]: the code for probes and retrieval"""
     posterior: Callable | None = None
-    """state, x, rng -> z [B,Z]: a draw from q(z|x), for models whose `encode` gives its mean"""
+    """state, x, rng -> z [B,Z]: a sample of q(z|x), for models whose `encode` returns its mean"""
     decode: Callable | None = None
-    """state, z [B,Z], rng -> x [B,H,W,C]: the mean image, or a sample where only that exists"""
+    """state, z [B,Z], rng -> x [B,H,W,C]: the mean image, or a sample if there is no mean"""
     sample: Callable | None = None
     """state, rng, n -> x [n,H,W,C]"""
     prior: Callable | None = None
@@ -98,47 +100,45 @@ class Model(NamedTuple):
     predict: Callable | None = None
     """state, x, rng -> logits [B,K]: label or cluster heads"""
     assess: Callable | None = None
-    """state, data, rng -> {name: number}: what needs a whole set, not a batch"""
+    """state, data, rng -> {name: number}: measures of a whole data set"""
     advise: Callable | None = None
-    """numbers of `assess` -> [text]: what in them calls for action, each with its remedy; none
-    where all is well"""
+    """numbers of `assess` -> [text]: problems that they show, each with its remedy"""
     log_weight: Callable | None = None
     """state, x, rng -> [B] nats: log p(x,z) - log q(z|x) for one z ~ q(z|x)"""
     daydream: Callable | None = None
-    """state, x, rng -> x': one link of a chain that wanders through image space"""
+    """state, x, rng -> x': one step of a Markov chain of images"""
     restore: Callable | None = None
-    """state, x, rng -> seen, restored, both [B,H,W,C]: a damaged image and its repair"""
+    """state, x, rng -> corrupted, restored, both [B,H,W,C]"""
     mix: Callable | None = None
     """state, x, y, rng -> [K,B,H,W,C]: x with the k-th part of its code, coarse to fine, from y"""
     refresh: Callable | None = None
-    """state, batch, rng -> State: re-reads training images without a gradient (a code memory,
-    batch statistics, a codebook's start); the caller passes over the whole training set. What
-    evaluates, samples and encodes is given states that have been refreshed"""
+    """state, batch, rng -> State: updates a code memory, batch statistics or an initial codebook
+    from training images, without gradients; the caller passes the whole training set. Evaluation,
+    sampling and encoding use refreshed states"""
     result_names: Mapping[str, str] = types.MappingProxyType({})
-    """what results call a number of `evaluate` whose own name would invite a false comparison: a
-    `loss` in nats that is no bound on -log p(x) must not stand where another model's bound does"""
+    """names in results for numbers of `evaluate` that are not comparable under their own name, such
+    as a `loss` in nats that is not a bound on -log p(x)"""
     draws: bool = False
-    """what `decode` and `sample` give: images like those of the data (drawn from p(x|z), pixel by
-    pixel, or by a generator that a critic has held against the data), of bits where the data is of
-    bits; False: the means of pixels, which lie between the values that a pixel takes"""
+    """True: `decode` and `sample` return images like the data (samples of p(x|z), or of a generator
+    trained by a critic), binary for binary data; False: means of pixels"""
     needs: tuple[Need, ...] = ()
-    """what a step needs of its batch, such as pairs; one example will do where nothing is said"""
+    """requirements of a step on the number of examples; by default one is enough"""
     likelihood: str | None = None
-    """p(x|z) by its name in `losses.likelihood`, where the model states one: it says whether
-    `log_weight` is of probabilities or of densities, and that a Bernoulli's draws are bits"""
+    """name of p(x|z) in `losses.likelihood`, if there is one: it determines whether `log_weight` is
+    of probabilities or densities, and that samples of a Bernoulli are binary"""
 
 
 def descend(loss_fn, tx, owned, opt_state, axis_name=None):
-    """One step down `loss_fn(owned) -> scalar, metrics`; what it closes over is a constant to it.
+    """One optimiser step on `loss_fn(owned) -> scalar, metrics`.
 
     Args:
         loss_fn: mean loss over this device's batch, with a dict of scalar metrics.
         tx: the player's optax transformation, and `opt_state` its state.
-        owned: the parameters the player moves.
+        owned: the parameters that the player updates.
         axis_name: the mapped axis under `pmap`; None elsewhere (under `jit` over a mesh the
             batch mean is global already).
     Returns:
-        the moved parameters, the optimiser's new state, the metrics.
+        the updated parameters, the new optimiser state, the metrics.
     """
     grads, metrics = jax.grad(loss_fn, has_aux=True)(owned)
     if axis_name is not None:
@@ -148,19 +148,19 @@ def descend(loss_fn, tx, owned, opt_state, axis_name=None):
 
 
 class Player(NamedTuple):
-    """Who moves what, and how."""
+    """The networks and the optimiser of one player."""
 
     owns: tuple[str, ...]  # networks
     tx: optax.GradientTransformation
     shared: bool = False
-    """the state of `tx`, then made by `per_network`, belongs to the networks: whoever moves a
-    network next goes on from it; else it is the player's own"""
+    """the state of `tx` (of `per_network`) is stored by network and shared by all players that
+    update the network; False: it is stored by player"""
 
 
 def per_network(
     txs: Mapping[str, optax.GradientTransformation],
 ) -> optax.GradientTransformation:
-    """A transformation for each network, and a state for each, by name."""
+    """An optax transformation with one transformation and state per network, by name."""
 
     def init(params):
         return {name: txs[name].init(params[name]) for name in params}
@@ -177,7 +177,7 @@ def per_network(
 
 
 def init_opt_state(players: dict[str, Player], params: dict[str, Any]) -> dict[str, Any]:
-    """Every player's optimiser state before its first move, by name; shared ones by network."""
+    """The initial optimiser state of every player, by name; shared ones by network."""
     opt = {}
     for name, player in players.items():
         state = player.tx.init(select_networks(params, player.owns))
@@ -194,44 +194,45 @@ def step_players(
     axis_name: str | None = None,
     simultaneous: bool = False,
 ):
-    """Every player descends its own loss over what it owns, in the order of `losses`.
+    """One step of every player on its own loss and networks, in the order of `losses`.
 
-    Two players may own the same network if they move in turn (an encoder that reconstructs, then
-    fools); each has its own optimiser state, unless both say that it is shared.
+    Two players may own the same network if they are updated one after the other (an encoder, first
+    for reconstruction, then as adversary); each has its own optimiser state, unless it is shared.
 
     Args:
         players: by name.
-        losses: by player, `loss(params, stats) -> scalar, (metrics, stats)`: of all networks, of
-            which only the player's own have a gradient. `stats` is what a forward pass leaves
-            behind (batch statistics); the losses pass it on to one another.
+        losses: by player, `loss(params, stats) -> scalar, (metrics, stats)`, of the parameters of
+            all networks; only the player's own get a gradient. `stats` are batch statistics, which
+            each loss returns for the next.
         params: by network.
-        opt: by player, or by network where it is shared.
-        simultaneous: all move from `params`; else each from where the ones before it have moved.
+        opt: by player, or by network if shared.
+        simultaneous: every loss is taken at `params`; else at the parameters updated by the
+            players before.
     Returns:
         params, opt, stats, all metrics.
     """
     start, opt, metrics = params, dict(opt), {}
     for name, loss in losses.items():
-        seen_by = start if simultaneous else params
+        current = start if simultaneous else params
         player = players[name]
-        own = select_networks(seen_by, player.owns)
+        own = select_networks(current, player.owns)
         state = select_networks(opt, player.owns) if player.shared else opt[name]
-        moved, state, (seen, stats) = descend(
-            lambda own: loss(seen_by | own, stats), player.tx, own, state, axis_name
+        updated, state, (new_metrics, stats) = descend(
+            lambda own: loss(current | own, stats), player.tx, own, state, axis_name
         )
         opt |= state if player.shared else {name: state}
-        params, metrics = params | moved, metrics | seen
+        params, metrics = params | updated, metrics | new_metrics
     return params, opt, stats, metrics
 
 
 def adam(
     learning_rate: float, decay_steps: int = 0, beta1: float = 0.9, beta2: float = 0.999
 ) -> optax.GradientTransformation:
-    """Adam at a constant rate, or with the rate falling to zero along a cosine.
+    """Adam with a constant learning rate, or with cosine decay to zero.
 
     Args:
-        learning_rate: the rate at the first step.
-        decay_steps: steps after which the rate is zero; 0 keeps it constant.
+        learning_rate: initial learning rate.
+        decay_steps: steps until the rate is zero; 0: constant.
         beta1: decay of the first moment.
         beta2: decay of the second moment.
     """
@@ -243,16 +244,16 @@ def adam(
 def init_ema(
     names: Sequence[str], params: dict[str, Any], stats: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Moving averages of networks before the first step: copies, as entries of `State.extra`.
+    """Initial moving averages of networks: copies, as entries of `State.extra`.
 
-    An average of weights wants batch statistics of the same past, so these are averaged as well.
+    Batch statistics are averaged too, so that they match the averaged weights.
 
     Args:
-        names: of the networks that are averaged; those that `params` lacks are passed over.
+        names: networks that are averaged; names that are not in `params` are ignored.
         params: by network.
-        stats: batch statistics by network, for those that have any.
+        stats: batch statistics by network.
     Returns:
-        `average`, and where one of them has batch statistics `average_stats`, both by network.
+        `average`, and, if one of the networks has batch statistics, `average_stats`; by network.
     """
     average = {name: params[name] for name in names if name in params}
     of_stats = {name: (stats or {})[name] for name in average if name in (stats or {})}
@@ -266,10 +267,10 @@ def update_ema(
     params: dict[str, Any],
     stats: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The same after a step: keep * average + (1 - keep) * now.
+    """The moving averages after a step: keep * average + (1 - keep) * params.
 
     Args:
-        keep: what they keep of themselves, 0 to 1.
+        keep: decay of the averages, 0 to 1.
         extra: `State.extra` before the step, with the entries of `init_ema`.
         params, stats: after the step.
     """
@@ -287,17 +288,17 @@ def update_ema(
 
 
 def ema_decay(keep: float, step: jax.Array | int) -> jax.Array:
-    """`keep`, or less in the first steps, (1 + step) / (10 + step): the start is soon forgotten.
+    """min(keep, (1 + step) / (10 + step)): a smaller decay in the first steps.
 
     Args:
-        keep: what a moving average keeps of itself in the long run.
+        keep: decay of the average in the long run.
         step: counted from 0.
     """
     return jnp.minimum(keep, (1.0 + step) / (10.0 + step))
 
 
 def eval_params(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parameters and batch statistics that evaluation reads: averages where there are any."""
+    """The parameters and batch statistics for evaluation: the moving averages if there are any."""
     params = state.params | state.extra.get("average", {})
     return params, state.extra.get("stats", {}) | state.extra.get("average_stats", {})
 
@@ -305,8 +306,8 @@ def eval_params(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
 def all_gather(tree: Any, axis_name: str | None) -> Any:
     """The whole batch's rows on every device: `[B/n, ...]` -> `[B, ...]` under a mapped axis.
 
-    What a step writes into `State.extra` must be computed from these, so that every device holds
-    the same state. Without a mapped axis the rows are all there already.
+    New values of `State.extra` must be computed from these, so that every device has the same
+    state. Without a mapped axis the rows are returned unchanged.
     """
     if axis_name is None:
         return tree
@@ -314,5 +315,5 @@ def all_gather(tree: Any, axis_name: str | None) -> Any:
 
 
 def select_networks(params: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """The networks in `names`, as the dict that `descend` moves."""
+    """The networks in `names`, as the dict for `descend`."""
     return {name: params[name] for name in names}

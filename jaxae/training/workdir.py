@@ -1,7 +1,7 @@
-"""A run on disk: the folder one process owns, its configuration, its metrics.
+"""The folder of a run: its lock, its configuration, and atomic writes.
 
-Every file is replaced as a whole (a temporary file, fsync, rename) or grows by whole lines, so
-that a process killed anywhere leaves something the next one can read.
+Every file is replaced atomically (temporary file, fsync, rename) or extended by whole lines, so
+that the next process can read what a killed one left.
 """
 
 import contextlib
@@ -20,23 +20,23 @@ from jaxae.training.lock import Lock, Taken
 
 FORMAT = 2  # of config.json: with a checksum
 WITHOUT_CHECKSUM = 1  # what earlier versions wrote
-MARKER = ".jaxae"  # in every folder that is a run's
+MARKER = ".jaxae"  # marks the folder of a run
 FOLDERS = ("checkpoints", "figures")
 
 
 class WorkdirError(ValueError):
-    """The run's folder cannot be used as asked; the message names the file and the remedy."""
+    """The folder of the run cannot be used; the message names the file and the remedy."""
 
 
 class OlderConfig(UserWarning):
-    """config.json was written by an earlier version: a change of it goes unnoticed."""
+    """config.json was written by an earlier version: changes of it are not detected."""
 
 
 class Workdir:
     """The folder of one run, owned by one process while it is open (a context manager).
 
-    Holds `checkpoints/`, `figures/`, `config.json`, `metrics.jsonl`, a `.lock` file and the marker
-    `.jaxae`, by which a later command knows the folder for a run's.
+    It has `checkpoints/`, `figures/`, `config.json`, `metrics.jsonl`, a file `.lock` and the marker
+    `.jaxae`, by which later commands recognise the folder.
     """
 
     def __init__(self, path: pathlib.Path, lock: Lock):
@@ -45,12 +45,12 @@ class Workdir:
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> "Workdir":
-        """Creates the folder where it is missing and takes its lock, without waiting.
+        """Creates the folder if it is missing, and locks it without waiting.
 
-        A folder that is there must be empty or a run's; any other is left as it is.
+        An existing folder must be empty or that of a run; others are not changed.
 
         Raises:
-            WorkdirError: the folder is somebody else's, another process owns it, or it cannot be
+            WorkdirError: the folder is not that of a run, another process owns it, or it cannot be
                 created, written or locked.
         """
         if not os.fspath(path):
@@ -95,7 +95,7 @@ class Workdir:
         return cls(folder, lock)
 
     def check(self) -> None:
-        """Raises WorkdirError where the folder was removed, replaced or its lock taken away."""
+        """Raises WorkdirError if the folder or its lock was removed or replaced."""
         try:
             self._lock.check()
         except Taken as taken:
@@ -105,7 +105,7 @@ class Workdir:
             ) from None
 
     def close(self) -> None:
-        """Gives the folder back; a second call does nothing."""
+        """Releases the folder; a second call does nothing."""
         self._lock.close()
 
     def __enter__(self) -> "Workdir":
@@ -115,7 +115,7 @@ class Workdir:
         self.close()
 
     def write_json(self, name: str, value: Any) -> None:
-        """Writes `value` as `<path>/<name>`: the file holds the old text or the new, never half.
+        """Writes `value` to `<path>/<name>`, atomically.
 
         NaN and infinities become the strings "nan", "inf" and "-inf".
 
@@ -129,7 +129,7 @@ class Workdir:
             raise WorkdirError(f"{self.path / name} cannot be written: {error}") from error
 
     def read_json(self, name: str) -> Any:
-        """What `<path>/<name>` holds.
+        """The content of `<path>/<name>`.
 
         Raises:
             WorkdirError: there is no such file, or it is not JSON.
@@ -146,16 +146,16 @@ class Workdir:
         late: Collection[str] = (),
         free: Collection[str] = (),
     ) -> None:
-        """Writes `config.json` at the first use of the folder and compares it at every later one.
+        """Writes `config.json` at the first use of the folder, and compares it at later ones.
 
         Args:
-            config: what determines the run, as nested dicts of JSON values.
-            beside: fields that are written with it and never compared.
-            late: dotted names that folders of earlier versions lack; there they are not compared.
-            free: dotted names that are not compared either (see `change_config`).
+            config: the settings that determine the run, as nested dicts of JSON values.
+            beside: fields that are written too, and never compared.
+            late: dotted names that folders of earlier versions lack; not compared if missing.
+            free: dotted names that are not compared (see `change_config`).
         Raises:
-            WorkdirError: the folder belongs to another configuration (every differing field is
-                named, nested ones with dots), or its config.json is damaged or was changed.
+            WorkdirError: the folder has another configuration (every differing field is named, with
+                its dotted name), or its config.json is damaged or was changed.
         """
         file = self.path / "config.json"
         beside = beside or {}
@@ -178,7 +178,7 @@ class Workdir:
             )
 
     def change_config(self, name: str, value: Any) -> None:
-        """Writes `config.json` anew with another value of the field of a dotted name.
+        """Rewrites `config.json` with another value for the field of a dotted name.
 
         Raises:
             WorkdirError: the file is damaged or cannot be written.
@@ -194,13 +194,12 @@ class Workdir:
 
 
 def read_config(folder: pathlib.Path) -> dict:
-    """What `<folder>/config.json` holds, without its format and checksum.
+    """The content of `<folder>/config.json`, without its format and checksum.
 
-    A file of an earlier version, which has no checksum, is read with an `OlderConfig` warning.
+    A file of an earlier version, without checksum, is read with an `OlderConfig` warning.
 
     Raises:
-        WorkdirError: the file is missing, damaged, of another format, or no longer what was
-            written.
+        WorkdirError: the file is missing, damaged, of another format, or was changed.
     """
     file = folder / "config.json"
     remedy = "put the file right, or name --model and a new --workdir"
@@ -233,18 +232,18 @@ def read_config(folder: pathlib.Path) -> dict:
 
 
 def digest(config: dict, without: Collection[str] = ()) -> str:
-    """SHA-256 of nested dicts of JSON values, in any order, `without` some dotted names."""
-    left = sorted(
+    """SHA-256 of nested dicts of JSON values in any order, `without` some dotted names."""
+    fields = sorted(
         item for item in flat(config)
         if not any(item[0] == name or item[0].startswith(f"{name}.") for name in without)
     )  # fmt: skip
-    return hashlib.sha256(json.dumps(left).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
 def strict(value: Any) -> Any:
-    """`value` with every number a plain Python one and NaN, inf and -inf as strings.
+    """`value` for strict JSON: numbers as Python numbers, NaN, inf and -inf as strings.
 
-    Scalar arrays become numbers, tuples lists; what JSON cannot hold is left to `json.dumps`.
+    Scalar arrays become numbers and tuples lists; other values are not changed.
     """
     if isinstance(value, dict):
         return {name: strict(entry) for name, entry in value.items()}
@@ -258,10 +257,10 @@ def strict(value: Any) -> Any:
 
 
 def write_atomically(path: pathlib.Path, data: bytes) -> None:
-    """Replaces the file at `path` by `data`, on disk when this returns.
+    """Replaces the file at `path` by `data`; it is on disk when this returns.
 
     Raises:
-        OSError: the file cannot be written; `path` is then as it was.
+        OSError: the file cannot be written; `path` is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -272,10 +271,10 @@ def write_atomically(path: pathlib.Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
-            temporary.unlink()  # on a full disk it would keep others from writing
+            temporary.unlink()  # on a full disk it would take space
         raise
     if os.name == "nt":
-        return  # there a folder cannot be opened
+        return  # on Windows a folder cannot be opened
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -293,7 +292,7 @@ def flat(tree: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _is_free(folder: pathlib.Path) -> bool:
-    """Whether there is no such folder, or nothing in it but what `open` makes before the marker."""
+    """Whether the folder does not exist, or has only what `open` creates before the marker."""
     if not folder.exists():
         return True
     there = list(folder.iterdir())
@@ -304,7 +303,7 @@ def _is_free(folder: pathlib.Path) -> bool:
 
 
 def _is_ours(folder: pathlib.Path) -> bool:
-    """Whether a folder that holds something is a run's, of this version or an earlier one."""
+    """Whether a non-empty folder is that of a run, of this or an earlier version."""
     if (folder / MARKER).is_file() or any(folder.glob("checkpoints/*/MANIFEST.json")):
         return True
     try:

@@ -38,7 +38,9 @@ def equal(a, b):
 
 def test_an_epoch_is_a_permutation_and_the_next_one_another():
     train = small().train
-    epochs = [np.concatenate([train.order(7, 5 * e + i, 10) for i in range(5)]) for e in (0, 1)]
+    epochs = [
+        np.concatenate([train.batch_indices(7, 5 * e + i, 10) for i in range(5)]) for e in (0, 1)
+    ]
     for epoch in epochs:
         assert epoch.dtype == np.int32
         np.testing.assert_array_equal(np.sort(epoch), np.arange(50))
@@ -48,30 +50,32 @@ def test_an_epoch_is_a_permutation_and_the_next_one_another():
 def test_the_remainder_is_dropped_and_no_batch_holds_an_image_twice():
     train = small().train
     for step in range(9):
-        assert len(set(train.order(0, step, 15).tolist())) == 15
-    epoch = np.concatenate([train.order(0, step, 15) for step in range(3)])
+        assert len(set(train.batch_indices(0, step, 15).tolist())) == 15
+    epoch = np.concatenate([train.batch_indices(0, step, 15) for step in range(3)])
     assert len(set(epoch.tolist())) == 45
 
 
 def test_order_is_pure_in_seed_and_step():
-    forwards = [small().train.order(1, step, 8) for step in range(20)]
+    forwards = [small().train.batch_indices(1, step, 8) for step in range(20)]
     train = small().train
     for step in reversed(range(20)):
-        train.order(2, step, 8)
-        np.testing.assert_array_equal(train.order(1, step, 8), forwards[step])
-    assert (small().train.order(2, 0, 8) != forwards[0]).any()
+        train.batch_indices(2, step, 8)
+        np.testing.assert_array_equal(train.batch_indices(1, step, 8), forwards[step])
+    assert (small().train.batch_indices(2, 0, 8) != forwards[0]).any()
 
 
 def test_numpy_and_negative_seeds_are_seeds():
     train = small().train
-    np.testing.assert_array_equal(train.order(np.int64(3), 0, 8), train.order(3, 0, 8))
-    assert (train.order(-3, 0, 8) != train.order(3, 0, 8)).any()
+    np.testing.assert_array_equal(
+        train.batch_indices(np.int64(3), 0, 8), train.batch_indices(3, 0, 8)
+    )
+    assert (train.batch_indices(-3, 0, 8) != train.batch_indices(3, 0, 8)).any()
 
 
 def test_first_positions_are_uniform():
     """Chi-square of the position that comes first, over seeds, against its 5 s.e. bound."""
     train = small().train
-    counts = np.bincount([train.order(seed, 0, 1)[0] for seed in range(2000)], minlength=50)
+    counts = np.bincount([train.batch_indices(seed, 0, 1)[0] for seed in range(2000)], minlength=50)
     chi_square = ((counts - 40) ** 2 / 40).sum()  # mean 49, variance 98
     assert abs(chi_square - 49) < 5 * np.sqrt(98)
 
@@ -79,7 +83,7 @@ def test_first_positions_are_uniform():
 @pytest.mark.parametrize("batch_size", [0, -1, 51])
 def test_a_batch_larger_than_the_set_or_empty_is_refused(batch_size):
     with pytest.raises(DataError, match=r"batch_size must be in 1..50"):
-        small().train.order(0, 0, batch_size)
+        small().train.batch_indices(0, 0, batch_size)
 
 
 # --- a batch ---
@@ -87,7 +91,7 @@ def test_a_batch_larger_than_the_set_or_empty_is_refused(batch_size):
 
 def test_plain_batch_is_the_scaled_rows_in_order():
     data = small()
-    batch, order = data.train.batch(5, 2, 16), data.train.order(5, 2, 16)
+    batch, order = data.train.batch(5, 2, 16), data.train.batch_indices(5, 2, 16)
     np.testing.assert_allclose(batch["image"], IMAGES[order] / 255, rtol=2e-7)
     np.testing.assert_array_equal(batch["index"], order)
     np.testing.assert_array_equal(batch["label"], LABELS[order])
@@ -110,12 +114,12 @@ def test_a_batch_is_the_same_streamed_resident_or_in_other_company(options):
     np.testing.assert_array_equal(resident.spec.mean, streamed.spec.mean)
     train = resident.train
     arrays = jax.tree.map(jnp.asarray, train.arrays)
-    on_device = jax.jit(lambda rng, i: train.finish(train.rows(arrays, i), rng))
+    on_device = jax.jit(lambda rng, i: train.preprocess(train.rows(arrays, i), rng))
     key = lambda step: jax.random.fold_in(jax.random.fold_in(jax.random.key(1), step), 0)
     for step in (0, 7):
         want = train.batch(1, step, 12)
         equal(want, streamed.train.batch(1, step, 12))
-        order = train.order(1, step, 12)
+        order = train.batch_indices(1, step, 12)
         equal(want, on_device(key(step), order))
         # An image's noise is its own: at another place, among others, it looks the same.
         others = np.concatenate([order[9:], np.setdiff1d(np.arange(50), order)[:9]])
@@ -228,8 +232,8 @@ def test_dequantised_and_standardised():
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"binarise": "dynamic", "dequantise": True}, "dequantise contradict"),
-        ({"binarise": "fixed", "standardise": True}, "standardise contradict"),
+        ({"binarise": "dynamic", "dequantise": True}, "dequantise exclude each other"),
+        ({"binarise": "fixed", "standardise": True}, "standardise exclude each other"),
         ({"binarise": "sometimes"}, "binarise='sometimes' is none of none, dynamic, fixed"),
         ({"colour": "blue"}, "colour='blue' is none of auto, grey, rgb"),
         ({"labels": -1}, "labels=-1 must be at least 0"),
@@ -269,7 +273,9 @@ def test_labelled_examples_are_spread_over_an_epoch(draw):
         test_images=np.zeros((1, 1, 1), np.uint8), test_labels=[0],
     ).train  # fmt: skip
     for seed, epoch in itertools.product(range(4), range(2)):
-        tenths = [train.labelled[train.order(seed, 10 * epoch + k, 100)].sum() for k in range(10)]
+        tenths = [
+            train.labelled[train.batch_indices(seed, 10 * epoch + k, 100)].sum() for k in range(10)
+        ]
         assert sum(tenths) == 100
         assert max(tenths) <= 25, (seed, epoch, tenths)
 
@@ -284,7 +290,7 @@ def test_every_label_is_seen_by_default():
         (LABELS, 51, "asks for more labels than the 50"),
         (LABELS, 2, "without an example"),
         (np.int32([0] * 48 + [1] * 2), 10, "5 examples of class 1, which has 2"),
-        (None, 10, "there are no labels"),
+        (None, 10, "needs labels, but there are none"),
     ],
 )
 def test_labels_that_cannot_be_had_are_refused(labels, wanted, match):
@@ -312,10 +318,10 @@ def test_labelled_examples_come_beside_the_same_batch():
 
 def test_labelled_examples_are_pure_in_seed_and_step_and_evenly_drawn():
     train = small(labels=6, labels_batch=20).train
-    draws = np.stack([train.order(1, step, 10)[1] for step in range(300)])
-    np.testing.assert_array_equal(train.order(1, 7, 10)[1], draws[7])
+    draws = np.stack([train.batch_indices(1, step, 10)[1] for step in range(300)])
+    np.testing.assert_array_equal(train.batch_indices(1, 7, 10)[1], draws[7])
     assert len({row.tobytes() for row in draws}) == 300
-    assert (train.order(2, 7, 10)[1] != draws[7]).any()
+    assert (train.batch_indices(2, 7, 10)[1] != draws[7]).any()
     counts = np.bincount(draws.ravel(), minlength=50)[train.labelled]
     # 6000 draws of 6: each is 1000 with a deviation of 29.
     assert np.abs(counts - 1000).max() < 5 * 29
@@ -325,7 +331,7 @@ def test_labelled_examples_of_a_streamed_split_are_the_same():
     resident = small(labels=6, labels_batch=4, binarise="dynamic").train
     streamed = small(labels=6, labels_batch=4, binarise="dynamic", resident_mib=0).train
     assert not streamed.resident
-    rows = resident.rows(resident.arrays, resident.order(0, 2, 10))
+    rows = resident.rows(resident.arrays, resident.batch_indices(0, 2, 10))
     for got in (streamed.batch(0, 2, 10), resident.batch(0, 2, 10)):
         few = got.pop("supervised")
         np.testing.assert_array_equal(few["index"], rows["supervised"]["position"])
@@ -345,7 +351,7 @@ def test_an_image_in_both_has_noise_of_its_own_in_each():
 
 
 def test_labelled_examples_without_labels_are_refused():
-    with pytest.raises(DataError, match="labels_batch=5 was asked for"):
+    with pytest.raises(DataError, match="labels_batch=5 needs labels"):
         from_arrays(IMAGES, options=Options(labels_batch=5))
 
 
@@ -458,7 +464,7 @@ def test_validation_images_of_ones_own():
         ({"options": Options(validation=48)}, "validation=48: 48 of 50 .* each of the 3 classes"),
         ({"options": Options(validation=5), "validation_images": IMAGES[:2],
           "validation_labels": [0, 1]}, "has 2 validation images of its own"),
-        ({"validation_labels": [0, 1]}, "without validation_images"),
+        ({"validation_labels": [0, 1]}, "validation_labels need validation_images"),
         ({"validation_images": IMAGES[:2]}, "only one of the training and validation images"),
         ({"validation_images": IMAGES[:2], "validation_labels": [0, 7]},
          "no training images of class 7, but validation images"),
@@ -511,13 +517,13 @@ def test_a_class_may_lack_test_images_but_not_training_images():
     ("arguments", "match"),
     [
         ((np.zeros((4, 4), np.uint8),), r"train_images must be \[N,H,W\]"),
-        ((np.zeros((4, 2, 2), np.int32),), "are int32: say levels=L for pixels 0..L-1.*or peak="),
-        ((np.full((4, 2, 2), 1.5),), r"lie in \[0,1\]"),
-        ((np.full((4, 2, 2), np.nan),), r"lie in \[0,1\]"),
+        ((np.zeros((4, 2, 2), np.int32),), "are int32: give levels=L for pixels 0..L-1.*or peak="),
+        ((np.full((4, 2, 2), 1.5),), r"must be in \[0,1\]"),
+        ((np.full((4, 2, 2), np.nan),), r"must be in \[0,1\]"),
         ((np.zeros((4, 2, 2)), np.zeros(3, int)), "train_labels must be 4 integers"),
         ((np.zeros((4, 2, 2)), np.zeros(4)), "train_labels must be 4 integers"),
         ((np.zeros((4, 2, 2)), np.int32([0, -1, 0, 0])), "must not be negative"),
-        ((np.zeros((4, 2, 2)), None, None, np.zeros(4, int)), "without test_images"),
+        ((np.zeros((4, 2, 2)), None, None, np.zeros(4, int)), "test_labels need test_images"),
         ((np.zeros((4, 2, 2)), None, np.zeros((1, 2, 2), np.uint8)), "both be uint8"),
         ((np.zeros((4, 2, 2)), None, np.zeros((1, 3, 2))), "test images"),
         ((np.zeros((4, 2, 2)), np.zeros(4, int), np.zeros((1, 2, 2))), "only one of"),

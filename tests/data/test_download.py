@@ -198,4 +198,4 @@ def test_checksums_are_those_of_scikit_learn():
 
     remote = download.REMOTE["newsgroups"]
     assert remote.files == {ARCHIVE.filename: ARCHIVE.checksum}
-    assert remote.base + remote.pages[ARCHIVE.filename] == ARCHIVE.url
+    assert remote.base + remote.paths[ARCHIVE.filename] == ARCHIVE.url

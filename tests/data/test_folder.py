@@ -55,8 +55,8 @@ def test_three_folders_are_three_splits(halves, name):
     for ours, wanted in ((data.train, before.train), (data.test, before.test)):
         assert values(ours) == values(wanted)
     np.testing.assert_array_equal(data.spec.mean, before.spec.mean)
-    assert data.watched is data.validation
-    assert before.watched is before.test
+    assert data.eval_split is data.validation
+    assert before.eval_split is before.test
     assert data.digest != before.digest
     with pytest.raises(DataError, match="validation=1, but the set has 2 validation images of"):
         load(f"folder:{halves}", Options(validation=1))
@@ -152,9 +152,9 @@ def test_what_files_hold_beyond_what_is_read_is_told_once_for_each_kind(tmp_path
         load(f"folder:{tmp_path}")
     messages = sorted(str(warning.message) for warning in told)
     assert messages == [
-        f"{tmp_path}: 2 of 5 images are CMYK and become RGB without a colour profile; "
+        f"{tmp_path}: 2 of 5 images are CMYK and are converted to RGB without a colour profile; "
         f"the first is {tmp_path / 'd.jpg'}",
-        f"{tmp_path}: 3 of 5 images hold more than one frame or page, of which the first is read; "
+        f"{tmp_path}: 3 of 5 images have several frames or pages, of which only the first is read; "
         f"the first is {tmp_path / 'a.gif'}",
     ]
 
@@ -263,7 +263,7 @@ def test_oversized_images_are_refused_before_decoding(tmp_path, monkeypatch):
     write(tmp_path / "b.png", 1, (10, 11))
     monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
     monkeypatch.setattr(Image.Image, "load", None)
-    with pytest.raises(DataError, match=r"b\.png has 10x11 pixels, more than the 100"):
+    with pytest.raises(DataError, match=r"b\.png has 10x11 pixels, more than the maximum of 100"):
         load(f"folder:{tmp_path}")
 
 
@@ -291,5 +291,5 @@ def test_folders_that_do_not_fit_are_refused(tmp_path, halves):
     with pytest.raises(DataError, match=r"0\.png: there are no training images of class 'new'"):
         load(f"folder:{halves}")
     write(halves / "train" / "stray.png", 1)
-    with pytest.raises(DataError, match=r"stray\.png lies beside class folders"):
+    with pytest.raises(DataError, match=r"stray\.png is in no class folder"):
         load(f"folder:{halves}")

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from jaxae.data import Options, describe, load
-from jaxae.data.grid25 import CENTRES, DEVIATION, PLANE, grid_points
+from jaxae.data.grid25 import CENTRES, DEVIATION, PLANE, sample_points
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_is_a_named_data_set_of_points(data):
 
 def test_every_gaussian_has_its_mean_deviation_and_share(data):
     assert sorted(map(tuple, CENTRES)) == [(x, y) for x in range(-4, 5, 2) for y in range(-4, 5, 2)]
-    points, labels = PLANE.points(data.train.arrays["image"]), data.train.labels
+    points, labels = PLANE.to_points(data.train.arrays["image"]), data.train.labels
     counts = np.bincount(labels, minlength=25)
     assert (np.abs(counts - 4000) < 5 * np.sqrt(4000)).all()
     noise = (points - CENTRES[labels]) / DEVIATION
@@ -37,9 +37,9 @@ def test_every_gaussian_has_its_mean_deviation_and_share(data):
 
 
 def test_points_are_a_function_of_the_seed():
-    first, second = grid_points(50, seed=3), grid_points(50, seed=3)
+    first, second = sample_points(50, seed=3), sample_points(50, seed=3)
     np.testing.assert_array_equal(first[0], second[0])
-    assert (first[0] != grid_points(50, seed=4)[0]).all()
+    assert (first[0] != sample_points(50, seed=4)[0]).all()
     assert not np.isin(load("grid25").test.arrays["image"], load("grid25").train.arrays["image"]
                        ).all()  # fmt: skip
 
@@ -54,5 +54,5 @@ def test_standardised_points_have_unit_variance_and_find_back(data):
     np.testing.assert_allclose(12 * deviation, np.sqrt(8 + DEVIATION**2), rtol=5e-3)
     np.testing.assert_allclose(np.std(batch["image"]), 1, rtol=0.02)
     np.testing.assert_allclose(
-        PLANE.points(batch["image"], mean, deviation), PLANE.points(stored[rows]), atol=1e-5
+        PLANE.to_points(batch["image"], mean, deviation), PLANE.to_points(stored[rows]), atol=1e-5
     )

@@ -130,10 +130,10 @@ def test_links_and_oversized_members_are_refused(packed, tmp_path):
     link = tarfile.TarInfo(f"{TRAIN}/sci.space/1")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     packed(DOCUMENTS, link)
-    with pytest.raises(DataError, match=r"sci\.space/1 is no document"):
+    with pytest.raises(DataError, match=r"sci\.space/1 is not a document"):
         load("newsgroups", data_dir=tmp_path)
     packed(DOCUMENTS | {f"{TRAIN}/sci.space/2": "x" * (2**22 + 1)})
-    with pytest.raises(DataError, match=r"sci\.space/2 is no document"):
+    with pytest.raises(DataError, match=r"sci\.space/2 is not a document"):
         load("newsgroups", data_dir=tmp_path)
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from jaxae.data import Options, describe, load
-from jaxae.data.ones_twos import PLANE, kinds_and_detail
+from jaxae.data.ones_twos import PLANE, sample_points
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_is_a_named_data_set_of_points(data):
 
 
 def test_detail_is_normal_and_knows_nothing_of_the_kind(data):
-    points, kinds = PLANE.points(data.train.arrays["image"]), data.train.labels
+    points, kinds = PLANE.to_points(data.train.arrays["image"]), data.train.labels
     twos = np.sum(kinds)
     assert abs(twos - 25_000) < 5 * np.sqrt(12_500)
     detail = points - 3 * np.stack([2 * kinds - 1, 0 * kinds], axis=1)
@@ -37,9 +37,9 @@ def test_detail_is_normal_and_knows_nothing_of_the_kind(data):
 
 
 def test_points_are_a_function_of_the_seed():
-    first, second = kinds_and_detail(50, seed=3), kinds_and_detail(50, seed=3)
+    first, second = sample_points(50, seed=3), sample_points(50, seed=3)
     np.testing.assert_array_equal(first[0], second[0])
-    assert (first[0] != kinds_and_detail(50, seed=4)[0]).all()
+    assert (first[0] != sample_points(50, seed=4)[0]).all()
 
 
 def test_standardised_points_find_back(data):
@@ -49,7 +49,7 @@ def test_standardised_points_find_back(data):
     np.testing.assert_allclose(20 * stored.std(), np.sqrt(5.5), rtol=1e-2)
     batch = standard.train.batch(0, 0, 1000)
     np.testing.assert_allclose(
-        PLANE.points(batch["image"], stored.mean(), stored.std()),
-        PLANE.points(stored[np.asarray(batch["index"])]),
+        PLANE.to_points(batch["image"], stored.mean(), stored.std()),
+        PLANE.to_points(stored[np.asarray(batch["index"])]),
         atol=1e-5,
     )

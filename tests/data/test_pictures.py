@@ -18,7 +18,7 @@ DEEP = np.array([[0, 255, 256], [40_000, 65_279, 65_535]], np.uint16)
 UPPER = [[0, 0, 1], [156, 254, 255]]  # by hand: the quotients by 256
 NO_PROFILE = "carry a colour profile other than sRGB, which is not applied"
 DEPTH = "have more than 8 bits per channel and are reduced to 8"
-FRAMES = "hold more than one frame or page, of which the first is read"
+FRAMES = "have several frames or pages, of which only the first is read"
 
 # Where row 0 and column 0 of what is stored lie in what is shown (EXIF 2.3, tag 0x0112).
 SHOWN = {
@@ -86,7 +86,7 @@ def test_a_picture_of_damaged_exif_is_upright_and_said(tmp_path, suffix):
     Image.fromarray(GREY).convert("RGB").save(path, exif=b"Exif\0\0garbage", **words)
     pixels, header = read(path)
     np.testing.assert_array_equal(pixels, GREY)
-    assert header.notes == ("have damaged EXIF and are taken to be upright",)
+    assert header.notes == ("have damaged EXIF and are not rotated",)
 
 
 # --- transparency ---
@@ -200,7 +200,7 @@ def test_pixels_whose_range_is_not_certain_are_refused(tmp_path, image, words, m
     path = tmp_path / "a.tif"
     Image.fromarray(image).save(path, **words)
     for function in (read_header, lambda path: decode(path, 0, True)):
-        with pytest.raises(DataError, match=rf"a\.tif has pixels of type {mode} whose range is"):
+        with pytest.raises(DataError, match=rf"a\.tif has pixels of type {mode}, whose range is"):
             function(path)
 
 

@@ -140,7 +140,7 @@ def test_a_batch_of_generated_data_is_of_all_kinds(name):
     train = load(name).train
     count = np.bincount(train.labels) / train.size
     for epoch in range(4):  # the first batch of each
-        rows = train.order(0, epoch * (train.size // 500), 500)
+        rows = train.batch_indices(0, epoch * (train.size // 500), 500)
         shares = np.bincount(train.labels[rows], minlength=len(count)) / 500
         assert np.abs(shares - count).max() < 5 * np.sqrt(count.max() / 500)
 
@@ -232,7 +232,7 @@ BROKEN = {
 def test_a_broken_idx_file_is_named(content, tmp_path):
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is corrupt or no idx file"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is corrupt or not an idx"):
         read_idx(path, 3)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxae.evaluation import attributes
-from jaxae.evaluation.attributes import attribute_vector, draw_edits, edited
+from jaxae.evaluation.attributes import attribute_vector, draw_edits, edit_images
 from jaxae.training.state import Model
 
 RNG = np.random.default_rng(0)
@@ -40,12 +40,12 @@ def test_a_side_without_images_is_refused(value, against):
 
 def test_an_edit_adds_the_vector_to_the_code():
     images = np.float32([[[[0.2], [0.4]]], [[[0.6], [0.1]]]])
-    still = edited(MODEL, None, images, np.zeros(2), jax.random.key(0))
+    still = edit_images(MODEL, None, images, np.zeros(2), jax.random.key(0))
     np.testing.assert_allclose(still, images, atol=1e-6)
     # The code of (a, b) is (-b, a): adding (1, 0) to it takes 1 from b.
-    moved = edited(MODEL, None, images, np.array([1.0, 0.0]), jax.random.key(0), strength=0.5)
+    moved = edit_images(MODEL, None, images, np.array([1.0, 0.0]), jax.random.key(0), strength=0.5)
     np.testing.assert_allclose(moved - images, [[[[0], [-0.5]]]] * 2, atol=1e-6)
-    each = edited(MODEL, None, images, np.array([[1.0, 0.0], [0.0, 1.0]]), jax.random.key(0))
+    each = edit_images(MODEL, None, images, np.array([[1.0, 0.0], [0.0, 1.0]]), jax.random.key(0))
     np.testing.assert_allclose(each - images, [[[[0], [-1]]], [[[1], [0]]]], atol=1e-6)
 
 

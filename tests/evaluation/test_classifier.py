@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxae.data import from_arrays, load
 from jaxae.evaluation import train_classifier
-from jaxae.evaluation.classifier import moved
+from jaxae.evaluation.classifier import random_shift
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_images_are_moved_each_by_its_own_offset():
     """A white pixel inside is found at every one of the 9 places around it, and nothing else is."""
     images = np.zeros((300, 5, 7, 1), np.float32)
     images[:, 2, 3] = 1
-    found = np.asarray(moved(images, jax.random.key(0), 1))
+    found = np.asarray(random_shift(images, jax.random.key(0), 1))
     assert found.shape == images.shape
     np.testing.assert_array_equal(found.sum(axis=(1, 2, 3)), 1)
     counts = found.sum(axis=0)[1:4, 2:5]
@@ -87,7 +87,7 @@ def test_images_are_moved_each_by_its_own_offset():
     # From the corner most of them fall out of the image: 4 of 9 places are left.
     images[:] = 0
     images[:, 0, 0] = 1
-    kept = np.asarray(moved(images, jax.random.key(1), 1)).sum()
+    kept = np.asarray(random_shift(images, jax.random.key(1), 1)).sum()
     assert abs(kept - 300 * 4 / 9) < 5 * np.sqrt(300 * 20 / 81)
 
 

@@ -10,7 +10,13 @@ from scipy.special import log_softmax
 
 from jaxae.data import Options, from_arrays, load
 from jaxae.evaluation import features, images_of, load_features
-from jaxae.evaluation.features import BIT_FEATURES, FEATURES, features_of, flattened, nested
+from jaxae.evaluation.features import (
+    BIT_FEATURES,
+    FEATURES,
+    features_of,
+    flatten_params,
+    unflatten_params,
+)
 
 BITS = "digits-bits-features-v1"
 ROOT = pathlib.Path(__file__).parents[2]
@@ -106,9 +112,9 @@ def test_data_finds_its_network_only_where_both_match():
 
 def test_parameters_come_back_rounded_to_float16():
     params = {"params": {"Dense_0": {"kernel": np.float32([[1 / 3, 2]]), "bias": np.float32([7])}}}
-    held = flattened(params)
+    held = flatten_params(params)
     assert set(held) == {"Dense_0/kernel", "Dense_0/bias"}
-    back = nested(held)["params"]["Dense_0"]
+    back = unflatten_params(held)["params"]["Dense_0"]
     assert back["kernel"].dtype == np.float32
     np.testing.assert_array_equal(back["kernel"], np.float32(np.float16([[1 / 3, 2]])))
 

@@ -22,7 +22,7 @@ from jaxae.evaluation import (
     image_grid,
 )
 from jaxae.evaluation.canvas import PARTS, waveforms
-from jaxae.evaluation.figures import _principal
+from jaxae.evaluation.plots import _principal
 from jaxae.training.state import Model
 
 RECORDS = [
@@ -83,8 +83,8 @@ def test_restorations_show_image_damage_and_repair(tmp_path):
     np.testing.assert_array_equal(np.rint(255 * grid).reshape(3, 2), wanted)
     same = image_grid(
         grid, 2, tmp_path / "g.png", title="Restorations",
-        note="triples of rows: test images, the same damaged, and what the model makes of that",
-        row_labels=["image", "damaged", "restored"], row_gap_every=3,
+        note="triples of rows: test images, corrupted, and restored by the model",
+        row_labels=["image", "corrupted", "restored"], row_gap_every=3,
     )  # fmt: skip
     np.testing.assert_array_equal(pixels(path), pixels(same))
 
@@ -101,7 +101,7 @@ def test_mixtures_stand_where_their_two_images_cross(tmp_path):
         rows += [[left, *(how(left, top) for top in (0.0, 0.2, 0.6))] for left in (0.2, 0.4)]
     same = image_grid(
         np.float32(rows).reshape(-1, 1, 1, 1), 4, tmp_path / "g.png", title="Style mixing",
-        note="the image at the left, but the named part of its code is that of the image on top",
+        note="the image at the left, with the named part of its code from the image at the top",
         row_labels=["", "coarse", "coarse", "fine", "fine"], column_gaps=(0,),
     )  # fmt: skip
     np.testing.assert_array_equal(pixels(path), pixels(same))

@@ -107,7 +107,7 @@ def test_parzen_by_hand_far_out_in_the_tail():
 
 def test_mistakes_of_parzen_are_named():
     x = np.zeros((3, 2))
-    with pytest.raises(ValueError, match="images of one shape"):
+    with pytest.raises(ValueError, match="images of the same shape"):
         parzen_log_likelihood(x, x, np.zeros((3, 4)))
     with pytest.raises(ValueError, match="validation must hold at least one"):
         parzen_log_likelihood(x, x[:0], x)

@@ -155,7 +155,7 @@ def test_a_linear_autoencoder_decodes_mixtures_to_mixtures(reference, scored):
     # What 64 components leave out, a squared error of 0.0011, comes on top of 6.3e-3.
     assert 6.3e-3 < found["mean_distance"] < 7.3e-3
     assert found["smoothness"] == pytest.approx(0.89, abs=0.03)
-    with pytest.raises(ValueError, match="pairs=65 need 130 images"):
+    with pytest.raises(ValueError, match="pairs=65 needs 130 images"):
         line_scores(model, None, data.test, reference, ANGLES, jax.random.key(0), pairs=65)
 
 
@@ -166,7 +166,7 @@ def test_interpolations_run_from_left_to_right():
     found = interpolate(model, None, left, right, jax.random.key(0), mixtures=5)
     np.testing.assert_allclose(found[0, :, 0, 0, 0], [0, 1, 2, 3, 4])
     np.testing.assert_allclose(found[0, :, 1, 0, 0], [0, 2, 4, 6, 8])
-    with pytest.raises(ValueError, match="encodes and decodes"):
+    with pytest.raises(ValueError, match="must have encode and decode"):
         interpolate(model._replace(decode=None), None, left, right, jax.random.key(0))
 
 

@@ -118,7 +118,7 @@ def test_reconstructions_of_bits_are_held_against_their_own_kind():
          math.log2(17 * math.sqrt((288 / 12 + 1 / 12) / 289))),
         ("logistic_mixture", {}, 0.0),
         ("categorical", {}, 0.0),
-        (None, {}, "does not say"),
+        (None, {}, "states no likelihood"),
     ],
 )  # fmt: skip
 def test_bits_of_a_code_only_where_there_is_one(likelihood, options, bits):

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 
 from jaxae.evaluation import active_units, bounds, mean_over, over_split, summary
 from jaxae.evaluation.likelihood import _absorb
-from jaxae.evaluation.passes import spread
+from jaxae.evaluation.passes import evenly_spaced
 from jaxae.losses import empty_bound
 from jaxae.training.state import Model
 
@@ -32,7 +32,7 @@ def noise(state, batch, rng):
 def test_masked_means_are_numpys(linear, batch_size, apart):
     flat = np.float64(images_of(linear.data.test)).reshape(23, -1)
     means = mean_over(
-        pixel_sums, None, linear.data.test, batch_size, jax.random.key(0), apart=apart
+        pixel_sums, None, linear.data.test, batch_size, jax.random.key(0), per_example=apart
     )
     for name, values in {"sum": flat.sum(1), "first": flat[:, 0]}.items():
         np.testing.assert_allclose(means[name], values.mean(), rtol=1e-6)
@@ -55,7 +55,7 @@ def test_noise_of_an_example_depends_on_its_position_only(linear):
 @pytest.mark.parametrize("batch_size", [5, 23])
 def test_a_limited_pass_is_spread_evenly(linear, batch_size):
     wanted = [0, 3, 6, 9, 13, 16, 19]  # i * 23 // 7
-    np.testing.assert_array_equal(spread(23, 7), wanted)
+    np.testing.assert_array_equal(evenly_spaced(23, 7), wanted)
     seen = over_split(pixel_sums, None, linear.data.test, batch_size, jax.random.key(0), limit=7)
     expected = np.float64(images_of(linear.data.test))[wanted].sum((1, 2, 3))
     np.testing.assert_allclose(seen["sum"], expected, rtol=1e-6)
@@ -66,7 +66,7 @@ def test_a_limited_pass_is_spread_evenly(linear, batch_size):
 
 
 def test_a_limit_of_none_of_the_examples_is_refused(linear):
-    with pytest.raises(ValueError, match="limit is 0"):
+    with pytest.raises(ValueError, match=r"limit must be at least 1.*is 0"):
         mean_over(noise, None, linear.data.test, 8, jax.random.key(0), limit=0)
 
 

@@ -56,7 +56,7 @@ def test_mistakes_are_named():
     x = np.zeros((4, 2))
     with pytest.raises(ValueError, match=r"real \(4, 2\) and generated \(4, 3\)"):
         precision_and_recall(x, np.zeros((4, 3)))
-    with pytest.raises(ValueError, match="generated 3; both need more than k, which is 3"):
+    with pytest.raises(ValueError, match="generated 3; both need more than k=3"):
         precision_and_recall(x, x[:3])
     with pytest.raises(ValueError, match="NaN or infinity"):
         precision_and_recall(x, x * np.nan)

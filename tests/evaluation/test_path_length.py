@@ -93,7 +93,7 @@ def test_codes_between_which_there_is_no_one_arc_are_refused():
             constant(*codes), lambda w, rng: w, squared, jax.random.key(0), pairs=50, path=path,
             batch_size=50, trim=0.0, step=0.1,
         )  # fmt: skip
-        with pytest.raises(ValueError, match="opposite codes or a code of zeros; take path=line"):
+        with pytest.raises(ValueError, match="opposite codes or a code of zeros; use path=line"):
             ask("sphere")
         assert np.isfinite(ask("line"))
 

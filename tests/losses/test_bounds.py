@@ -144,7 +144,7 @@ def test_bits_per_dim_by_hand():
     assert losses.bits_per_dim(jnp.ones(1, jnp.bfloat16), 2).dtype == jnp.float32
 
 
-def test_a_sample_that_is_no_number_is_seen_in_any_chunk():
+def test_a_nan_in_any_chunk_gives_nan():
     values = np.zeros((4, 2), np.float32)
     values[1, 0] = np.nan
     for bound in (losses.importance_weighted_bound(values), in_chunks(values, (1, 3))):

@@ -1,4 +1,4 @@
-"""What the checks say: the function, the argument, what it is and what it should be."""
+"""Messages of the checks: the function, the argument, what it is and what it should be."""
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,12 @@ X = np.zeros((3, 4), np.float32)
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "says"),
+    ("call", "error", "message"),
     [
         (
             lambda: losses.gaussian_nll(X, X[0], 0.0),
             ValueError,
-            "gaussian_nll: x and mean must have one shape, are [3, 4] and [4]; nothing is "
+            "gaussian_nll: x and mean must have the same shape, are [3, 4] and [4]; nothing is "
             "broadcast here",
         ),
         (
@@ -28,8 +28,8 @@ X = np.zeros((3, 4), np.float32)
         (
             lambda: losses.kl_diagonal_gaussians(X, X, X, X[:, :1]),
             ValueError,
-            "kl_diagonal_gaussians: mean_q, log_var_q, mean_p and log_var_p must have one shape, "
-            "are [3, 4], [3, 4], [3, 4] and [3, 1]; nothing is broadcast here",
+            "kl_diagonal_gaussians: mean_q, log_var_q, mean_p and log_var_p must have the same "
+            "shape, are [3, 4], [3, 4], [3, 4] and [3, 1]; nothing is broadcast here",
         ),
         (
             lambda: losses.mixture_log_prob(X, X, X, X),
@@ -49,7 +49,7 @@ X = np.zeros((3, 4), np.float32)
         (
             lambda: losses.half_squared_error(X, X, 1.0),
             TypeError,
-            "half_squared_error: event_ndim for x of 2 axes must be a whole number, is 1.0",
+            "half_squared_error: event_ndim for x of 2 axes must be an integer, is 1.0",
         ),
         (
             lambda: losses.bernoulli_nll(X, np.zeros((3, 4), bool)),
@@ -60,13 +60,14 @@ X = np.zeros((3, 4), np.float32)
         (
             lambda: losses.bernoulli_nll(None, X),
             TypeError,
-            "bernoulli_nll: logits must be an array of floats, is NoneType of which no array can "
-            "be made",
+            "bernoulli_nll: logits must be an array of floats, is NoneType, which cannot be "
+            "converted to an array",
         ),
         (
             lambda: losses.words_nll([[1.0], [1.0, 2.0]], X),
             TypeError,
-            "words_nll: logits must be an array of floats, is list of which no array can be made",
+            "words_nll: logits must be an array of floats, is list, which cannot be converted "
+            "to an array",
         ),
         (
             lambda: losses.logistic_mixture_nll(X, X[:, :3], 1, 1),
@@ -76,13 +77,13 @@ X = np.zeros((3, 4), np.float32)
         (
             lambda: losses.logistic_mixture_nll(X, X[:, :3], 4, 1),
             ValueError,
-            "logistic_mixture_nll: params must have a multiple of 10 numbers in the last axis, for "
+            "logistic_mixture_nll: params must have a multiple of 10 numbers in the last axis for "
             "3 channels, has shape [3, 4]",
         ),
         (
             lambda: losses.logistic_mixture_mean(np.zeros((3, 0), np.float32), 1),
             ValueError,
-            "logistic_mixture_mean: params must have a multiple of 3 numbers in the last axis, for "
+            "logistic_mixture_mean: params must have a multiple of 3 numbers in the last axis for "
             "1 channels, has shape [3, 0]",
         ),
         (
@@ -103,8 +104,8 @@ X = np.zeros((3, 4), np.float32)
         (
             lambda: losses.kl_to_standard_normal_per_dimension(X, X[0]),
             ValueError,
-            "kl_to_standard_normal_per_dimension: mean and log_var must have one shape, are [3, 4] "
-            "and [4]; nothing is broadcast here",
+            "kl_to_standard_normal_per_dimension: mean and log_var must have the same shape, "
+            "are [3, 4] and [4]; nothing is broadcast here",
         ),
         (
             lambda: losses.free_bits_per_example(np.float32(1), 0.1),
@@ -114,7 +115,7 @@ X = np.zeros((3, 4), np.float32)
         (
             lambda: losses.mean_squared_gradient_norm(lambda x: x, np.float32(1)),
             ValueError,
-            "mean_squared_slope: at must have at least 1 axes, has shape []",
+            "mean_squared_gradient_norm: inputs must have at least 1 axes, has shape []",
         ),
         (
             lambda: losses.free_bits(np.float32(1), 0.1),
@@ -124,29 +125,30 @@ X = np.zeros((3, 4), np.float32)
         (
             lambda: losses.feature_matching(X[0], X[0]),
             ValueError,
-            "feature_matching: real must have shape [B, F], has [4]",
+            "feature_matching: real_features must have shape [B, F], has [4]",
         ),
         (
             lambda: losses.feature_matching(X, X[:, :3]),
             ValueError,
-            "feature_matching: made must have shape [B', 4] for real of shape [3, 4], has [3, 3]",
+            "feature_matching: fake_features must have shape [B', 4] for real_features of shape "
+            "[3, 4], has [3, 3]",
         ),
         (
             lambda: losses.squared_gradient_norms(lambda: 0.0),
             ValueError,
-            "squared_slopes: inputs must be at least one array",
+            "squared_gradient_norms: inputs must be at least one array",
         ),
         (
             lambda: losses.r1_penalty(lambda x: x, X),
             ValueError,
-            "r1_penalty: the critic must give one logit for each example, gave an array of shape "
-            "[1, 4] for one",
+            "r1_penalty: critic must return one logit per example, returned shape [1, 4] for one "
+            "example",
         ),
         (
             lambda: losses.mean_squared_gradient_norm(lambda x: x, X),
             ValueError,
-            "mean_squared_slope: what judge gives must have shape [3] for at of shape [3, 4], has "
-            "[12]",
+            "mean_squared_gradient_norm: the critic's logits must have shape [3] for inputs of "
+            "shape [3, 4], has [12]",
         ),
         (
             lambda: losses.importance_weighted_bound(X, axis=2),
@@ -197,10 +199,10 @@ X = np.zeros((3, 4), np.float32)
         ),
     ],
 )
-def test_messages(call, error, says):
+def test_messages(call, error, message):
     with pytest.raises(error) as caught:
         call()
-    assert str(caught.value) == says
+    assert str(caught.value) == message
 
 
 def test_one_axis_is_enough():
@@ -210,12 +212,12 @@ def test_one_axis_is_enough():
     np.testing.assert_allclose(losses.free_bits_per_example(X[0] + 0.5, 1.0), 4 * 1.0)
 
 
-def test_both_ends_of_a_whole_number_are_allowed():
+def test_both_ends_of_an_integer_range_are_allowed():
     for value in (2, np.int64(3), 5):
-        assert _check.whole("f", "n", value, 2, 5) == value
+        assert _check.integer("f", "n", value, 2, 5) == value
     for value in (1, 6):
         with pytest.raises(ValueError, match=r"^f: n must be from 2 to 5, is "):
-            _check.whole("f", "n", value, 2, 5)
+            _check.integer("f", "n", value, 2, 5)
 
 
 def test_only_half_precision_is_converted():

@@ -1,4 +1,4 @@
-"""ACN's coding costs: closed form, quadrature, sampling and the upper bound beside each other."""
+"""ACN's coding costs: closed form, quadrature, sampling and upper bound against each other."""
 
 import math
 
@@ -107,7 +107,7 @@ def test_order_credit_of_published_sizes():
     assert losses.order_credit(4) == pytest.approx(math.log(24) / 4)
     for n, nats in ((360, 4.897), (10_000, 8.211), (50_000, 9.820), (1_281_167, 13.063)):
         assert losses.order_credit(n) == pytest.approx(nats, abs=6e-4)
-    with pytest.raises(ValueError, match="item"):
+    with pytest.raises(ValueError, match="order_credit: n must be at least 1"):
         losses.order_credit(0)
 
 

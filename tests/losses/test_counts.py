@@ -1,4 +1,4 @@
-"""Costs of word counts: long documents keep their digits, impossible words cost nothing."""
+"""Likelihoods of word counts: accurate for long documents, finite for impossible words."""
 
 import itertools
 import math
@@ -49,7 +49,7 @@ def test_stirlings_remainder_in_double_precision():
     np.testing.assert_allclose(np.diff(found), 1 - (n - 1) * np.log1p(1 / (n - 1)), atol=3e-14)
 
 
-def test_a_document_of_one_word_costs_its_surprise():
+def test_the_nll_of_a_document_of_one_word():
     logits, p = np.float32([0.5, -1.0, 0.2]), special.softmax(np.float64([0.5, -1.0, 0.2]))
     one = np.float32([0, 1, 0])
     np.testing.assert_allclose(losses.multinomial_nll(logits, one), -np.log(p[1]), rtol=1e-6)
@@ -68,7 +68,7 @@ def test_probabilities_of_all_documents_of_three_words_sum_to_one():
 
 @pytest.mark.parametrize("loss", [losses.words_nll, *MASSES])
 @tiny.x64()
-def test_a_word_that_cannot_occur_costs_nothing_until_it_does(loss):
+def test_a_word_of_probability_zero_adds_nothing_until_it_occurs(loss):
     logits, without = jnp.float64([0.4, -jnp.inf, -0.7]), jnp.float64([0.4, -0.7])
     value, gradient = jax.value_and_grad(loss)(logits, jnp.float64([2, 0, 1]))
     wanted, slopes = jax.value_and_grad(loss)(without, jnp.float64([2, 1]))
@@ -87,7 +87,7 @@ def test_words_have_the_price_of_a_choice_that_is_certain():
 
 
 @pytest.mark.parametrize("loss", [losses.words_nll, *MASSES])
-def test_a_document_without_words_costs_nothing(loss):
+def test_the_nll_of_a_document_without_words_is_zero(loss):
     value, gradient = jax.value_and_grad(loss)(jnp.float32([1.0, 2.0]), jnp.zeros(2))
     assert value == 0
     np.testing.assert_array_equal(gradient, [0, 0])

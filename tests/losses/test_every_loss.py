@@ -1,6 +1,6 @@
 """One list of checks over all losses: value and gradient against float64 numpy and scipy, jit,
 vmap, shape and dtype errors, half and double precision, finite values and gradients at extreme
-inputs, and NaN for what has no value."""
+inputs, and NaN outside the declared range of an argument."""
 
 import functools
 import inspect
@@ -90,7 +90,7 @@ def streamed(log_weights):
 
 
 def bowl(x):
-    """A critic whose slope at x is x."""
+    """A critic whose gradient at x is x."""
     return 0.5 * jnp.sum(jnp.square(x), axis=1)
 
 
@@ -181,9 +181,9 @@ CASES = {
         outside=(1, OFF_UNIT),
     ),
     "gradient_penalty": Case(
-        lambda real, made, share: losses.gradient_penalty(bowl, real, made, share),
-        lambda real, made, share: (
-            (np.linalg.norm(share[:, None] * real + (1 - share[:, None]) * made, axis=1) - 1) ** 2
+        lambda real, fake, alpha: losses.gradient_penalty(bowl, real, fake, alpha),
+        lambda real, fake, alpha: (
+            (np.linalg.norm(alpha[:, None] * real + (1 - alpha[:, None]) * fake, axis=1) - 1) ** 2
         ),
         (normal(*CODE), normal(*CODE), uniform(3)),
         [(BIG, -BIG, 0.0), (BIG, -BIG, 1.0), (0.0, 0.0, 0.5)],
@@ -202,14 +202,14 @@ CASES = {
         signs(BIG),
     ),
     "mean_squared_gradient_norm": Case(
-        lambda at: losses.mean_squared_gradient_norm(bowl, at),
-        lambda at: (at**2).sum(1).mean(),
+        lambda inputs: losses.mean_squared_gradient_norm(bowl, inputs),
+        lambda inputs: (inputs**2).sum(1).mean(),
         (normal(*CODE),),
         signs(BIG),
     ),
     "feature_matching": Case(
         losses.feature_matching,
-        lambda real, made: ((real.mean(0) - made.mean(0)) ** 2).sum(),
+        lambda real, fake: ((real.mean(0) - fake.mean(0)) ** 2).sum(),
         (normal(*CODE), normal(4, 2)),
         signs(BIG, BIG),
     ),
@@ -245,7 +245,7 @@ CASES = {
     ),
     "free_bits_per_example": Case(
         functools.partial(losses.free_bits_per_example, floor=0.5),
-        lambda kl: np.array([sum(max(0.5, cost) for cost in row) for row in kl]),
+        lambda kl: np.array([sum(max(0.5, nats) for nats in row) for row in kl]),
         (uniform(4, 5),),
         [(0.0,), (BIG,)],
     ),
@@ -436,7 +436,7 @@ def test_nothing_broadcasts_silently(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_no_array_of_floats_is_named(name):
+def test_an_argument_that_is_not_float_is_named(name):
     case = CASES[name]
     function, arguments = names(name, case)
     for position, arg in enumerate(case.args):
@@ -468,8 +468,8 @@ ranged = {name: case for name, case in CASES.items() if case.outside}
 
 
 @pytest.mark.parametrize("case", ranged.values(), ids=ranged.keys())
-def test_outside_its_range_nothing_has_a_value_or_a_gradient(case):
-    """In the last example alone, traced or not."""
+def test_values_and_gradients_outside_the_declared_range_are_nan(case):
+    """In the last example only, traced or not."""
     position, numbers = case.outside
     compiled = value_and_grads(case)
     for number in numbers:
@@ -481,7 +481,7 @@ def test_outside_its_range_nothing_has_a_value_or_a_gradient(case):
             assert np.isfinite(found[:-1]).all(), number
 
 
-def test_every_declared_range_is_walked():
+def test_every_declared_range_has_a_case():
     declares = r"float,? (in \[0, 1\]|in \{0|whole numbers|at least 0)"
     docs = {name: inspect.getdoc(getattr(losses, name)) for name in losses.__all__}
     declared = {name for name, doc in docs.items() if re.search(declares, doc)}

@@ -20,14 +20,14 @@ CHANNELS = {"bernoulli": 2, "gaussian": 2, "gaussian_learned": 4, "logistic_mixt
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_of_images_and_of_single_pixels(name):
-    made = likelihood(name, SHAPE, levels=4)
-    assert made.channels == CHANNELS[name]
-    outputs = np.random.default_rng(0).normal(size=(5, 2, 3, made.channels)).astype(np.float32)
+    pixel = likelihood(name, SHAPE, levels=4)
+    assert pixel.channels == CHANNELS[name]
+    outputs = np.random.default_rng(0).normal(size=(5, 2, 3, pixel.channels)).astype(np.float32)
     rngs = jax.random.split(jax.random.key(0))
     sample, mean, nll_of = (
-        jax.jit(made.sample),
-        jax.jit(made.mean),
-        jax.jit(made.nll, static_argnums=2),
+        jax.jit(pixel.sample),
+        jax.jit(pixel.mean),
+        jax.jit(pixel.nll, static_argnums=2),
     )
     x = sample(outputs, rngs[0])
     assert x.shape == mean(outputs).shape == (5, *SHAPE)
@@ -40,10 +40,10 @@ def test_shapes_of_images_and_of_single_pixels(name):
 
 @tiny.x64()
 def test_bernoulli_sums_to_one_over_all_images():
-    made = likelihood("bernoulli", (2, 2, 1))
+    pixel = likelihood("bernoulli", (2, 2, 1))
     every = np.float64(list(itertools.product([0, 1], repeat=4))).reshape(16, 2, 2, 1)
     logits = np.random.default_rng(1).normal(size=(2, 2, 1))
-    nll = made.nll(np.tile(logits, (16, 1, 1, 1)), every)
+    nll = pixel.nll(np.tile(logits, (16, 1, 1, 1)), every)
     np.testing.assert_allclose(np.exp(-nll).sum(), 1.0, rtol=1e-12)
 
 
@@ -62,48 +62,48 @@ def test_gaussians_charge_what_scipy_charges():
 
 
 def test_categorical_sums_to_one_and_agrees_with_its_mean_and_samples():
-    made, n = likelihood("categorical", (1, 1, 1), levels=4), 50_000
+    pixel, n = likelihood("categorical", (1, 1, 1), levels=4), 50_000
     outputs = np.float32([0.3, -1.0, 2.0, 0.1])
     p = special.softmax(np.float64(outputs))
     every = np.float32(np.arange(4) / 3).reshape(4, 1, 1, 1)
-    nll = made.nll(np.tile(outputs, (4, 1, 1, 1)), every)
+    nll = pixel.nll(np.tile(outputs, (4, 1, 1, 1)), every)
     np.testing.assert_allclose(np.exp(-nll), p, rtol=1e-5)
-    np.testing.assert_allclose(made.mean(outputs), [p @ np.arange(4) / 3], rtol=1e-5)
-    drawn = made.sample(jnp.tile(outputs, (n, 1)), jax.random.key(3))
-    counts = np.bincount(np.rint(3 * np.asarray(drawn)[:, 0]).astype(int), minlength=4)
+    np.testing.assert_allclose(pixel.mean(outputs), [p @ np.arange(4) / 3], rtol=1e-5)
+    samples = pixel.sample(jnp.tile(outputs, (n, 1)), jax.random.key(3))
+    counts = np.bincount(np.rint(3 * np.asarray(samples)[:, 0]).astype(int), minlength=4)
     assert np.all(np.abs(counts / n - p) < 5 * np.sqrt(p * (1 - p) / n))
 
 
 def test_the_256_chances_of_a_pixel_sum_to_one():
-    made = likelihood("categorical", (1, 1, 1), levels=256)
+    pixel = likelihood("categorical", (1, 1, 1), levels=256)
     outputs = np.float32(np.random.default_rng(0).normal(scale=3, size=256))
     every = np.float32(np.arange(256) / 255).reshape(256, 1, 1, 1)
-    nll = made.nll(np.tile(outputs, (256, 1, 1, 1)), every)
+    nll = pixel.nll(np.tile(outputs, (256, 1, 1, 1)), every)
     np.testing.assert_allclose(np.exp(-np.float64(nll)).sum(), 1, rtol=1e-5)
 
 
 def test_learned_scale_has_a_floor():
-    made = likelihood("gaussian_learned", (1, 1, 1))
+    pixel = likelihood("gaussian_learned", (1, 1, 1))
     x, outputs = jnp.zeros((1, 1, 1)), jnp.array([[[0.0, -1e4]]])
     np.testing.assert_allclose(
-        made.nll(outputs, x), MIN_LOG_SCALE + 0.5 * math.log(2 * math.pi), rtol=1e-6
+        pixel.nll(outputs, x), MIN_LOG_SCALE + 0.5 * math.log(2 * math.pi), rtol=1e-6
     )
-    gradient = jax.grad(lambda o: made.nll(o, x + 1))(outputs)
+    gradient = jax.grad(lambda o: pixel.nll(o, x + 1))(outputs)
     np.testing.assert_allclose(gradient, [[[-math.exp(12), 0.0]]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["bernoulli", "gaussian", "gaussian_learned"])
 def test_samples_have_the_mean_and_the_spread(name):
-    n, made = 50_000, likelihood(name, (1, 1, 1), scale=0.5)
-    outputs = np.float32([0.4, -1.0][: made.channels])
-    sample = np.asarray(made.sample(jnp.tile(outputs, (n, 1)), jax.random.key(3)))[:, 0]
+    n, pixel = 50_000, likelihood(name, (1, 1, 1), scale=0.5)
+    outputs = np.float32([0.4, -1.0][: pixel.channels])
+    sample = np.asarray(pixel.sample(jnp.tile(outputs, (n, 1)), jax.random.key(3)))[:, 0]
     p = special.expit(0.4)
     mean, std = {
         "bernoulli": (p, math.sqrt(p * (1 - p))),
         "gaussian": (0.4, 0.5),
         "gaussian_learned": (0.4, math.exp(-1)),
     }[name]
-    np.testing.assert_allclose(made.mean(outputs), [mean], rtol=1e-6)
+    np.testing.assert_allclose(pixel.mean(outputs), [mean], rtol=1e-6)
     assert abs(sample.mean() - mean) < 5 * std / math.sqrt(n)
     # The standard error of a standard deviation is at most std / sqrt(2n) here.
     assert abs(sample.std() - std) < 5 * std / math.sqrt(2 * n)

@@ -1,4 +1,4 @@
-"""Reconstruction costs: values by hand, and the logistic mixture as a distribution."""
+"""Reconstruction losses: values by hand, and the logistic mixture as a distribution."""
 
 import itertools
 import math
@@ -54,7 +54,7 @@ def test_values_by_hand():
     )
 
 
-def test_sure_and_right_costs_nothing_sure_and_wrong_its_logit():
+def test_a_certain_prediction_has_zero_nll_if_right_and_its_logit_if_wrong():
     logits, targets = np.float32([1e4, -1e4, 1e4, 30]), np.float32([1, 0, 0, 1])
     nll = losses.bernoulli_nll(logits, targets, event_ndim=0)
     np.testing.assert_allclose(nll, [0, 0, 1e4, math.exp(-30)], rtol=1e-6)
@@ -100,9 +100,9 @@ def test_extremes_of_any_signs_have_a_finite_gradient():
 def test_log_scales_are_clipped():
     x, at = np.float32([[0.5]]), lambda log_scale: jnp.array([[0.0, 0.1, log_scale]])
     for beyond, bound in ((-9.0, -7.0), (9.0, 7.0)):
-        cost = jax.jit(jax.value_and_grad(lambda p: nll_of_pixels(p, x, 256)[0]))
-        value, gradient = cost(at(beyond))
-        assert value == cost(at(bound))[0] != cost(at(0.99 * bound))[0]
+        loss = jax.jit(jax.value_and_grad(lambda p: nll_of_pixels(p, x, 256)[0]))
+        value, gradient = loss(at(beyond))
+        assert value == loss(at(bound))[0] != loss(at(0.99 * bound))[0]
         assert gradient[0, 2] == 0.0
 
 
@@ -149,7 +149,7 @@ def test_mean_weighs_components_and_stays_in_range():
     )
 
 
-def test_image_costs_the_sum_of_its_pixels():
+def test_the_nll_of_an_image_is_the_sum_over_its_pixels():
     generator = np.random.default_rng(1)
     params = generator.normal(size=(2, 3, 4, 20)).astype(np.float32)
     x = (generator.integers(0, 8, size=(2, 3, 4, 3)) / 7).astype(np.float32)
@@ -176,8 +176,8 @@ def test_samples_have_the_enumerated_frequencies(levels, channels):
     nll = nll_of_pixels(many[: len(every)], (every / (levels - 1)).astype(np.float32), levels)
     p = np.exp(-np.float64(nll))
     code = index @ levels ** np.arange(channels)[::-1]
-    seen = np.bincount(code, minlength=len(every)) / n
-    assert np.all(np.abs(seen - p) < 5 * np.sqrt(p * (1 - p) / n) + 1 / n)
+    frequencies = np.bincount(code, minlength=len(every)) / n
+    assert np.all(np.abs(frequencies - p) < 5 * np.sqrt(p * (1 - p) / n) + 1 / n)
 
 
 def test_samples_of_extreme_parameters_are_on_the_grid():
@@ -232,7 +232,7 @@ def test_single_precision_may_stand_beside_a_number_of_double():
     np.testing.assert_allclose(nll, -100 + 0.5 * math.log(2 * math.pi), rtol=1e-6)
 
 
-def test_certainty_costs_nothing_when_right():
+def test_a_certain_prediction_has_zero_nll_if_right():
     logits, targets = jnp.float32([np.inf, -np.inf, 0.0]), jnp.float32([1, 0, 1])
     nll = jax.value_and_grad(lambda logits: losses.bernoulli_nll(logits, targets, 1))
     value, gradient = nll(logits)

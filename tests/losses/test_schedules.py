@@ -26,7 +26,7 @@ def test_line_then_level(steps, start, end, expected):
         np.testing.assert_allclose(weight, value, rtol=1e-6, atol=1e-7)
 
 
-def test_a_warm_up_goes_from_zero_to_one_unless_told_otherwise():
+def test_a_warm_up_goes_from_zero_to_one_by_default():
     assert [linear_warmup(step, 4) for step in (0, 1, 4, 9)] == [0, 0.25, 1, 1]
 
 

@@ -17,7 +17,7 @@ from scipy.stats import norm
 
 from jaxae.models import acai
 from jaxae.models.acai.networks import Critic, Decoder, Encoder
-from jaxae.nets.conv import doubled
+from jaxae.nets.conv import upsample_nearest
 from jaxae.training import Spec
 
 DATA = tiny.images()
@@ -192,7 +192,7 @@ def test_a_critics_judgement_is_the_mean_of_its_map():
 def test_doubling_repeats_pixels():
     x = np.arange(12, dtype=np.float32).reshape(1, 2, 3, 2)
     wanted = x.repeat(2, axis=1).repeat(2, axis=2)
-    np.testing.assert_array_equal(doubled(jnp.asarray(x)), wanted)
+    np.testing.assert_array_equal(upsample_nearest(jnp.asarray(x)), wanted)
 
 
 # -- frames ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import tiny
 from scipy.signal import correlate2d
 
 from jaxae.data import Options, from_arrays
-from jaxae.data.ones_twos import kinds_and_detail
+from jaxae.data.ones_twos import sample_points
 from jaxae.models import iae
 from jaxae.models.iae.adversarial_losses import LOGIT_CLIP, PAIR_LOSSES, pair_losses
 from jaxae.models.iae.domains import to_other_domain
@@ -400,7 +400,7 @@ def test_variance_within_groups_by_hand():
 
 
 def test_measures_of_perfect_and_of_copying_reconstructions():
-    points, kinds = kinds_and_detail(4000, seed=2)
+    points, kinds = sample_points(4000, seed=2)
     images = np.float32((points + 10) / 20).reshape(-1, 1, 2, 1)
     data = from_arrays(images[:10], kinds[:10], images, kinds, Options(), levels=0)
     code = lambda state, batch, rng: jax.nn.one_hot(batch["label"], 2)

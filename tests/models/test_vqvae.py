@@ -361,7 +361,7 @@ def test_samples_are_decoded_codes_of_the_prior():
     prior = CodePrior(K, G, TINY.prior_width, TINY.prior_layers)
     of_codes, _ = jax.random.split(jax.random.key(1))
     k = prior.sample({"params": state.params["prior"]}, 3, (2, 2), of_codes)
-    z_q = codebook.rows_at(state.extra["table"], k).reshape(3, -1)
+    z_q = codebook.gather_rows(state.extra["table"], k).reshape(3, -1)
     samples = jax.jit(model.sample, static_argnums=2)(state, jax.random.key(1), 3)
     expected = jax.jit(model.decode)(state, z_q, jax.random.key(2))
     np.testing.assert_allclose(samples, expected, rtol=1e-5, atol=1e-6)

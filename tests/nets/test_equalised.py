@@ -37,9 +37,11 @@ def test_blur_doubling_and_halving():
         for c in range(3):
             wanted = correlate2d(X[b, :, :, c], kernel, "same")
             np.testing.assert_allclose(found[b, :, :, c], wanted, rtol=0, atol=1e-12)
-    wide = conv.doubled(jnp.asarray(X))
+    wide = conv.upsample_nearest(jnp.asarray(X))
     np.testing.assert_array_equal(wide[1, :, :, 2], np.kron(X[1, :, :, 2], np.ones((2, 2))))
-    np.testing.assert_array_equal(conv.halved(wide), X)  # sums of four equal numbers are exact
+    np.testing.assert_array_equal(
+        conv.downsample_mean(wide), X
+    )  # sums of four equal numbers are exact
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -61,8 +61,11 @@ def test_the_code_reaches_every_layer_and_every_output():
     assert np.all(np.asarray(reached) != 0)
 
 
-def test_a_code_that_joins_changes_nothing_at_first_but_can():
-    net, x = MaskedMLP((2, 2, 1), 3, (8, 6), "tanh", joins=True), jnp.ones((2, 2, 2, 1))
+def test_a_zero_init_code_has_no_effect_at_first_but_a_gradient():
+    net, x = (
+        MaskedMLP((2, 2, 1), 3, (8, 6), "tanh", zero_init_condition=True),
+        jnp.ones((2, 2, 2, 1)),
+    )
     z = 5 * jnp.ones((2, 5))
     params = net.init(jax.random.key(0), x, z)["params"]
     outputs = lambda p, z: net.apply({"params": p}, x, z)
@@ -108,5 +111,5 @@ def test_out_bias_per_channel_or_per_pixel(bias):
 
 def test_another_image_shape_is_refused():
     net = MaskedMLP((2, 3, 1), 1, (4,))
-    with pytest.raises(ValueError, match=r"made for \(2, 3, 1\), x is \(3, 2, 1\)"):
+    with pytest.raises(ValueError, match=r"image_shape is \(2, 3, 1\), x is \(3, 2, 1\)"):
         net.init(jax.random.key(0), jnp.zeros((1, 3, 2, 1)))

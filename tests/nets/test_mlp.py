@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxae.nets import MLP, activation, bias_init
-from jaxae.nets.mlp import squashing
+from jaxae.nets.mlp import output_activation
 
 
 def test_two_layers_by_hand():
@@ -34,7 +34,9 @@ def test_out_bias_is_the_output_at_the_start_for_a_zero_image():
 def test_bias_init_broadcasts_or_refuses():
     start = bias_init(np.float32(2.0))(jax.random.key(0), (3,))
     np.testing.assert_array_equal(start, [2.0, 2.0, 2.0])
-    with pytest.raises(ValueError, match=r"out_bias has shape \(4,\), the output needs \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"out_bias must broadcast to shape \(3,\), has shape \(4,\)"
+    ):
         MLP((), 3, out_bias=np.zeros(4)).init(jax.random.key(0), jnp.zeros((1, 2)))
 
 
@@ -55,10 +57,10 @@ def test_activation_values(name, at_minus_one):
     np.testing.assert_allclose(activation(name)(jnp.array(-1.0)), at_minus_one, rtol=1e-5)
 
 
-def test_a_decoders_output_is_squashed_or_left():
+def test_output_activation():
     out = jnp.log(jnp.float32([3.0, 1.0]))
-    np.testing.assert_allclose(squashing("sigmoid")(out), [0.75, 0.5], rtol=1e-6)
-    np.testing.assert_array_equal(squashing("linear")(out), out)
+    np.testing.assert_allclose(output_activation("sigmoid")(out), [0.75, 0.5], rtol=1e-6)
+    np.testing.assert_array_equal(output_activation("linear")(out), out)
 
 
 def test_unknown_activation_names_the_choices():

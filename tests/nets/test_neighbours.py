@@ -168,9 +168,9 @@ def test_no_gradient_flows():
     assert all(np.all(g == 0) for g in grads)
 
 
-def test_what_cannot_be_asked():
+def test_wrong_arguments_are_refused():
     rows = codes(10, 4)
-    with pytest.raises(ValueError, match=r"k is 11, with 10 rows it must be in 1..10"):
+    with pytest.raises(ValueError, match=r"k must be in 1..10 \(the rows\), is 11"):
         nearest(rows, rows, 11)
     with pytest.raises(ValueError, match=r"must be \[B,d\] and \[N,d\]"):
         nearest(rows[:, :3], rows, 2)

@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxae.nets import MLP, Bundle, ConvEncoder, linear, needs_bias, normalised
+from jaxae.nets import MLP, Bundle, ConvEncoder, linear, needs_bias, normalise
 
 X = np.random.default_rng(0).normal(3, 2, (6, 5)).astype(np.float32)
 IMAGES = np.random.default_rng(1).uniform(size=(3, 8, 8, 2)).astype(np.float32)
 
 
 class Layer(nn.Module):
-    """What `normalised` does, as a module of its own."""
+    """`normalise` as a module."""
 
     norm: str
     affine: bool = True
 
     @nn.compact
     def __call__(self, h, train=False, axis_name=None):
-        return normalised(h, self.norm, train, axis_name, affine=self.affine)
+        return normalise(h, self.norm, train, axis_name, affine=self.affine)
 
 
 def test_layers_are_normalised_for_each_example_by_itself():

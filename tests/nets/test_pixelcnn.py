@@ -102,8 +102,8 @@ def test_the_code_reaches_the_gates_of_every_layer():
 
 
 @pytest.mark.parametrize("map_channels", [0, 2])
-def test_a_code_that_joins_changes_nothing_at_first_but_can(map_channels):
-    net = GatedPixelCNN(2, 4, 3, 3, map_channels=map_channels, joins=True)
+def test_a_zero_init_code_has_no_effect_at_first_but_a_gradient(map_channels):
+    net = GatedPixelCNN(2, 4, 3, 3, map_channels=map_channels, zero_init_condition=True)
     x, z = jax.random.normal(jax.random.key(1), (2, 4, 3, 1)), 5 * jnp.ones((2, 3))
     params = jax.jit(net.init)(jax.random.key(0), x, z)["params"]
     outputs = jax.jit(lambda p, z: net.apply({"params": p}, x, z))
@@ -179,5 +179,5 @@ def test_out_bias_is_the_output_where_the_head_is_silent():
 @pytest.mark.parametrize("fields", [{"kernel": 4}, {"first_kernel": 1}, {"layers": 0}])
 def test_shapes_without_an_order_are_refused(fields):
     net = GatedPixelCNN(**({"channels": 1, "width": 4, "layers": 2} | fields))
-    with pytest.raises(ValueError, match="at least one layer and odd kernels from 3 up"):
+    with pytest.raises(ValueError, match="at least one layer and odd kernels of at least 3"):
         net.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxae.nets import spectral_norms, start_vectors
+from jaxae.nets import init_spectral_vectors, spectral_norms
 
 WEIGHTS = {
     name: np.random.default_rng(i).normal(size=shape).astype(np.float32)
@@ -14,7 +14,7 @@ NORMS = jax.jit(spectral_norms)
 
 
 def converged(weights=WEIGHTS, rounds=200):
-    return NORMS(weights, start_vectors(jax.random.key(0), weights), rounds)
+    return NORMS(weights, init_spectral_vectors(jax.random.key(0), weights), rounds)
 
 
 def test_the_norms_are_the_largest_singular_values():
@@ -26,7 +26,7 @@ def test_the_norms_are_the_largest_singular_values():
 def test_forty_rounds_are_the_power_method_by_hand():
     """As many as a first step takes: on random matrices, whose two largest singular values nearly
     agree, they fall short by one per cent."""
-    start = start_vectors(jax.random.key(0), WEIGHTS)
+    start = init_spectral_vectors(jax.random.key(0), WEIGHTS)
     norms, _ = converged(rounds=40)
     for name, norm, u in zip("ab", norms, np.float64(start["576x64"]), strict=False):
         for _ in range(40):
@@ -62,6 +62,6 @@ def test_the_gradient_is_the_outer_product_of_the_singular_vectors():
     assert not np.any(of_vectors["5x9"])
 
 
-def test_what_is_no_matrix_is_refused():
-    with pytest.raises(ValueError, match=r"weights\['kernel'\] has shape"):
-        start_vectors(jax.random.key(0), {"kernel": jnp.zeros((3, 3, 2, 2))})
+def test_a_leaf_that_is_not_a_matrix_is_refused():
+    with pytest.raises(ValueError, match=r"weights\['kernel'\] must be a matrix, has shape"):
+        init_spectral_vectors(jax.random.key(0), {"kernel": jnp.zeros((3, 3, 2, 2))})

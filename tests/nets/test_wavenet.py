@@ -27,19 +27,19 @@ def conditions(n, length):
     return jax.random.normal(c, (n, length, 2)), jax.random.normal(g, (n, 3))
 
 
-def test_every_moment_within_reach_and_none_from_now_on():
+def test_the_receptive_field_is_exact():
     length = 12
     c, g = conditions(1, length)
     variables = randomised(NET, jnp.zeros((1, length), jnp.int32), c, g)
     vectors = jax.random.normal(jax.random.key(2), (length, 4))
-    of_vectors = lambda v: NET.apply(variables, v[None], c, g, method="of_embedded")[0]
+    of_vectors = lambda v: NET.apply(variables, v[None], c, g, method="logits_from_embeddings")[0]
     full = np.abs(np.asarray(jax.jit(jax.jacrev(of_vectors))(vectors))).sum((1, 3))
     age = np.arange(length)[:, None] - np.arange(length)[None]
     reach = 1 + sum(NET.dilations())  # 1 + (1 + 2) twice
     np.testing.assert_array_equal(full != 0, (age >= 1) & (age <= reach))
 
 
-def test_a_local_condition_is_heard_from_its_moment_on_and_a_global_one_always():
+def test_a_local_condition_acts_from_its_sample_on_and_a_global_one_always():
     length = 6
     c, g = conditions(1, length)
     k = jnp.zeros((1, length), jnp.int32)
@@ -51,8 +51,8 @@ def test_a_local_condition_is_heard_from_its_moment_on_and_a_global_one_always()
     assert (np.abs(np.asarray(of_g)).sum((1, 2)) > 0).all()
 
 
-def test_a_condition_that_joins_changes_nothing_at_first_but_can():
-    net, length = NET.clone(joins=True), 6
+def test_a_zero_init_condition_has_no_effect_at_first_but_a_gradient():
+    net, length = NET.clone(zero_init_condition=True), 6
     (c, g), k = conditions(2, length), jnp.ones((2, length), jnp.int32)
     params = jax.jit(net.init)(jax.random.key(0), k, c, g)["params"]
     outputs = jax.jit(lambda p, c, g: net.apply({"params": p}, k, c, g))
@@ -76,8 +76,8 @@ def test_probabilities_of_all_signals_sum_to_one(conditioned):
     assert log_p.std() > 0.1
 
 
-def test_levels_on_a_scale_begin_as_a_cosine_transform():
-    net = WaveNet(levels=8, width=4, layers=1, scale=True)
+def test_cosine_embeddings_are_a_cosine_transform():
+    net = WaveNet(levels=8, width=4, layers=1, cosine_embedding=True)
     found = net.init(jax.random.key(0), jnp.zeros((1, 3), jnp.int32))["params"]["embedding"]
     wanted = scipy.fft.dct(np.eye(8), axis=0, norm="ortho")[1:5].T * np.sqrt(8)
     # The cosine of an angle up to 4 pi, a product of three rounded numbers, times the root of two.
@@ -102,7 +102,7 @@ def test_cached_samples_are_the_naive_ones():
     assert np.bincount(found.ravel(), minlength=3).min() > 5
 
 
-def test_samples_cost_the_same_at_any_time():
+def test_the_time_of_a_sample_does_not_depend_on_its_position():
     """One program for every moment, and memories that do not grow with the signal."""
 
     def body(length):

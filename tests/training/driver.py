@@ -69,7 +69,9 @@ def main(folder: str, *jobs: str) -> None:
             arm(moment, int(save))
 
         def held_out(state):
-            return mean_over(model.evaluate, state, data.test, 11, jax.random.key(1), apart=False)
+            return mean_over(
+                model.evaluate, state, data.test, 11, jax.random.key(1), per_example=False
+            )
 
         fitted = fit(model, data, JOBS[job], workdir, evaluate=held_out, quiet=True)
         np.savez(workdir / "final.npz", **tiny.leaves(fitted.states))

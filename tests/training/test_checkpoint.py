@@ -189,7 +189,7 @@ def test_a_flipped_bit_in_any_file_is_noticed(three, tmp_path):
             DamagedCheckpoint, match=rf"30 is damaged: {file} .*step 20 is used instead"
         ):
             assert_is(restored(run), 20)
-        assert checkpoint.problem(run.parent / "damaged" / "30") is not None
+        assert checkpoint.find_damage(run.parent / "damaged" / "30") is not None
 
 
 def test_every_bit_of_a_manifest_counts(three, tmp_path):
@@ -200,9 +200,9 @@ def test_every_bit_of_a_manifest_counts(three, tmp_path):
         flipped = bytearray(text)
         flipped[place] ^= 1 << (place % 8)
         (step / "MANIFEST.json").write_bytes(flipped)
-        assert checkpoint.problem(step) == "MANIFEST.json has changed"
+        assert checkpoint.find_damage(step) == "MANIFEST.json has changed"
     (step / "MANIFEST.json").write_bytes(text)
-    assert checkpoint.problem(step) is None
+    assert checkpoint.find_damage(step) is None
 
 
 def cut(step):
@@ -280,10 +280,10 @@ def test_none_intact_is_an_error_and_stays_one(run):
             r"\['w'\]: float32\[3\] .* bfloat16\[3\]",
         ),
         (TEMPLATE | {"w": jnp.zeros((3, 1))}, r"\['w'\]: float32\[3\] .* float32\[3, 1\]"),
-        ({"w": TEMPLATE["w"]}, r"\['n'\]: int32\[\] in the checkpoint, missing wanted"),
+        ({"w": TEMPLATE["w"]}, r"\['n'\]: int32\[\] in the checkpoint, missing expected"),
         (TEMPLATE | {"b": TEMPLATE["w"]}, r"\['b'\]: missing in the checkpoint, float32\[3\]"),
-        (TEMPLATE | {"n": 3}, r"\['n'\]: int32\[\] in the checkpoint, int wanted"),
-        ([TEMPLATE["n"], TEMPLATE["w"]], r"\[0\]: missing in the checkpoint, int32\[\] wanted"),
+        (TEMPLATE | {"n": 3}, r"\['n'\]: int32\[\] in the checkpoint, int expected"),
+        ([TEMPLATE["n"], TEMPLATE["w"]], r"\[0\]: missing in the checkpoint, int32\[\] expected"),
     ],
 )
 def test_a_template_that_does_not_fit_names_the_leaf(run, template, says):
@@ -295,9 +295,9 @@ def test_a_template_that_does_not_fit_names_the_leaf(run, template, says):
 @pytest.mark.parametrize(
     ("leaf", "says"),
     [
-        (np.zeros(2), r"\['a'\]: JAX cannot give back float64"),
-        (1.0, r"\['a'\]: a checkpoint holds arrays, got float"),
-        ("adam", r"\['a'\]: a checkpoint holds arrays, got str"),
+        (np.zeros(2), r"\['a'\]: JAX cannot restore float64"),
+        (1.0, r"\['a'\]: leaves of a checkpoint must be arrays, is float"),
+        ("adam", r"\['a'\]: leaves of a checkpoint must be arrays, is str"),
     ],
 )
 def test_a_leaf_that_would_not_come_back_is_refused(tmp_path, leaf, says):
@@ -306,7 +306,7 @@ def test_a_leaf_that_would_not_come_back_is_refused(tmp_path, leaf, says):
 
 
 def test_one_checkpoint_is_not_enough(tmp_path):
-    with pytest.raises(ValueError, match="keep: at least 2"):
+    with pytest.raises(ValueError, match="keep must be at least 2"):
         Checkpoints(tmp_path, keep=1)
 
 
@@ -338,7 +338,7 @@ def test_a_failed_manifest_surfaces(run, monkeypatch, surfaces):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write_atomically", full)
         checkpoints.save(40, tiny(40))
-        checkpoints._sealing.join()
+        checkpoints._writing.join()
     arguments = (50, tiny(50)) if surfaces == "save" else ()
     with pytest.raises(CheckpointError, match=rf"{re.escape(str(run))}: .*No space left"):
         getattr(checkpoints, surfaces)(*arguments)
@@ -355,7 +355,7 @@ def test_a_disk_without_room_is_said_before_anything_is_written(run, monkeypatch
     noise = np.zeros(2**20 + 1, np.uint8)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", usage)
-        says = rf"{re.escape(str(run))}: step 40 .*No space left on device: .* 1 MiB, and there ar"
+        says = rf"{re.escape(str(run))}: step 40 .*No space left on device: .* 1 MiB, there ar"
         with pytest.raises(CheckpointError, match=says):
             checkpoints.save(40, {"w": noise})
         checkpoints.save(40, {"w": noise[:-1]})
@@ -397,9 +397,9 @@ with checkpoint.Checkpoints(folder) as checkpoints:
         checkpoints.save(step, tiny(step), meta={"seed": step})
     checkpoints.wait()
     if moment in ("first", "writing"):
-        checkpoint.Checkpoints._seal = die
+        checkpoint.Checkpoints._write_manifest = die
     elif moment == "committed":
-        checkpoint.manifest = die
+        checkpoint.make_manifest = die
     elif moment == "sealed":
         write = checkpoint.write_atomically
         checkpoint.write_atomically = lambda file, data: (

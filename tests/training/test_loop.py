@@ -19,7 +19,7 @@ import tiny
 
 from jaxae.training import Plan, loop, memory
 from jaxae.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint
-from jaxae.training.divergence import far_above_start
+from jaxae.training.divergence import find_divergence
 from jaxae.training.loop import NonFiniteLoss, Stopped, fit
 from jaxae.training.parallel import DeviceError, Engine, Mode
 from jaxae.training.records import DamagedRecords
@@ -327,7 +327,7 @@ def test_a_folder_whose_newest_checkpoint_is_not_finite_goes_on_from_the_one_bef
     with monkeypatch.context() as earlier:
         earlier.setattr(loop, "not_finite", lambda tree: None)
         fit(bad, DATA, dataclasses.replace(plan, steps=8), folder, quiet=True)
-    says = r"checkpoints/8 cannot be gone on from: .*opt.*mu.*not finite.*damaged/8, and step 4 is"
+    says = r"checkpoints/8 cannot be continued: .*opt.*mu.*not finite.*damaged/8, and step 4 is"
     with pytest.warns(DamagedCheckpoint, match=says):
         found = fit(MODEL, DATA, plan, folder, quiet=True)
     tiny.assert_same_bits(found.states, wanted.states)
@@ -340,9 +340,7 @@ def test_where_no_checkpoint_is_finite_all_stay(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr(loop, "not_finite", lambda tree: None)
         fit(spoilt("extra", 4), DATA, tiny.plan(steps=4), tmp_path, quiet=True)
-    with pytest.raises(
-        CheckpointError, match=r"no checkpoint can be gone on from \(step 4: .*extra"
-    ):
+    with pytest.raises(CheckpointError, match=r"no checkpoint can be continued \(step 4: .*extra"):
         fit(MODEL, DATA, tiny.plan(), tmp_path, quiet=True)
     assert (tmp_path / "checkpoints" / "4").is_dir()
 
@@ -392,10 +390,10 @@ def test_far_above_the_start(first, last, far):
     """By hand: more than 1000 starts above the start, or 1000 where that is below 1."""
     records = [{"step": 1, "train/loss": first}, {"step": 2, "test/loss": 1e30}]
     records += [{"step": 2, "train/loss": last}]
-    assert bool(far_above_start(None, records)) == far
+    assert bool(find_divergence(None, records)) == far
     late = [{"step": 2, "train/loss": last}]  # it may diverge before the first record
-    assert bool(far_above_start(np.atleast_1d(first).tolist(), late)) == far
-    assert far_above_start(None, []) is None
+    assert bool(find_divergence(np.atleast_1d(first).tolist(), late)) == far
+    assert find_divergence(None, []) is None
 
 
 def test_the_loss_of_the_first_step_is_kept(tmp_path):

@@ -100,7 +100,7 @@ def test_neither_chunks_nor_streaming_change_a_bit(parallel, devices, by, loop):
 
 def test_reads_the_next_steps_before_they_are_asked_for_and_none_beyond_the_end():
     read = []
-    ahead = parallel._Ahead(lambda step: read.append(step) or 10 * step, count=4, end=10)
+    ahead = parallel._Prefetch(lambda step: read.append(step) or 10 * step, count=4, end=10)
     for step, steps, known in ((0, 4, 8), (4, 2, 10), (6, 4, 10)):
         assert ahead(step, steps) == [10 * t for t in range(step, step + steps)]
         assert list(ahead.coming) == list(range(step + steps, known))
@@ -174,7 +174,7 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 
 def test_a_run_that_began_on_more_devices_is_refused():
-    with pytest.raises(DeviceError, match=r"began on 16 devices.* only 8: .*--workdir"):
+    with pytest.raises(DeviceError, match=r"started on 16 devices.* only 8: .*--workdir"):
         Engine(MODEL, DATA.train, tiny.plan(), Mode("mesh", 16, "scan", "vmap"))
 
 
@@ -199,7 +199,7 @@ def test_nearest_over_the_rows_of_a_mesh_is_the_same_bit_for_bit(devices):
     rows[40:44] = rows[3]  # equal distances on different devices
     queries[0] = rows[3]
     search = functools.partial(nets.nearest, k=6)
-    over = parallel.over_rows(search, parallel.data_mesh(devices))
+    over = parallel.shard_rows(search, parallel.data_mesh(devices))
     placed = jax.device_put(
         jnp.asarray(rows),
         jax.sharding.NamedSharding(

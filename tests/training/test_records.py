@@ -61,7 +61,7 @@ def test_cut_back_drops_later_steps_and_keeps_bytes(tmp_path):
 def test_a_file_of_an_earlier_version_is_read_and_said_to_be_one(tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(OLDER)
-    with pytest.warns(OlderRecords, match=r"metrics.jsonl was begun by an earlier version"):
+    with pytest.warns(OlderRecords, match=r"metrics.jsonl has lines of an earlier version"):
         assert MetricsFile(file).read() == [json.loads(line) for line in OLDER.splitlines()]
     assert file.read_bytes() == OLDER
 
@@ -174,7 +174,7 @@ def test_a_summary_that_no_longer_holds(tmp_path):
     metrics.compare(two, 2)
     with pytest.warns(DamagedRecords, match="2 records up to step 2, but 4 when"):
         metrics.compare(two | {"records": 4}, 2)
-    with pytest.warns(DamagedRecords, match="up to step 2 are not what they were"):
+    with pytest.warns(DamagedRecords, match="up to step 2 are different from those"):
         metrics.compare(two | {"crc": "00000000"}, 2)
 
 

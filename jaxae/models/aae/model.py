@@ -48,11 +48,11 @@ from jaxae import losses, nets
 from jaxae.models.aae.config import Config
 from jaxae.models.aae.networks import Heads, Trunk, head_repulsion
 from jaxae.models.shared.batch_needs import batch_norm_needs, labelled_batch_need
-from jaxae.models.shared.gaussian import reparameterise, mean_and_log_var, output_start
+from jaxae.models.shared.gaussian import mean_and_log_var, output_start, reparameterise
 from jaxae.models.shared.labels import get_labelled_batch
-from jaxae.models.shared.own_networks import replace_networks
 from jaxae.models.shared.priors import make_prior
-from jaxae.nets.mlp import squashing
+from jaxae.nets.custom import replace_networks
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import (
     Model,
     Need,
@@ -76,7 +76,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     """The AAE for images of `spec`.
 
     Args:
-        networks: your own modules in place of the default ones, by name (see `nets.with_own`).
+        networks: your own modules by name (see `nets.replace_networks`).
             Z: `latent`; K: number of classes; W: the last of `widths`; N: `noise` for
             posterior=universal, else 0.
             `trunk`: flattened image and noise `[B, H*W*C + N]` -> `[B, W]`;
@@ -101,7 +101,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
         )
     prior_of_z = make_prior(config.prior, latent, config.prior_scale, num_pieces)
     network, players = build_networks(config, spec, networks), _players(config)
-    gan, output_activation = losses.gan_loss(config.game), squashing(config.output)
+    gan, to_pixels = losses.gan_loss(config.game), output_activation(config.output)
     noise_size = config.noise if config.posterior == "universal" else latent
 
     # -- forward passes ------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
 
     def decode_batch(apply, p, stats, code):
         out, stats = apply(p, stats, "dec", code)
-        return output_activation(out).reshape(image_shape), stats
+        return to_pixels(out).reshape(image_shape), stats
 
     def discriminate(apply, p, stats, name, code, condition):
         """A discriminator's logits [B,1], and the statistics."""
@@ -352,7 +352,12 @@ def build_networks(
     if config.task in WITH_CLASSES:
         defaults |= {"label": dense(num_classes), "critic_y": critic()}
     # `encode_batch` drops the statistics of the encoder's last layers.
-    networks = replace_networks(defaults, own, example_inputs(config, spec), ("code", "label"))
+    networks = replace_networks(
+        defaults,
+        own,
+        example_inputs(config, spec),
+        with_batch_stats=set(defaults) - {"code", "label"},
+    )
     if config.task == "reduction" and not config.fixed_heads:
         networks["heads"] = Heads(num_classes, config.latent)
     return nets.Bundle(**networks)

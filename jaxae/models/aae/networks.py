@@ -26,7 +26,7 @@ class Trunk(nn.Module):
         start = nets.kernel_init(self.deviation)
         for width in self.widths:
             x = nn.Dense(width, use_bias=nets.needs_bias(self.norm), kernel_init=start)(x)
-            x = nn.relu(nets.normalised(x, self.norm, train, axis_name))
+            x = nn.relu(nets.normalise(x, self.norm, train, axis_name))
         return x
 
 

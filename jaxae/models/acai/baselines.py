@@ -237,8 +237,8 @@ def make_vqvae(config: Any, autoencoder: Autoencoder) -> Method:
 
     def update_codebook(stats, c, index, axis_name):
         old = stats["codebook"]
-        counts, sums = codebook.usage(*all_gather((c, index), axis_name), config.codes)
-        count, total, table = codebook.moving_average(
+        counts, sums = codebook.code_statistics(*all_gather((c, index), axis_name), config.codes)
+        count, total, table = codebook.update_moving_average(
             old["count"], old["total"], counts, sums, config.codebook_decay
         )
         return {"codebook": {"table": table, "total": total, "count": count}}

@@ -56,7 +56,7 @@ from jaxae.models.acai.baselines import (
     mean_squared_error,
 )
 from jaxae.models.acai.networks import Critic, Decoder, Encoder
-from jaxae.models.shared.own_networks import replace_networks
+from jaxae.nets.custom import replace_networks
 from jaxae.training.state import (
     Model,
     Need,
@@ -108,7 +108,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     """ACAI, or one of the methods it is compared with, for images of `spec` in [0, 1].
 
     Args:
-        networks: your own modules in place of the default ones, by name (see `nets.with_own`); none
+        networks: your own modules by name (see `nets.replace_networks`); none
             may keep batch statistics. x: padded images in [-1, 1] `[B, S, S', C]`; h: feature maps
             `[B, S / 2^scales, S' / 2^scales, channels]`; Z: size of h for one image; G, D: `slots`
             and `slot_width` (0: Z).
@@ -330,4 +330,4 @@ def build_networks(
     else:
         defaults |= baseline_networks(config, math.prod(_map_shape(config, spec)))
     examples = example_inputs(config, spec)
-    return nets.Bundle(**replace_networks(defaults, own, examples, tuple(defaults)))
+    return nets.Bundle(**replace_networks(defaults, own, examples))

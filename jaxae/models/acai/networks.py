@@ -21,8 +21,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxae.nets.conv import doubled
-
 SLOPE = 0.2  # of TensorFlow's leaky ReLU; JAX's is 0.01
 
 
@@ -55,7 +53,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for scale in reversed(range(self.scales)):
-            x = doubled(_two_convs(self.depth * 2**scale, self.gain, x))
+            x = upsample_nearest(_two_convs(self.depth * 2**scale, self.gain, x))
         x = _leaky_relu(_conv(self.depth, self.gain)(x))
         return _conv(self.colours, self.gain)(x)
 

@@ -27,7 +27,7 @@ from jaxae.models.acn import memory as code_memory
 from jaxae.models.acn import networks as default_networks
 from jaxae.models.acn.config import ASSOCIATIVE, Config
 from jaxae.models.shared.gaussian import mean_and_log_var, reparameterise
-from jaxae.models.shared.own_networks import Networks, replace_networks
+from jaxae.nets.custom import Networks, replace_networks
 from jaxae.training.state import Model, Spec, State, adam, all_gather, descend
 
 # Names in results: a rate given neighbours is no bound on -log p(x), `total_unordered` is one.

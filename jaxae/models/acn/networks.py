@@ -108,7 +108,7 @@ def decoder(config: Config, spec: Spec, channels: int) -> nn.Module:
             config.widths,
             config.activation,
             out_bias=start,
-            joins=config.decoder_first > 0,
+            zero_init_condition=config.decoder_first > 0,
         )
     return nets.GatedPixelCNN(
         channels,
@@ -116,7 +116,7 @@ def decoder(config: Config, spec: Spec, channels: int) -> nn.Module:
         config.pixelcnn_layers,
         map_channels=config.pixelcnn_map,
         out_bias=start.mean((0, 1)),
-        joins=config.decoder_first > 0,
+        zero_init_condition=config.decoder_first > 0,
     )
 
 
@@ -176,7 +176,7 @@ class VQDecoder(nn.Module):
         """|sg[z_e] - e|^2 + 0.25 |z_e - sg[e]|^2, `[B]`, summed over positions and channels."""
         z_e = self.encode_map(z)
         e = self.quantise(z_e)
-        distance = lambda a, b: jnp.sum(codebook.apart(a, b), axis=(1, 2))
+        distance = lambda a, b: jnp.sum(codebook.squared_distance_to_constant(a, b), axis=(1, 2))
         return distance(e, z_e) + COMMITMENT * distance(z_e, e)
 
 

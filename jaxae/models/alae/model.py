@@ -51,8 +51,8 @@ from jaxae import losses, nets
 from jaxae.models.alae import networks as dense
 from jaxae.models.alae import style
 from jaxae.models.alae.config import Config
-from jaxae.models.shared.own_networks import replace_networks
 from jaxae.models.shared.reconstruction import reconstruction_ratio
+from jaxae.nets.custom import replace_networks
 from jaxae.training.state import (
     Model,
     Player,
@@ -86,7 +86,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     """ALAE for images of `spec`.
 
     Args:
-        networks: your own modules in place of the default ones, by name (see `nets.with_own`); none
+        networks: your own modules by name (see `nets.replace_networks`); none
             may keep batch statistics. L: number of style inputs, 1 (mlp) or 2 for each level
             (style).
             `map`, F: z `[B, Z]` -> w `[B, Z]`;
@@ -330,7 +330,7 @@ def build_networks(
         defaults["eye"] = encoder()
     defaults["dis"] = dense.Judge(config.critic_layers, config.d_activation == "leaky_relu")
     examples = example_inputs(config, spec)
-    return nets.Bundle(**replace_networks(defaults, own, examples, tuple(defaults)))
+    return nets.Bundle(**replace_networks(defaults, own, examples))
 
 
 def _initial_colour(config: Config, spec: Spec) -> np.ndarray:

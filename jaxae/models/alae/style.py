@@ -27,7 +27,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxae.models.alae.networks import SLOPE
-from jaxae.nets.conv import doubled, halved
 from jaxae.nets.equalised import (
     EqualConv,
     EqualDense,
@@ -101,7 +100,7 @@ class StyleGenerator(nn.Module):
         for level, features in enumerate(widths):
             first, second = 2 * level, 2 * level + 1
             if level:
-                x = blur(EqualConv(features, bias=False)(doubled(x)))
+                x = blur(EqualConv(features, bias=False)(upsample_nearest(x)))
             x = self._modulate(x, noise[first], styles[:, first], first)
             x = EqualConv(features, bias=False)(x)
             x = self._modulate(x, noise[second], styles[:, second], second)
@@ -139,7 +138,7 @@ class StyleEncoder(nn.Module):
             x = nn.leaky_relu(EqualConv(features)(x), SLOPE)
             x = self._normalise(x, statistics)
             x = EqualConv(features if last else widths[level + 1])(blur(x))
-            x = nn.leaky_relu(x if last else halved(x), SLOPE)
+            x = nn.leaky_relu(x if last else downsample_mean(x), SLOPE)
             x = self._normalise(x, statistics)
         if hidden:
             return jnp.concatenate(statistics, axis=-1)

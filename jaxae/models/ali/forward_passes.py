@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxae import nets
-from jaxae.nets.mlp import squashing
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import Spec
 
 
@@ -53,7 +53,7 @@ class ForwardPasses:
     def generate(self, apply: Callable, p: Any, stats: Any, z, e=()):
         """G(z) [B,H,W,C] and the statistics."""
         out, stats = apply(p, stats, "gen", jnp.concatenate([z, *e], axis=-1))
-        return squashing(self.config.output)(out).reshape(-1, *self.spec.image_shape), stats
+        return output_activation(self.config.output)(out).reshape(-1, *self.spec.image_shape), stats
 
     def discriminate(self, apply: Callable, p: Any, stats: Any, x, z=None, e=(), name="critic"):
         """The discriminator's output for pairs (x, z), or for images alone (z is None)."""

@@ -82,7 +82,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     """ALI, or one of its baselines, for images of `spec`.
 
     Args:
-        networks: your own modules in place of the default ones, by name (see `nets.with_own`).
+        networks: your own modules by name (see `nets.replace_networks`).
             D: H*W*C; Z: `latent`; N: `noise` for posterior=universal, else 0; E: `embedding` for
             task=conditional, else 0; F: the last of `critic_widths` (or `widths`).
             `enc`: flattened image and noise `[B, D + N]`, and e `[B, E]` (conditional only) ->

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from jaxae import nets
 from jaxae.models.ali.config import Config
-from jaxae.models.shared.own_networks import replace_networks
+from jaxae.nets.custom import replace_networks
 from jaxae.training.state import Spec
 
 MOMENTUM = 0.95  # decay of the moving averages of batch statistics
@@ -52,7 +52,8 @@ def build_networks(
         defaults["pair_critic"] = critic(1)
     if config.task == "conditional":
         defaults["embed"] = nn.Dense(config.embedding, kernel_init=nets.kernel_init(deviation))
-    return nets.Bundle(**replace_networks(defaults, own, example_inputs(config, spec), ("embed",)))
+    examples, keeping = example_inputs(config, spec), set(defaults) - {"embed"}
+    return nets.Bundle(**replace_networks(defaults, own, examples, with_batch_stats=keeping))
 
 
 def example_inputs(config: Config, spec: Spec) -> dict[str, Any]:
@@ -109,7 +110,7 @@ class Encoder(nn.Module):
         for layer, width in enumerate(self.widths):
             x = _dense(width, self.deviation, bias)(x)
             if layer or affine:
-                x = nets.normalised(x, self.norm, train, axis_name, MOMENTUM, affine)
+                x = nets.normalise(x, self.norm, train, axis_name, MOMENTUM, affine)
             x = act(x)
         if hidden:
             return x
@@ -135,7 +136,7 @@ class Generator(nn.Module):
             x = _dense(width, self.deviation, bias)(x)
             if layer and not affine:
                 x = x + _dense(width, self.deviation, bias=False)(z)
-            x = nn.relu(nets.normalised(x, self.norm, train, axis_name, MOMENTUM, affine))
+            x = nn.relu(nets.normalise(x, self.norm, train, axis_name, MOMENTUM, affine))
         return _dense(self.out, self.deviation, bias or affine)(x)
 
 
@@ -171,7 +172,7 @@ class Critic(nn.Module):
             if layer and not plane and z is not None:
                 x = x + linear(_dense(width, self.deviation, bias=False))(z)
             if layer or plane:
-                x = nets.normalised(x, self.norm, train, axis_name, MOMENTUM, affine=plane)
+                x = nets.normalise(x, self.norm, train, axis_name, MOMENTUM, affine=plane)
             if plane:
                 x = jnp.max(x.reshape(*x.shape[:-1], width, self.pieces), axis=-1)
             else:

@@ -32,9 +32,9 @@ from jaxae.models.dae import corruptions
 from jaxae.models.dae.restoration import measure_restoration, psnr
 from jaxae.models.shared import pca
 from jaxae.models.shared.layerwise import run_phase
-from jaxae.models.shared.mirrored import Mirrored, flat
-from jaxae.models.shared.own_networks import PAIRED_LAYERS, Networks, refuse_networks
-from jaxae.nets.mlp import squashing
+from jaxae.models.shared.mirrored import PAIRED_LAYERS, Mirrored, flat
+from jaxae.nets.custom import Networks, refuse_networks
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import Model, Spec, State, adam, descend
 
 
@@ -134,7 +134,7 @@ def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
     """
     refuse_networks(networks, PAIRED_LAYERS.format("dae"))
     network, act = _network(config, spec), nets.activation(config.activation)
-    squash = squashing(config.output)
+    to_pixels = output_activation(config.output)
     depth, tx = network.depth, adam(config.learning_rate, config.decay_steps)
     height, width, colours = spec.image_shape
     levels = config.levels if len(config.levels) > 1 else config.levels * depth
@@ -159,7 +159,7 @@ def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
         """`[B,D]`"""
         if config.loss == "bce":
             return losses.bernoulli_nll(out, x, event_ndim=0)
-        return jnp.square(squash(out) - x)
+        return jnp.square(to_pixels(out) - x)
 
     def weighted_sum(losses_of_components, hit):
         """alpha times the corrupted components plus beta times the others: `[B]`."""
@@ -170,7 +170,7 @@ def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
         """`[B]` each."""
         corrupted, hit, m = corrupt(x, rng)
         out = decode_corrupted(p, corrupted, m)
-        restored = m * x + (1 - m) * squash(out) if config.inpaints else squash(out)
+        restored = m * x + (1 - m) * to_pixels(out) if config.inpaints else to_pixels(out)
         missing = hit if config.inpaints else None
         return {
             "loss": weighted_sum(component_losses(out, x), hit),
@@ -252,12 +252,12 @@ def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
 
     def decode(state, z, rng):
         out = network.decode(state.params, z)
-        return squash(out).reshape(-1, *spec.image_shape)
+        return to_pixels(out).reshape(-1, *spec.image_shape)
 
     def corrupt_and_restore(state, x, rng):
         """Corrupted and restored images, and which components are missing (None: noise)."""
         corrupted, hit, m = corrupt(flat(x), rng)
-        restored = squash(decode_corrupted(state.params, corrupted, m))
+        restored = to_pixels(decode_corrupted(state.params, corrupted, m))
         restored = m * corrupted + (1 - m) * restored if config.inpaints else restored
         missing = hit.reshape(x.shape) if config.inpaints else None
         return corrupted.reshape(x.shape), restored.reshape(x.shape), missing
@@ -306,7 +306,7 @@ def inpaint(
     network, m = _network(config, spec), flat(jnp.broadcast_to(known, image.shape))
     corrupted = jnp.where(m == 1, flat(image), 0.0)
     z = _encode(config, network, state.params, corrupted, m)
-    filled = squashing(config.output)(network.decode(state.params, z))
+    filled = output_activation(config.output)(network.decode(state.params, z))
     return jnp.where(m == 1, flat(image), filled).reshape(image.shape)
 
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxae.nets.conv import doubled, halved
+from jaxae.nets.conv import downsample_mean, upsample_nearest
 
 
 def to_other_domain(domain: str, x: jax.Array) -> jax.Array:
@@ -18,5 +18,5 @@ def to_other_domain(domain: str, x: jax.Array) -> jax.Array:
     elif domain == "rotated":
         x = jnp.rot90(x, axes=(1, 2))
     else:
-        x = doubled(halved(x))
+        x = upsample_nearest(downsample_mean(x))
     return x.reshape(x.shape[0], -1)

@@ -58,9 +58,9 @@ from jaxae.models.iae.networks import LEAKY, ConvReader, DenseReader
 from jaxae.models.shared.batch_needs import labelled_batch_need
 from jaxae.models.shared.gaussian import output_start
 from jaxae.models.shared.labels import get_labelled_batch
-from jaxae.models.shared.own_networks import replace_networks
 from jaxae.models.shared.priors import make_prior
-from jaxae.nets.mlp import squashing
+from jaxae.nets.custom import replace_networks
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import (
     Model,
     Need,
@@ -87,7 +87,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     """The IAE for images of `spec`.
 
     Args:
-        networks: your own modules in place of the default ones, by name (see `nets.with_own`); none
+        networks: your own modules by name (see `nets.replace_networks`); none
             may keep batch statistics. x: images `[B, H, W, C]`; Z: size of the code, by task
             `latent`, the number of classes, or H*W*C (translation).
             `enc`: x and noise `[B, noise]` -> `[B, Z]`, logits for clustering, semisupervised and
@@ -114,7 +114,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     network, players = build_networks(config, spec, networks), _players(config)
     gan, pair_gan = losses.gan_loss("non_saturating"), pair_losses(config.recon_gan)
     marginal_critic = "critic_image" if config.flipped else "critic_code"
-    output_activation = squashing(config.output)
+    to_pixels = output_activation(config.output)
 
     # -- forward passes ------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     def decode_batch(p, z, local):
         """g(z, n) [B,H,W,C]."""
         out = network(p, {}, "dec", jnp.concatenate([z, local], axis=-1))
-        return output_activation(out).reshape(image_shape)
+        return to_pixels(out).reshape(image_shape)
 
     def discriminate_pairs(p, x, z):
         """T(x, z) [B]."""
@@ -349,7 +349,7 @@ def build_networks(
     elif config.task != "given":
         defaults["critic_code"] = nets.MLP(config.widths, 1, LEAKY, deviation=config.deviation)
     examples = example_inputs(config, spec)
-    return nets.Bundle(**replace_networks(defaults, own, examples, tuple(defaults)))
+    return nets.Bundle(**replace_networks(defaults, own, examples))
 
 
 def _players(config: Config) -> dict[str, Player]:

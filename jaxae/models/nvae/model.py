@@ -47,7 +47,7 @@ from jaxae.models.nvae.cells import init_kernels
 from jaxae.models.nvae.networks import Hierarchy, Layout
 from jaxae.models.shared.batch_needs import min_batch_for_batch_norm
 from jaxae.models.shared.gaussian import output_start
-from jaxae.models.shared.own_networks import Networks, refuse_networks
+from jaxae.nets.custom import Networks, refuse_networks
 from jaxae.training.state import Model, Need, Spec, State, adam, all_gather, descend
 
 FIRST_ITERATIONS, ITERATIONS = 40, 4  # of the power method, in the first step and after it
@@ -185,7 +185,7 @@ def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
         init_key, kernels_key = jax.random.split(network_key)
         initial = network.init(init_key, x, no_noise, method="infer")
         params = init_kernels(kernels_key, initial["params"])
-        vectors = nets.start_vectors(vectors_key, initial["weights"])
+        vectors = nets.init_spectral_vectors(vectors_key, initial["weights"])
         extra = {"stats": initial["batch_stats"], "vectors": vectors}
         return State(jnp.int32(0), params, {"autoencoder": tx.init(params)}, extra)
 
@@ -223,7 +223,7 @@ def make(config: Config, spec: Spec, networks: Networks = None) -> Model:
                 "loss": rate + distortion, "rate": rate, "distortion": distortion,
                 "objective": loss, "beta": beta, "penalty": penalty,
             }  # fmt: skip
-            stats = nets.as_before(updates["batch_stats"], state.extra["stats"])
+            stats = nets.cast_like(updates["batch_stats"], state.extra["stats"])
             extra = {"stats": stats, "vectors": vectors}
             return loss, (metrics, extra)
 

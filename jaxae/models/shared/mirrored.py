@@ -15,6 +15,10 @@ import jax.numpy as jnp
 from jaxae import nets
 
 Params = dict[str, dict[str, dict[str, jax.Array]]]  # enc, dec -> layer_k -> kernel, bias
+PAIRED_LAYERS = (
+    "model {} builds encoder and decoder from pairs of dense layers, which are trained layer by "
+    "layer or share weights; it takes no networks of your own"
+)
 RBM_DEVIATION = 0.1  # Hinton's MATLAB release of 2006: rbm.m
 
 

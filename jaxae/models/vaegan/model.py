@@ -44,11 +44,11 @@ import optax
 from jaxae import losses, nets
 from jaxae.models.shared.batch_needs import batch_norm_needs
 from jaxae.models.shared.discriminators import discriminator_advantage
-from jaxae.models.shared.gaussian import reparameterise, mean_and_log_var
+from jaxae.models.shared.gaussian import mean_and_log_var, reparameterise
 from jaxae.models.vaegan.adversarial_losses import adversarial_losses, select_updates
 from jaxae.models.vaegan.config import Config
 from jaxae.models.vaegan.networks import build_networks, concatenate, example_inputs
-from jaxae.nets.mlp import squashing
+from jaxae.nets.mlp import output_activation
 from jaxae.training.state import (
     Model,
     Need,
@@ -72,7 +72,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     """The VAE/GAN, or one of its variants, for images of `spec`.
 
     Args:
-        networks: your own modules in place of the default ones, by name (see `nets.with_own`).
+        networks: your own modules by name (see `nets.replace_networks`).
             x: images `[B, H, W, C]`; y: one-hot labels `[B, K]` if conditional, else None; Z:
             `latent`, and K more if conditional, in the decoder's input.
             `enc`: x, y -> mean and log-variance `[B, 2 * latent]`, and the hidden layers;
@@ -89,7 +89,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
         raise ValueError("conditional needs labels, and this data has none")
     network, players = build_networks(config, spec, networks), _players(config)
     gan, layer = adversarial_losses(config.game, config.log_floor), config.measured_in
-    output_activation = squashing(config.output)
+    to_pixels = output_activation(config.output)
     generator = "gen" if config.variant == "vae_dis_l" else "dec"
     adversary = "generator" if "generator" in players else "decoder"
     fake_kinds = config.fakes if config.variant == "vaegan" else "prior"
@@ -110,7 +110,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
 
     def generate(apply, name, z, y):
         out, stats = apply(name, concatenate([z, y], axis=-1))
-        return output_activation(out).reshape(-1, *spec.image_shape), stats
+        return to_pixels(out).reshape(-1, *spec.image_shape), stats
 
     def feature_nll(apply, x, recon, y):
         """L [B]."""

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 
 from jaxae import nets
 from jaxae.models.shared.gaussian import output_start
-from jaxae.models.shared.own_networks import replace_networks
 from jaxae.models.vaegan.config import Config
-from jaxae.nets.mlp import Norm, activation, bias_init, linear, needs_bias, normalised
+from jaxae.nets.custom import replace_networks
+from jaxae.nets.mlp import Norm, activation, bias_init, linear, needs_bias, normalise
 from jaxae.training.state import Spec
 
 KERNEL = (5, 5)
@@ -56,7 +56,8 @@ def build_networks(
     names = {"vaegan": ("enc", "dec", "dis"), "vae": ("enc", "dec"), "gan": ("dec", "dis"),
              "vae_dis_l": tuple(networks)}[config.variant]  # fmt: skip
     defaults = {name: networks[name] for name in names}
-    return nets.Bundle(**replace_networks(defaults, own, example_inputs(config, spec)))
+    examples = example_inputs(config, spec)
+    return nets.Bundle(**replace_networks(defaults, own, examples, with_batch_stats=defaults))
 
 
 def example_inputs(config: Config, spec: Spec) -> dict[str, Any]:
@@ -191,4 +192,4 @@ def concatenate(parts: Sequence[jax.Array | None], axis: int = 0) -> jax.Array |
 
 def _norm_and_act(h: jax.Array, module: nn.Module, train: bool, axis_name: str | None) -> jax.Array:
     """The normalisation and activation after a layer's linear map."""
-    return activation(module.activation)(normalised(h, module.norm, train, axis_name))
+    return activation(module.activation)(normalise(h, module.norm, train, axis_name))

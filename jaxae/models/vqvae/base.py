@@ -133,7 +133,7 @@ def assemble(
 
     def distance(a, b):
         """|a - sg[b]|^2, `[B]`: mean over positions and codes, mean or sum over D."""
-        squares = codebook.apart(a, b)
+        squares = codebook.squared_distance_to_constant(a, b)
         squares = squares / config.code_width if config.distances == "mean" else squares
         return jnp.mean(squares, axis=(1, 2, 3))
 
@@ -162,7 +162,7 @@ def assemble(
         z_e = functions.encode(p, batch["image"])
         vectors, priorities = all_gather((jax.lax.stop_gradient(z_e), priority), axis_name)
         vectors = vectors.reshape(-1, *shape[2:])
-        restart_vectors = codebook.drawn_vectors(vectors, priorities.reshape(-1), config.codes)
+        restart_vectors = codebook.select_vectors(vectors, priorities.reshape(-1), config.codes)
         first = step == config.decoder_first  # codebooks start at vectors of a batch
         first = jnp.full(extra["count"].shape, first)
         extra = restart_rows(extra, p, restart_vectors, first)
@@ -178,8 +178,8 @@ def assemble(
             loss += use_code * jnp.mean(distance(z_q, z_e))
 
         _, index = codebook.look_up(vectors, e)
-        counts, sums = codebook.usage(vectors, index, config.codes)
-        averages = codebook.moving_average(
+        counts, sums = codebook.code_statistics(vectors, index, config.codes)
+        averages = codebook.update_moving_average(
             extra["count"], extra.get("total", jnp.zeros_like(e)), counts, sums, config.decay
         )
         if by_gradient:
@@ -296,7 +296,7 @@ def assemble(
     def sample(state, rng, n):
         codes_key, x_key = jax.random.split(rng)
         k = functions.sample_prior(state.params, n, codes_key)
-        z_q = codebook.rows_at(codebooks(state.params, state.extra), k)
+        z_q = codebook.gather_rows(codebooks(state.params, state.extra), k)
         return functions.decode(state.params, z_q, x_key)
 
     def log_weight(state, x, rng):

@@ -24,7 +24,7 @@ sum over pixels, each given those before it, and `decode` samples.
 The objective and the stages are in `base.py`, which `vqvae_audio`, the model for signals, shares.
 Deviations: the distortion is divided by H W C in training, because the published weight of the
 terms is not known in our units; codebooks start at vectors of the first batch, with counts of one
-(the paper's do not; see `codebook.moving_average` for the reason); rows that are hardly used
+(the paper's do not; see `codebook.update_moving_average` for the reason); rows that are hardly used
 restart (`restart`; not in the paper, but in openai/jukebox): with a decoder that uses its codes
 only late in training, nine rows of ten can otherwise stay unused.
 """
@@ -40,9 +40,9 @@ import jax.numpy as jnp
 from jaxae import losses, nets
 from jaxae.fields import Depth, DepthOrZero, Halvings, Positive, Range, Size, SizeOrZero
 from jaxae.models.shared.gaussian import output_start
-from jaxae.models.shared.own_networks import Networks, replace_networks
 from jaxae.models.vqvae.base import BaseConfig, Functions, assemble
 from jaxae.models.vqvae.networks import CodePrior, Decoder, Encoder, map_sizes
+from jaxae.nets.custom import Networks, replace_networks
 from jaxae.training.state import Model, Spec, adam
 
 SAMPLE_IMAGE = "sample(variables, shape, z, rng, draw)"
@@ -211,10 +211,14 @@ def _default_networks(config: Config, spec: Spec, channels: int) -> dict[str, nn
 
 def _autoregressive(config: Config, spec: Spec, channels: int, start: Any) -> nn.Module:
     """x `[B,H,W,C]` and z_q as `[B, h w G D]` -> `[B,H,W,channels]`."""
-    joins = config.decoder_first > 0
+    code_joins = config.decoder_first > 0
     if config.decoder == "made":
         return nets.MaskedMLP(
-            spec.image_shape, channels, config.widths, out_bias=start, joins=joins
+            spec.image_shape,
+            channels,
+            config.widths,
+            out_bias=start,
+            zero_init_condition=code_joins,
         )
     return nets.GatedPixelCNN(
         channels,
@@ -222,5 +226,5 @@ def _autoregressive(config: Config, spec: Spec, channels: int, start: Any) -> nn
         config.pixelcnn_layers,
         map_channels=config.pixelcnn_map,
         out_bias=start,
-        joins=joins,
+        zero_init_condition=code_joins,
     )

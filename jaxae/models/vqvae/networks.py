@@ -123,7 +123,7 @@ class CodePrior(nn.Module):
 
     def __call__(self, k: jax.Array) -> jax.Array:
         """Codes `[B,h,w,G]` int32 -> logits `[B,h,w,G,K]` of each given those before it."""
-        return self.of_embedded(codebook.rows_at(self.embedding, k))
+        return self.of_embedded(codebook.gather_rows(self.embedding, k))
 
     def of_embedded(self, vectors: jax.Array) -> jax.Array:
         """The logits, from the codes' embeddings `[B,h,w,G,width]`."""
@@ -139,7 +139,7 @@ class CodePrior(nn.Module):
     def sample(self, variables: Any, n: int, size: tuple[int, int], rng: jax.Array) -> jax.Array:
         """Samples of codes `[n,h,w,G]` int32, one code after the other."""
         params = variables["params"]
-        embed = lambda k: _flat(codebook.rows_at(params["embedding"], k))
+        embed = lambda k: _flat(codebook.gather_rows(params["embedding"], k))
 
         def sample_position(features, key):
             if self.groups == 1:
@@ -149,7 +149,7 @@ class CodePrior(nn.Module):
             for g in range(self.groups):
                 h = features[:, g]
                 if g:
-                    earlier = codebook.rows_at(params["embedding"][:g], k)
+                    earlier = codebook.gather_rows(params["embedding"][:g], k)
                     h = h + jnp.einsum("nje,jef->nf", earlier, params["among"][g, :g])
                 logits = nn.relu(h) @ params["out"][g]
                 k_g = jax.random.categorical(jax.random.fold_in(key, g), logits)

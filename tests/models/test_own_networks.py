@@ -182,7 +182,7 @@ def test_an_own_network_trains_in_the_place_of_the_models(variant, name, own, wr
     found = jax.eval_shape(lambda s: outputs(model, s), state)
     assert jax.tree.map(lambda a: a.shape, found) == jax.tree.map(lambda a: a.shape, wanted)
 
-    with pytest.raises(ValueError, match=rf"networks\['{name}'\]:  outputs must have shape"):
+    with pytest.raises(ValueError, match=rf"networks\['{name}'\]: outputs must have shape"):
         make(variant, **{name: wrong})
 
 

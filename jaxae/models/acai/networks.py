@@ -21,6 +21,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxae.nets.conv import upsample_nearest
+
 SLOPE = 0.2  # of TensorFlow's leaky ReLU; JAX's is 0.01
 
 

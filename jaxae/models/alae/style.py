@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxae.models.alae.networks import SLOPE
+from jaxae.nets.conv import downsample_mean, upsample_nearest
 from jaxae.nets.equalised import (
     EqualConv,
     EqualDense,

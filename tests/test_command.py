@@ -1,5 +1,6 @@
 """`experiments/run.py` as a user meets it: one tiny run from end to end, and every mistake."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -61,7 +62,9 @@ def finished(tmp_path_factory):
     folder, train = tmp_path_factory.mktemp("vae"), runs.train
     with pytest.MonkeyPatch.context() as patched:
         # Whatever is chosen while it trains, the test images have no part in it.
-        unseen = lambda run: run._replace(data=run.data._replace(test=None))
+        unseen = lambda run: dataclasses.replace(
+            run, load_data=lambda: run.data._replace(test=None)
+        )
         patched.setattr(runs, "train", lambda run, workdir: train(unseen(run), workdir))
         assert command.main([*HELD, "--workdir", str(folder)]) == 0
     return folder
@@ -157,7 +160,7 @@ def test_what_calls_for_action_is_told_and_kept(finished, call, tmp_path, monkey
 
     def advising(*words):
         run = build(*words)
-        return run._replace(model=run.model._replace(advise=idle))
+        return dataclasses.replace(run, model=run.model._replace(advise=idle))
 
     loss = {"loss": {"mean": 1.5, "se": 0.5, "values": [1.0, 2.0]}}
     idle_seeds = {"idle": {"mean": 0.5, "se": 0.4, "values": [0.1, 0.9]}}
@@ -262,7 +265,7 @@ def test_a_run_whose_data_has_changed_is_refused(call, tmp_path):
         code, _, err = call(*again)
         assert code == 1
         assert f"folder:{tmp_path / 'pics'} is no longer the data that {tmp_path / 'w'}" in err
-    make_older(tmp_path / "w", ["digest", "report"], ["eval_batch"], ["validation"])
+    make_older(tmp_path / "w", ["digest", "report", "spec"], ["eval_batch"], ["validation"])
     for again in (words, words[-2:]):
         with pytest.warns(OlderConfig, match=r"w/config.json was written by an earlier version"):
             code, out, err = call("sample", *again, "--out", tmp_path / "s", "--n", "1")

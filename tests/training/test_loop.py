@@ -555,8 +555,8 @@ def test_callbacks_are_given_what_the_file_holds_in_its_order(tmp_path):
         record.clear()
 
     plan = tiny.plan(steps=8, eval_every=8, save_every=4)
-    fit(MODEL, DATA, plan, tmp_path, evaluate=held_out, quiet=True, callbacks=[note])
-    assert seen == strict_records(tmp_path)
+    fitted = fit(MODEL, DATA, plan, tmp_path, evaluate=held_out, quiet=True, callbacks=[note])
+    assert seen == strict_records(tmp_path) == fitted.records
     first = len(seen)
     fit(MODEL, DATA, dataclasses.replace(plan, steps=12), tmp_path, evaluate=held_out, quiet=True,
         callbacks=[note])  # fmt: skip

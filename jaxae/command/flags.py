@@ -17,9 +17,9 @@ from jaxae.settings import Report, Settings, UsageError
 from jaxae.training import Plan
 from jaxae.training.workdir import read_config
 
-WORDS = ("model", "recipe", "workdir", "data_dir", "checkpoint", "out", "n", "list",
-         "print_config", "help")  # fmt: skip
-"""what the command reads before the flags of a model, so that no field may be called so"""
+WORDS = ("model", "recipe", "workdir", "data_dir", "checkpoint", "out", "n", "codes_from",
+         "images_from", "list", "print_config", "help")  # fmt: skip
+"""what the command reads before the flags of a model: no field may have one of these names"""
 
 
 def say(line: str) -> None:

@@ -1,7 +1,7 @@
 """A trained model in one object: numpy arrays go in and come out, in batches of one size."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -125,7 +125,7 @@ class Trained:
             images: see the class.
             dtype: of the reconstructions; see the class.
         """
-        self._function("encode"), self._function("decode")
+        self.require("encode", "decode")
         return self.decode(self.encode(images), _dtype_like(images, dtype))
 
     def sample(self, n: int = 1, seed: int = 0, dtype: Any = None) -> np.ndarray:
@@ -136,14 +136,17 @@ class Trained:
             seed: of the noise.
             dtype: of the images; see the class.
         """
+        return np.concatenate([*self.sample_batches(n, seed, dtype)])
+
+    def sample_batches(self, n: int, seed: int = 0, dtype: Any = None) -> Iterator[np.ndarray]:
+        """The same, `batch_size` images at a time."""
         draw = self._compiled("sample", static_argnums=2)
         if n < 1:
             raise UsageError(f"n={n}: must be at least 1")
-        key, parts = jax.random.key(seed), []
+        key = jax.random.key(seed)
         for first in range(0, n, self.batch_size):
             batch = draw(self.state, jax.random.fold_in(key, first), self.batch_size)
-            parts.append(np.asarray(batch))
-        return self._shown(np.concatenate(parts)[:n], dtype, "samples")
+            yield self._shown(np.asarray(batch)[: n - first], dtype, "samples")
 
     def interpolate(self, a: Any, b: Any, steps: int = 8, dtype: Any = None) -> np.ndarray:
         """Decoded codes (1 - t) code(a) + t code(b): `[N,steps,H,W,C]`.
@@ -153,7 +156,7 @@ class Trained:
             steps: t goes evenly from 0 to 1; the first and the last image are reconstructions.
             dtype: of the images; see the class.
         """
-        self._function("encode"), self._function("decode")
+        self.require("encode", "decode")
         if steps < 2:
             raise UsageError(f"steps={steps}: an interpolation has at least 2 images")
         left, right = self.encode(a), self.encode(b)
@@ -176,7 +179,7 @@ class Trained:
             seed: of these samples.
         Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519.
         """
-        self._function("log_weight")
+        self.require("log_weight")
         if k < 1:
             raise UsageError(f"k={k}: must be at least 1")
         split, count = self._split(images)
@@ -186,7 +189,17 @@ class Trained:
         )  # fmt: skip
         return _finite(bound[:count], "the log-likelihoods")
 
+    def as_floats(self, images: Any) -> np.ndarray:
+        """Images as float32 in [0, 1], `[N,H,W,C]`, whatever they are of what the class takes."""
+        raw, pipeline = self._raw(images)
+        return raw.astype(np.float32) / np.float32(max(pipeline.levels - 1, 1))
+
     # -- capabilities ------------------------------------------------------------------------------
+
+    def require(self, *capabilities: str) -> None:
+        """Raises UsageError where the model lacks one of these functions of `Model`."""
+        for capability in capabilities:
+            self._function(capability)
 
     def _function(self, capability: str) -> Callable:
         function = getattr(self.model, capability)

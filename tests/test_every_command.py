@@ -19,7 +19,7 @@ from jaxae.recipes import RECIPES
 RUN = pathlib.Path(__file__).parents[1] / "experiments" / "run.py"
 SHORT = ["--devices", "1", "--steps", "2", "--batch-size", "16", "--log-every", "2",
          "--eval-every", "2", "--eval-examples", "16", "--eval-batch", "16", "--save-every", "2",
-         "--images", "0", "--iwae-samples", "1", "--test-examples", "16", "--probe-examples", "32",
+         "--images", "0", "--iwae-samples", "1", "--test-examples", "16", "--probe-examples", "100",
          "--report-batch", "16"]  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         if name != "data" and name not in owner:
             close = difflib.get_close_matches(name, [*owner, "data"], n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise UsageError(f"unknown setting {name!r}{hint}")
+            raise UsageError(f"unknown field {name!r}{hint}")
         if name != "data":
             by_group[owner[name]][name] = value
     replaced = {

@@ -1,5 +1,6 @@
 """`experiments/run.py` as a user meets it: one tiny run from end to end, and every mistake."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ import pytest
 import tiny
 from PIL import Image
 
+import jaxae
 from jaxae.command import main as command
 from jaxae.command import outputs, results
 from jaxae.command import run as runs
@@ -62,7 +64,9 @@ def finished(tmp_path_factory):
     folder, train = tmp_path_factory.mktemp("vae"), runs.train
     with pytest.MonkeyPatch.context() as patched:
         # Whatever is chosen while it trains, the test images have no part in it.
-        unseen = lambda run: run._replace(data=run.data._replace(test=None))
+        unseen = lambda run: dataclasses.replace(
+            run, load_data=lambda: run.data._replace(test=None)
+        )
         patched.setattr(runs, "train", lambda run, workdir: train(unseen(run), workdir))
         assert command.main([*HELD, "--workdir", str(folder)]) == 0
     return folder
@@ -125,6 +129,111 @@ def test_sample_and_encode_without_training(finished, call, tmp_path):
     assert call("sample", "--workdir", finished)[0] == 1  # no --out
 
 
+def pixels_of(*files):
+    return [np.asarray(Image.open(file)) for file in files]
+
+
+def test_decode_reconstruct_and_interpolate_without_training(finished, call, tmp_path):
+    """Oracle: the object of `jaxae.load`, given the same images."""
+    trained, out = jaxae.load(finished), tmp_path / "r"
+    raw = trained.data.test.arrays["image"]
+    code, said, _ = call("reconstruct", "--workdir", finished, "--out", out, "--n", 11)
+    assert (code, said) == (
+        0,
+        f"11 images and their reconstructions, and a page of both, in {out}\n",
+    )
+    assert len(list(out.iterdir())) == 23
+    with Image.open(out / "grid.png") as page:
+        assert np.asarray(page.convert("L")).std() > 0
+    back = np.uint8(np.round(255 * trained.reconstruct(raw[:11] / 16)))
+    image, found = pixels_of(out / "00010-image.png", out / "00010-reconstruction.png")
+    np.testing.assert_array_equal(image, np.uint8(np.round(255 * (raw[10, ..., 0] / 16))))
+    assert np.abs(found.astype(int) - back[10, ..., 0]).max() <= 1
+
+    assert call("encode", "--workdir", finished, "--out", tmp_path / "codes.npz")[0] == 0
+    words = ("decode", "--workdir", finished, "--codes-from", tmp_path / "codes.npz")
+    code, said, _ = call(*words, "--out", tmp_path / "d", "--n", 11)
+    assert (code, said) == (0, f"11 decoded codes of 360 in {tmp_path / 'd'}\n")
+    (decoded,) = pixels_of(tmp_path / "d" / "00010.png")
+    assert np.abs(decoded.astype(int) - found).max() <= 1  # of the test images, too
+    np.save(tmp_path / "one.npy", np.zeros((1, 2), np.float32))
+    code, said, _ = call(*words[:-1], tmp_path / "one.npy", "--out", tmp_path / "one")
+    assert (code, said) == (0, f"1 decoded codes of 1 in {tmp_path / 'one'}\n")
+
+    page = tmp_path / "i.png"
+    code, said, _ = call("interpolate", "--workdir", finished, "--out", page, "--n", 3)
+    assert (code, said) == (0, f"3 interpolations in {page}\n")
+    with Image.open(page) as drawn:
+        assert np.asarray(drawn.convert("L")).std() > 0
+
+
+def test_reconstruct_takes_images_from_elsewhere(finished, call, tmp_path):
+    """A folder of images of any size, and files of arrays: the same image by three ways."""
+    trained = jaxae.load(finished)
+    grey = np.uint8(trained.data.test.arrays["image"][:2] * np.float32(255 / 16))
+    (tmp_path / "pics" / "a").mkdir(parents=True)
+    Image.fromarray(grey[0, ..., 0]).save(tmp_path / "pics" / "0.png")
+    big = Image.fromarray(grey[1, ..., 0]).resize((40, 30))
+    big.convert("RGB").save(tmp_path / "pics" / "a" / "1.png")
+    np.save(tmp_path / "x.npy", grey / np.float32(255))
+    np.savez(tmp_path / "x.npz", images=grey / np.float32(255), labels=[0, 1])
+    found = {}
+    for name, source in (("folder", f"folder:{tmp_path / 'pics'}"), ("npy", tmp_path / "x.npy"),
+                         ("npz", tmp_path / "x.npz")):  # fmt: skip
+        words = ("--workdir", finished, "--images-from", source)
+        code, said, err = call("reconstruct", *words, "--out", tmp_path / name)
+        assert code == 0, said + err
+        assert len(list((tmp_path / name).iterdir())) == 5
+        found[name] = pixels_of(*sorted((tmp_path / name).glob("00000-*.png")))
+        assert call("interpolate", *words, "--out", tmp_path / f"{name}.png")[0] == 0
+    np.testing.assert_array_equal(found["npy"][0], grey[0, ..., 0])
+    for other in ("folder", "npz"):
+        np.testing.assert_array_equal(found[other], found["npy"])
+
+
+def test_files_that_do_not_fit_are_refused(finished, call, tmp_path):
+    np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
+    np.save(tmp_path / "wide.npy", np.zeros((2, 9, 9, 1)))
+    np.save(tmp_path / "one.npy", np.zeros((1, 8, 8, 1)))
+    (tmp_path / "text.npz").write_text("no array")
+    (tmp_path / "empty").mkdir()
+    many = ["--out", tmp_path / "o", "--workdir", finished]
+    of = lambda name: ["--images-from", tmp_path / name]
+    for words, message in (
+        (["decode", *many], "decode needs --codes-from"),
+        (["decode", *many, "--codes-from", tmp_path / "x.npz"], "x.npz cannot be read as an .npz"),
+        (["decode", *many, "--codes-from", tmp_path / "two.npz"], "the arrays a, b, and none is"),
+        (["decode", *many, "--codes-from", tmp_path / "wide.npy"], r"codes of vae are \[N,2\]"),
+        (["reconstruct", *many, *of("two.npz")], "a, b, and none is called images"),
+        (["reconstruct", *many, *of("text.npz")], "text.npz cannot be read as an .npz or .npy"),
+        (["reconstruct", *many, *of("wide.npy")], r"vae takes images \[N,8,8,1\]"),
+        (["reconstruct", *many, "--images-from", "folder:no/where"], "there is no such folder"),
+        (["reconstruct", *many, "--images-from", f"folder:{tmp_path / 'empty'}"], "no image of"),
+        (["reconstruct", *many, "--n", 0], "--n 0: must be at least 1"),
+        (["reconstruct", *many, "--codes-from", "x"], "reconstruct does not use --codes-from"),
+        (["reconstruct", *many, "--latent", 3], "reconstruct does not use --latent 3"),
+        (["interpolate", *many, *of("one.npy")], "needs two images, there is 1"),
+        (["interpolate", *many, "--n", 10**9], "at most 1,000,000"),
+        (["sample", *many, *of("one.npy")], "sample does not use --images-from"),
+    ):
+        code, out, err = call(*words)
+        assert code == 1, words
+        assert re.search(f"^error: .*{message}", err, re.M), out + err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_model_that_lacks_what_a_verb_needs_is_named(call, tmp_path):
+    words = ["--model", "gan", *TINY[:-8], "--widths", "8", "--latent", "2", "--images", "0"]
+    assert call(*words, "--workdir", tmp_path / "w")[0] == 0
+    for verb in ("encode", "reconstruct", "interpolate"):
+        code, _, err = call(verb, "--workdir", tmp_path / "w", "--out", tmp_path / "o")
+        assert (code, "error: model gan has no encode (it has: decode, sample)" in err) == (1, True)
+    np.save(tmp_path / "z.npy", np.zeros((3, 2)))
+    words = ["--workdir", tmp_path / "w", "--codes-from", tmp_path / "z.npy"]
+    assert call("decode", *words, "--out", tmp_path / "o")[0] == 0
+    assert len(list((tmp_path / "o").iterdir())) == 3
+
+
 def test_what_cannot_be_written_is_one_clear_message(finished, call, tmp_path):
     (tmp_path / "taken").write_text("a file")
     (tmp_path / "full.npz").symlink_to("/dev/full")
@@ -158,7 +267,7 @@ def test_what_calls_for_action_is_told_and_kept(finished, call, tmp_path, monkey
 
     def advising(*words):
         run = build(*words)
-        return run._replace(model=run.model._replace(advise=idle))
+        return dataclasses.replace(run, model=run.model._replace(advise=idle))
 
     loss = {"loss": {"mean": 1.5, "se": 0.5, "values": [1.0, 2.0]}}
     idle_seeds = {"idle": {"mean": 0.5, "se": 0.4, "values": [0.1, 0.9]}}
@@ -263,7 +372,7 @@ def test_a_run_whose_data_has_changed_is_refused(call, tmp_path):
         code, _, err = call(*again)
         assert code == 1
         assert f"folder:{tmp_path / 'pics'} is no longer the data that {tmp_path / 'w'}" in err
-    make_older(tmp_path / "w", ["digest", "report"], ["eval_batch"], ["validation"])
+    make_older(tmp_path / "w", ["digest", "report", "spec"], ["eval_batch"], ["validation"])
     for again in (words, words[-2:]):
         with pytest.warns(OlderConfig, match=r"w/config.json was written by an earlier version"):
             code, out, err = call("sample", *again, "--out", tmp_path / "s", "--n", "1")
@@ -515,6 +624,12 @@ def test_list_and_print_config(call):
     out = call("--list")[1]
     for word in ("acn", "vae", "--recipe digits", "--recipe mnist", "--data tfds:"):
         assert word in out
+    assert call("list")[1] == out
+    usage = call()
+    assert usage[0] == 0
+    assert usage == call("--help")
+    for verb in command.VERBS:
+        assert verb == "train" or f"jaxae {verb} " in usage[1]
     code, out, _ = call("--model", "acn", "--print-config", "--latent", "3")
     assert code == 0
     assert json.loads(out)["config"]["latent"] == 3

@@ -1,6 +1,8 @@
-"""Every model through the command that a user types, in a process of its own.
+"""Every model through the command that a user types, in a process of its own, and every recipe.
 
-A model once could not be started by it while every test of the model was green.
+A model once could not be started by it while every test of the model was green. Recipes beside a
+model's first, of data that needs no download, run in this process, by the function that the process
+would call: each process costs seconds to start.
 """
 
 import json
@@ -10,13 +12,25 @@ import sys
 
 import pytest
 
+from jaxae.command import main as command
 from jaxae.models import MODELS
+from jaxae.recipes import RECIPES
 
 RUN = pathlib.Path(__file__).parents[1] / "experiments" / "run.py"
 SHORT = ["--devices", "1", "--steps", "2", "--batch-size", "16", "--log-every", "2",
          "--eval-every", "2", "--eval-examples", "16", "--eval-batch", "16", "--save-every", "2",
-         "--images", "0", "--iwae-samples", "1", "--test-examples", "16", "--probe-examples", "32",
+         "--images", "0", "--iwae-samples", "1", "--test-examples", "16", "--probe-examples", "100",
          "--report-batch", "16"]  # fmt: skip
+
+
+HERE = ("digits", "lines", "topics", "grid25", "ones_twos", "speech")
+"""data sets that need no download"""
+OTHERS = [
+    (model, recipe)
+    for model, recipes in RECIPES.items()
+    for recipe, make in list(recipes.items())[1:]
+    if make().data in HERE
+]
 
 
 def typed(*words):
@@ -29,6 +43,17 @@ def test_every_model_runs_as_the_command_says(name, tmp_path):
     done = typed("--model", name, *SHORT, "--workdir", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "result.json").read_text())["step"] == 2
+
+
+def test_the_first_recipes_need_no_download():
+    assert all(next(iter(recipes.values()))().data in HERE for recipes in RECIPES.values())
+
+
+@pytest.mark.parametrize(("model", "recipe"), OTHERS)
+def test_every_other_recipe_runs_as_the_command_says(model, recipe, tmp_path, capsys):
+    words = ["--model", model, "--recipe", recipe, *SHORT, "--workdir", str(tmp_path)]
+    assert command.main(words) == 0, capsys.readouterr().err
     assert json.loads((tmp_path / "result.json").read_text())["step"] == 2
 
 

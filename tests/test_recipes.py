@@ -3,7 +3,9 @@
 Oracle: the papers' settings as recalled, and the official scripts'.
 """
 
+import inspect
 import pathlib
+import re
 import sys
 
 import jax
@@ -14,9 +16,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments"))
 
 from studies import gan as gan_study
 
+from jaxae import recipes
 from jaxae.models import MODELS
 from jaxae.models import vaegan as vaegan_module
 from jaxae.recipes import RECIPES
+from jaxae.settings import UsageError
 from jaxae.training import Spec
 
 # Data sets as their sources make them: image shape, classes, levels.
@@ -60,6 +64,38 @@ def test_a_recipe_builds_its_model(model, name):
     if (model, name) not in SLOW:
         state = jax.eval_shape(made.init, jax.random.key(0))
         assert state.params
+
+
+@pytest.mark.parametrize(("model", "name"), ALL)
+def test_a_recipe_says_its_command_its_time_and_a_number(model, name):
+    """The command that runs it, what it takes, and what to expect or that nothing is recorded."""
+    about = " ".join(inspect.getdoc(RECIPES[model][name]).split())
+    first = name == next(iter(RECIPES[model]))
+    command = f"jaxae --model {model}" + ("" if first else f" --recipe {name}")
+    assert re.search(rf"{re.escape(command)}(?! --recipe)(?![-\w])", about)
+    assert re.search(r"\bminutes?\b|GPU|TPU", about)
+    number = r"[Ee]xpect|[Rr]ecalled|[Pp]ublished|reports|logs|[Nn]o number|experiments/"
+    assert re.search(number, about)
+    for file in re.findall(r"experiments/[-\w/]+\.\w+", about):
+        assert (pathlib.Path(__file__).parents[1] / file).exists(), file
+
+
+def test_recipes_by_name():
+    entries = recipes.list()
+    assert [(e.model, e.recipe) for e in entries] == ALL
+    assert {e.model for e in entries} == set(MODELS)
+    assert all(e.about.endswith(".") for e in entries)
+    for model in RECIPES:
+        assert recipes.names(model) == [e.recipe for e in entries if e.model == model]
+        assert recipes.get(model) == recipes.get(model, recipes.names(model)[0])
+    assert recipes.get("vaegan", "mnist").data == "mnist"
+    for act, said in (
+        (lambda: recipes.get("vea"), "unknown model 'vea'.*did you mean vae"),
+        (lambda: recipes.get("vae", "mnits"), "unknown recipe 'mnits': .*did you mean mnist"),
+        (lambda: recipes.names("vea"), "unknown model 'vea'"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            act()
 
 
 # -- what the papers or their code say -------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_no_claim_is_named_twice():
 
 
 def test_an_unknown_change_is_named():
-    with pytest.raises(UsageError, match="unknown setting 'gama'; did you mean gamma"):
+    with pytest.raises(UsageError, match="unknown field 'gama'; did you mean gamma"):
         Run("vaegan", "digits", {"gama": 1.0}).settings()
     settings = with_changes(recipes.get("vae"), {"data": "mnist", "latent": 3, "steps": 7})
     assert (settings.data, settings.model.latent, settings.plan.steps) == ("mnist", 3, 7)

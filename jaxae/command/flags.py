@@ -3,22 +3,23 @@
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import pathlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from jaxae.data import Options
 from jaxae.models import MODELS
 from jaxae.recipes import choose
-from jaxae.settings import Report, Settings, UsageError
+from jaxae.settings import Report, Settings, UsageError, with_changes
 from jaxae.training import Plan
 from jaxae.training.workdir import read_config
 
-WORDS = ("model", "recipe", "workdir", "data_dir", "checkpoint", "out", "n", "list",
-         "print_config", "help")  # fmt: skip
-"""what the command reads before the flags of a model, so that no field may be called so"""
+WORDS = ("model", "recipe", "workdir", "data_dir", "checkpoint", "out", "n", "codes_from",
+         "images_from", "list", "print_config", "help")  # fmt: skip
+"""what the command reads before the flags of a model: no field may have one of these names"""
 
 
 def say(line: str) -> None:
@@ -74,6 +75,41 @@ def from_flags(name: str, recipe: Settings, flags: list[str], epilogue: str = ""
     settings = Settings(*(getattr(chosen, field.name) for field in dataclasses.fields(Settings)))
     _tell_reset(left, settings)
     return settings
+
+
+def from_changes(
+    name: str, recipe: Settings, changes: dict[str, Any], data: str | None = None
+) -> Settings:
+    """The recipe's settings with other values of some fields: the flags, from Python.
+
+    Args:
+        changes: by field name; lists stand for tuples.
+        data: another data set than the recipe's; what becomes of its options, see `from_flags`.
+    Raises:
+        UsageError: an unknown field, or values that a field or another one does not allow.
+    """
+    read = {field: owner for field, owner in owners(name).items() if owner != "jaxae"}
+    del read["data"]
+    for field in changes:
+        if field not in read:
+            close = difflib.get_close_matches(field, read, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UsageError(
+                f"unknown field {field!r} of model {name}{hint} (`jaxae --model {name} --help` "
+                "lists all, with - for _)"
+            )
+    data = data or recipe.data
+    base = dataclasses.replace(recipe, data=data, options=_options_for(recipe, data))
+    try:
+        settings = with_changes(base, {f: _as_tuple(value) for f, value in changes.items()})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _tell_reset(recipe, settings)
+    return settings
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _data_of(recipe: Settings, flags: list[str]) -> str:
@@ -149,7 +185,7 @@ def from_folder(folder: pathlib.Path, flags: list[str]) -> tuple[str, Settings]:
 def _settings(config: dict) -> Settings:
     name = config["model"]
     choose("model", name, MODELS)
-    tuples = lambda fields: {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    tuples = lambda fields: {k: _as_tuple(v) for k, v in fields.items()}
     return Settings(
         config["data"],
         MODELS[name].Config(**tuples(config["config"])),

@@ -2,14 +2,24 @@
 
 jaxae --model NAME [--recipe P] [--data D] [--workdir W] [any field of the model or the plan]
 jaxae --workdir W [--steps N]         goes on with a run, whatever it is, or lengthens it
-jaxae evaluate --workdir W            evaluates and draws again, without training
-jaxae sample   --workdir W --out DIR  [--n 64]      writes samples of the first seed as PNGs
-jaxae encode   --workdir W --out F.npz              writes its codes of all images
-                [--checkpoint best]    the lowest validation loss, for the three above: of a run
+jaxae evaluate --workdir W            measures and draws figures again, without training
+jaxae sample   --workdir W --out DIR  [--n 64]      writes samples as PNGs
+jaxae encode   --workdir W --out F.npz              writes the codes of all images
+jaxae decode   --workdir W --out DIR --codes-from F [--n 64]    writes codes as PNGs: the array
+                                       `codes`, `test`, or the only one, of an .npz or .npy file
+jaxae reconstruct --workdir W --out DIR [--n 64]    writes images and their reconstructions as PNGs,
+                                       and a page of both, grid.png
+jaxae interpolate --workdir W --out F.png [--n 8]   writes n interpolations between pairs of images
+                [--images-from FROM]   for these two, images in place of the test images:
+                                       folder:PATH, or the array `images`, or the only one, of an
+                                       .npz or .npy file
+                [--checkpoint best]    for all but training: the lowest validation loss, of a run
                                        with --validation N, or of data with a folder val/
-                [--images 0 ...]       fields of the report, which no run's settings fix
-jaxae --list                          models, recipes, data sets
+                [--images 0 ...]       for evaluate: fields of the report, which may change
+jaxae list                            models, recipes, data sets; the same as jaxae --list
 jaxae --model NAME --help             every flag of that model
+
+Pictures and codes are those of the run's first seed. From Python: jaxae.train and jaxae.load.
 """
 
 import argparse
@@ -30,7 +40,12 @@ VERBS = {
     "evaluate": ("checkpoint",),
     "sample": ("checkpoint", "out", "n"),
     "encode": ("checkpoint", "out"),
+    "decode": ("checkpoint", "out", "n", "codes_from"),
+    "reconstruct": ("checkpoint", "out", "n", "images_from"),
+    "interpolate": ("checkpoint", "out", "n", "images_from"),
+    "list": (),
 }
+NEEDED = ("out", "codes_from")  # of these words, by the verbs that use them
 
 
 def words_parser() -> argparse.ArgumentParser:
@@ -42,7 +57,9 @@ def words_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-dir")
     parser.add_argument("--checkpoint", choices=["last", "best"])
     parser.add_argument("--out", type=pathlib.Path)
-    parser.add_argument("--n", type=int, help="default: 64")
+    parser.add_argument("--n", type=int)
+    parser.add_argument("--codes-from", type=pathlib.Path)
+    parser.add_argument("--images-from")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--print-config", action="store_true")
     return parser
@@ -56,7 +73,7 @@ def parse(argv: list[str]):
 
 
 def named(text: str) -> pathlib.Path:
-    """A path; none is named by nothing, which pathlib would take for the current folder."""
+    """A path. An empty name is refused: pathlib would take it for the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("the name is empty; name a folder ('.' for this one)")
     return pathlib.Path(text)
@@ -65,7 +82,7 @@ def named(text: str) -> pathlib.Path:
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code."""
     what, words, flags = parse(argv)
-    if words.list:
+    if words.list or what == "list":
         return show_list()
     if not words.model and not words.workdir:
         print(__doc__)
@@ -84,14 +101,14 @@ def main(argv: list[str]) -> int:
     workdir = words.workdir
     try:
         refuse_unused(what, words, flags)
-        there = words.workdir and (words.workdir / "config.json").exists()
+        is_run = words.workdir and (words.workdir / "config.json").exists()
         if words.model:
             choose("model", words.model, MODELS)
             words.recipe = words.recipe or next(iter(RECIPES[words.model]))
             recipe = choose("recipe", words.recipe, RECIPES[words.model])
             about = f"{inspect.getdoc(recipe)}\n\n{ALWAYS}"
             name, settings = words.model, from_flags(words.model, recipe(), flags, about)
-        elif there:
+        elif is_run:
             name, settings = from_folder(words.workdir, flags)
         else:
             raise UsageError(f"{words.workdir} holds no run (no config.json): name a --model")
@@ -107,7 +124,7 @@ def main(argv: list[str]) -> int:
             NonFiniteLoss, Diverged) as error:  # fmt: skip
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever read has gone; what is printed comes after all that is done
+    except BrokenPipeError:  # the reader has gone; all that is printed comes after the work
         return 0
     except OSError as error:  # no room, no permission, a file where a folder should be
         if error.errno is None:
@@ -119,53 +136,86 @@ def main(argv: list[str]) -> int:
 
 
 def refuse_unused(what: str, words, flags: list[str]) -> None:
-    """Raises UsageError where a word was given that would go unheard."""
+    """Raises UsageError where a word was given that has no effect, or a needed one was not."""
     from jaxae.settings import UsageError
 
+    flag = lambda word: f"--{word.replace('_', '-')}"
     if words.recipe and not words.model:
         raise UsageError(f"--recipe {words.recipe} needs --model: a run's settings are fixed")
-    for word in ("checkpoint", "out", "n"):
+    for word in dict.fromkeys(word for verb in VERBS.values() for word in verb):
         if getattr(words, word) is not None and word not in VERBS[what]:
-            raise UsageError(f"{what} does not use --{word}")
-    if what == "sample" and flags and not words.model:
-        raise UsageError(f"sample does not use {' '.join(flags)}")
+            raise UsageError(f"{what} does not use {flag(word)}")
+        if getattr(words, word) is None and word in NEEDED and word in VERBS[what]:
+            raise UsageError(f"{what} needs {flag(word)}")
+    if what not in ("train", "evaluate", "encode") and flags and not words.model:
+        raise UsageError(f"{what} does not use {' '.join(flags)}")
     if what != "train" and not words.model and any(f.split("=")[0] == "--steps" for f in flags):
         raise UsageError(f"{what} does not use --steps: it takes the run as it is")
 
 
 def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
-    """Does what was asked, in the locked folder."""
-    from jaxae.command import outputs, results, run
+    """Does what the words say, with the run in a folder."""
     from jaxae.settings import UsageError
-    from jaxae.training import Workdir
 
-    if what in ("sample", "encode") and words.out is None:
-        raise UsageError(f"{what} needs --out")
     if what != "train" and not (path / "config.json").exists():
         raise UsageError(f"{path} holds no run: train first")
-    made = run.build(name, settings, words.data_dir)
+    if what in ("train", "evaluate"):
+        return train_or_evaluate(what, words, name, settings, path)
+    from jaxae.command import outputs
+
+    trained = load(words, name, settings, path)
+    n = {} if words.n is None else {"n": words.n}
+    if what == "sample":
+        return outputs.write_samples(trained, words.out, **n)
+    if what == "encode":
+        return outputs.write_codes(trained, words.out)
+    if what == "decode":
+        return outputs.write_decoded(trained, words.codes_from, words.out, **n)
+    if what == "reconstruct":
+        return outputs.write_reconstructions(trained, words.images_from, words.out, **n)
+    return outputs.write_interpolations(trained, words.images_from, words.out, **n)
+
+
+def load(words, name: str, settings, path: pathlib.Path):
+    """The trained model in a folder. With --model, the flags must be those of its run."""
+    from jaxae.command import api, run
+    from jaxae.command.trained import Trained
+    from jaxae.training import Workdir
+
+    best, batch = words.checkpoint == "best", settings.report.report_batch
+    if not words.model:
+        checkpoint = words.checkpoint or "last"
+        return api.load(path, checkpoint=checkpoint, data_dir=words.data_dir, batch_size=batch)
+    of_flags = run.build(name, settings, words.data_dir)
+    with Workdir.open(path) as workdir:
+        run.claim(of_flags, workdir)
+        step, states, _ = run.restore(of_flags, workdir, best)
+    return Trained(of_flags, states, step, batch_size=batch)
+
+
+def train_or_evaluate(what: str, words, name: str, settings, path: pathlib.Path) -> int:
+    """Trains where that is what to do; measures, draws figures and prints, in the locked folder."""
+    from jaxae.command import results, run
+    from jaxae.training import Workdir
+
+    this = run.build(name, settings, words.data_dir)
     with Workdir.open(path) as workdir:
         if words.model:
-            run.claim(made, workdir, lengthened=what == "train")
+            run.claim(this, workdir, lengthened=what == "train")
         else:  # the settings are the folder's own, but for the steps
-            run.check_data(made, workdir)
+            run.check_data(this, workdir)
             if what == "train":
-                run.lengthen(made, workdir)
+                run.lengthen(this, workdir)
         if what == "train":
-            fitted = run.train(made, workdir)
+            fitted = run.train(this, workdir)
             step, states, first_loss = settings.plan.steps, fitted.states, fitted.start
             about = {"seconds_training": fitted.seconds, "mode": vars(fitted.mode)}
         else:
-            step, states, meta = run.restore(made, workdir, best=words.checkpoint == "best")
+            step, states, meta = run.restore(this, workdir, best=words.checkpoint == "best")
             first_loss = meta.get("start")
             about = {"checkpoint": words.checkpoint or "last", "mode": meta["mode"],
                      "seconds_training": meta["seconds"]}  # fmt: skip
-        if what == "sample":
-            count = 64 if words.n is None else words.n
-            return outputs.write_samples(made, states[0], words.out, count)
-        if what == "encode":
-            return outputs.write_codes(made, states[0], words.out)
-        result = results.conclude(made, workdir, states, step, about, first_loss)
+        result = results.conclude(this, workdir, states, step, about, first_loss)
     for line in result["warnings"]:
         print(f"warning: {line}", file=sys.stderr)
     if result["diverged"]:
@@ -197,14 +247,16 @@ def show(result: dict, path: pathlib.Path) -> None:
 
 def show_list() -> int:
     """Prints models, recipes and data sets."""
+    from jaxae import recipes
     from jaxae.data import describe
     from jaxae.models import MODELS
-    from jaxae.recipes import RECIPES
 
-    for name, module in MODELS.items():
-        print(f"{name}: {inspect.getdoc(module).splitlines()[0]}")
-        for recipe, make in RECIPES[name].items():
-            print(f"    --recipe {recipe}: {inspect.getdoc(make).splitlines()[0]}")
+    model = None
+    for entry in recipes.list():
+        if entry.model != model:
+            model = entry.model
+            print(f"{model}: {inspect.getdoc(MODELS[model]).splitlines()[0]}")
+        print(f"    --recipe {entry.recipe}: {entry.about}")
     print("data sets:")
     for name, line in describe().items():
         print(f"    --data {name}: {line}")

@@ -1,81 +1,233 @@
-"""What a trained model gives, as files: samples and codes."""
+"""What a trained model gives, as files: samples, codes, and images that went through a code."""
 
 import math
 import os
 import pathlib
 import shutil
+from collections.abc import Iterable
 
 import jax
 import numpy as np
 
 from jaxae import evaluation
-from jaxae.command.results import diverged_where_not_finite
-from jaxae.command.run import EVALUATION_KEY, Run
+from jaxae.command.run import EVALUATION_KEY
+from jaxae.command.trained import Trained
+from jaxae.data import Options
+from jaxae.data.folder import images_below
 from jaxae.settings import UsageError
-from jaxae.training import State
 from jaxae.training.divergence import Diverged
 
-SAMPLES = 250  # drawn at a time
-MOST_SAMPLES = 1_000_000
+SAMPLES = 250  # at a time
+MOST = 1_000_000
+COLUMNS, STEPS = 8, 8  # of the pages of reconstructions and of interpolations
 
 
-def write_samples(run: Run, state: State, folder: pathlib.Path, n: int) -> int:
-    """Writes n samples of the first seed's state as numbered PNGs, `SAMPLES` at a time.
+def write_samples(trained: Trained, folder: pathlib.Path, n: int = 64) -> int:
+    """Writes n samples as numbered PNGs.
 
     Raises:
         UsageError: the model cannot sample, or n is too small, too large, or more than fits on the
             disk (by the size of the pixels: a PNG seldom takes more).
     """
-    from PIL import Image
+    trained.require("sample")
+    prepare(trained, folder, n, n)
+    trained.batch_size = min(n, SAMPLES)
+    batches = trained.sample_batches(n, EVALUATION_KEY, np.float32)
+    write_pngs((image for batch in batches for image in batch), folder, n)
+    print(f"{n} samples of seed {trained.seed} in {folder}")
+    return 0
 
-    if run.model.sample is None:
-        raise UsageError(f"{run.name} cannot sample")
-    if not 1 <= n <= MOST_SAMPLES:
-        raise UsageError(f"--n {n}: must be at least 1 and at most {MOST_SAMPLES:,}")
+
+def write_codes(trained: Trained, file: pathlib.Path) -> int:
+    """Writes a .npz file: the codes of every split, labels, and names of classes.
+
+    Raises:
+        UsageError: the model cannot encode.
+        Diverged: the codes are not finite.
+    """
+    trained.require("encode")
+    arrays, data, key = {}, trained.data, jax.random.key(EVALUATION_KEY)
+    for name in ("train", "test", "validation"):
+        if (split := getattr(data, name)) is None:
+            continue
+        try:
+            codes, labels = evaluation.encode_split(
+                trained.model, trained.state, split, trained.batch_size, key
+            )
+        except ValueError as error:
+            raise Diverged(str(error)) from error
+        arrays[name] = codes
+        if labels is not None:
+            arrays[f"{name}_labels"] = labels
+            arrays["class_names"] = np.array(data.class_names)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "wb") as stream:  # to a name, numpy would add .npz
+        np.savez(stream, **arrays)
+    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    print(f"{shapes} of seed {trained.seed} in {file}")
+    return 0
+
+
+def write_decoded(
+    trained: Trained, codes_from: pathlib.Path, folder: pathlib.Path, n: int = 64
+) -> int:
+    """Writes the images of the first n codes of a file as numbered PNGs.
+
+    Raises:
+        UsageError: the model cannot decode, or the file holds no codes of it.
+    """
+    trained.require("decode")
+    codes = read_array(codes_from, ("codes", "test"))
+    count = min(n, len(codes)) if codes.ndim else 0
+    images = trained.decode(codes[:n] if codes.ndim else codes, np.float32)
+    prepare(trained, folder, n, count)
+    write_pngs(images, folder, count)
+    print(f"{count} decoded codes of {len(codes)} in {folder}")
+    return 0
+
+
+def write_reconstructions(
+    trained: Trained, images_from: str | None, folder: pathlib.Path, n: int = 64
+) -> int:
+    """Writes n images and their reconstructions as numbered PNGs, and a page of both.
+
+    Args:
+        images_from: see `read_images`.
+    Raises:
+        UsageError: the model cannot encode or decode, or the images do not fit it.
+    """
+    trained.require("encode", "decode")
+    images = read_images(trained, images_from, n)
+    back = trained.reconstruct(images, np.float32)
+    prepare(trained, folder, n, 2 * len(images))
+    write_pngs(images, folder, len(images), "-image")
+    write_pngs(back, folder, len(images), "-reconstruction")
+    rows = range(0, len(images), COLUMNS)
+    empty = np.ones((-len(images) % COLUMNS, *images.shape[1:]), np.float32)
+    full = [np.concatenate([part, empty]) for part in (images, back)]
+    evaluation.image_grid(
+        np.concatenate([part[row : row + COLUMNS] for row in rows for part in full]),
+        COLUMNS,
+        folder / "grid.png",
+        title="Reconstructions",
+        note="pairs of rows: images, and below them what their codes decode to",
+        row_labels=["image", "decoded"] * len(rows),
+        row_gap_every=2,
+    )
+    print(f"{len(images)} images and their reconstructions, and a page of both, in {folder}")
+    return 0
+
+
+def write_interpolations(
+    trained: Trained, images_from: str | None, file: pathlib.Path, n: int = 8
+) -> int:
+    """Writes a page of n interpolations, each a row between two images.
+
+    Args:
+        images_from: see `read_images`; the first half is at the left, the second at the right.
+    Raises:
+        UsageError: the model cannot encode or decode, or the images do not fit it.
+    """
+    trained.require("encode", "decode")
+    _check_number(n)
+    images = read_images(trained, images_from, 2 * n)
+    pairs = len(images) // 2
+    if not pairs:
+        raise UsageError(f"an interpolation needs two images, there is {len(images)}")
+    left, right = images[:pairs], images[pairs : 2 * pairs]
+    between = trained.interpolate(left, right, STEPS, np.float32)
+    rows = np.concatenate([left[:, None], between, right[:, None]], axis=1)
+    percent = [f"{100 * share:.0f} %" for share in np.linspace(0, 1, STEPS)]
+    evaluation.image_grid(
+        rows.reshape(-1, *rows.shape[2:]),
+        STEPS + 2,
+        file,
+        title="Interpolations",
+        note="decoded mixtures of the codes of two images; per cent: share of the right one",
+        column_labels=["image", *percent, "image"],
+        column_gaps=(0, STEPS),
+    )
+    print(f"{pairs} interpolations in {file}")
+    return 0
+
+
+def read_images(trained: Trained, images_from: str | None, n: int) -> np.ndarray:
+    """The first n images, float32 in [0, 1].
+
+    Args:
+        images_from: `folder:<path>`, images below a folder, cut and resized to those of the model
+            where these are square; an .npz file (its array `images`, or its only one) or .npy file;
+            None: the test images.
+    Raises:
+        UsageError, DataError: the images are missing, broken or do not fit the model.
+    """
+    _check_number(n)
+    if images_from is None:
+        split = trained.data.test
+        images = split.gather(np.arange(min(n, split.size)))["image"]
+    elif images_from.startswith("folder:"):
+        height, width, channels = trained.image_shape
+        options = Options(
+            image_size=height if height == width else 0, colour="grey" if channels == 1 else "rgb"
+        )
+        files = images_below(images_from.removeprefix("folder:"), options)
+        images = files[np.arange(min(n, files.shape[0]))] / np.float32(255)
+    else:
+        images = read_array(pathlib.Path(images_from), ("images",))[:n]
+    return trained.as_floats(images)
+
+
+def read_array(file: pathlib.Path, names: tuple[str, ...]) -> np.ndarray:
+    """The array of an .npy file, or of an .npz file the first of `names`, or its only one.
+
+    Raises:
+        UsageError: there is no such file or array.
+    """
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            there = loaded.files
+            chosen = [name for name in names if name in there] or (there if len(there) == 1 else [])
+            if chosen:
+                return loaded[chosen[0]]
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"{file} cannot be read as an .npz or .npy file: {error}") from error
+    raise UsageError(
+        f"{file} holds the arrays {', '.join(there)}, and none is called {' or '.join(names)}"
+    )
+
+
+def prepare(trained: Trained, folder: pathlib.Path, n: int, count: int) -> None:
+    """Creates a folder for `count` images.
+
+    Raises:
+        UsageError: n is too small or too large, or they do not fit on the disk.
+    """
+    _check_number(n)
     folder.mkdir(parents=True, exist_ok=True)
     block = os.statvfs(folder).f_frsize if hasattr(os, "statvfs") else 4096
-    needed = n * -(-math.prod(run.data.spec.image_shape) // block) * block
+    needed = count * -(-math.prod(trained.image_shape) // block) * block
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UsageError(
             f"--n {n}: about {needed / 2**20:,.0f} MiB of pictures, and {folder} has room for "
             f"{free / 2**20:,.0f} MiB: ask for fewer, or choose another --out"
         )
-    low, high = evaluation.value_range(evaluation.pixels_of(run.data.test, 500, 500))
-    draw = jax.jit(run.model.sample, static_argnums=2)
-    digits, key = max(5, len(str(n - 1))), jax.random.key(EVALUATION_KEY)
-    for first in range(0, n, SAMPLES):
-        images = np.asarray(draw(state, jax.random.fold_in(key, first), min(n, SAMPLES)))
-        if not np.isfinite(images).all():
-            raise Diverged("the samples hold NaN or infinity: the run has diverged")
-        pixels = np.uint8(np.round(np.clip((images - low) / (high - low), 0, 1) * 255))
-        for i, image in enumerate(pixels[: n - first], first):
-            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
-                folder / f"{i:0{digits}d}.png"
-            )
-    print(f"{n} samples of seed {run.settings.plan.seed} in {folder}")
-    return 0
 
 
-def write_codes(run: Run, state: State, file: pathlib.Path) -> int:
-    """Writes a .npz file: the first seed's codes of every split, labels, and names of classes."""
-    if run.model.encode is None:
-        raise UsageError(f"{run.name} has no code")
-    arrays, batch = {}, run.settings.report.report_batch
-    for name in ("train", "test", "validation"):
-        if (split := getattr(run.data, name)) is None:
-            continue
-        with diverged_where_not_finite(run, [state]):
-            codes, labels = evaluation.encode_split(
-                run.model, state, split, batch, jax.random.key(EVALUATION_KEY)
-            )
-        arrays[name] = codes
-        if labels is not None:
-            arrays[f"{name}_labels"] = labels
-            arrays["class_names"] = np.array(run.data.class_names)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "wb") as stream:  # to a name, numpy would add .npz
-        np.savez(stream, **arrays)
-    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-    print(f"{shapes} of seed {run.settings.plan.seed} in {file}")
-    return 0
+def write_pngs(images: Iterable[np.ndarray], folder: pathlib.Path, n: int, end: str = "") -> None:
+    """Writes images `[H,W,C]` in [0, 1] as `<number><end>.png`, with digits enough for n."""
+    from PIL import Image
+
+    digits = max(5, len(str(n - 1)))
+    for number, image in enumerate(images):
+        pixels = np.uint8(np.round(np.clip(image, 0, 1) * 255))
+        picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        picture.save(folder / f"{number:0{digits}d}{end}.png")
+
+
+def _check_number(n: int) -> None:
+    if not 1 <= n <= MOST:
+        raise UsageError(f"--n {n}: must be at least 1 and at most {MOST:,}")

@@ -1,18 +1,25 @@
 """A run: its data and model, its folder, its training."""
 
 import dataclasses
+import functools
+import inspect
+import pathlib
+import re
 import shutil
-from typing import NamedTuple, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
 import jax
 
 from jaxae import evaluation
+from jaxae.command import spec as specs
 from jaxae.command.flags import say
-from jaxae.data import Data, load
+from jaxae.data import Data
+from jaxae.data import load as load_named
 from jaxae.fields import field_types
 from jaxae.models import MODELS
 from jaxae.settings import Settings, UsageError
-from jaxae.training import Model, State, Workdir, fit
+from jaxae.training import Fitted, Model, State, Workdir, fit
 from jaxae.training.checkpoint import Checkpoints
 from jaxae.training.memory import check_memory
 from jaxae.training.parallel import Engine, Mode, choose
@@ -23,23 +30,56 @@ OF_UNIT_PIXELS = {"likelihood": "bernoulli", "loss": "bce", "output": "sigmoid"}
 EVALUATION_KEY = 2**31 - 1  # apart from every training seed
 # Of config.json, what may change while a run stays the same one.
 FREE = ("report", "plan.steps")
+ARRAYS = "arrays"  # the data set's name, or its beginning, where images were given from Python
 
 
-class Run(NamedTuple):
-    """What the settings name, made."""
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run in memory: its settings, its model, and its data, which is loaded when it is needed."""
 
     name: str
+    """of the model"""
     settings: Settings
-    data: Data
     model: Model
+    known: specs.Known
+    """what the model knows of the data"""
+    load_data: Callable[[], Data]
+    networks: Mapping[str, Any] | None = None
+    """modules of the caller's own by network name"""
+
+    @functools.cached_property
+    def data(self) -> Data:
+        """The data set."""
+        return self.load_data()
+
+    def identity(self) -> dict:
+        """What decides the outcome of training, as config.json holds it (`Settings.identity`)."""
+        networks = {"networks": describe_networks(self.networks)} if self.networks else {}
+        return self.settings.identity(self.name) | networks
 
 
-def build(name: str, settings: Settings, data_dir: str | None) -> Run:
-    """Loads the data and makes the model.
+def build(
+    name: str,
+    settings: Settings,
+    data_dir: str | None = None,
+    *,
+    data: Data | None = None,
+    known: specs.Known | None = None,
+    networks: Mapping[str, Any] | None = None,
+) -> Run:
+    """Makes the model, for the data that the settings name.
 
+    Args:
+        name: of the model.
+        settings: what the run is.
+        data_dir: a folder of data sets, see `jaxae.data.load`.
+        data: the data set itself, where it has no name.
+        known: what is known of the data already; it is then loaded when it is first needed.
+        networks: modules of the caller's own by network name.
     Raises:
         DataError: the data is unknown, missing or broken.
-        UsageError: the model cannot take this data, this configuration or this plan.
+        UsageError: the model cannot take this data, this configuration, these networks or this
+            plan.
     """
     if settings.options.labels and getattr(settings.model, "reads_every_label", False):
         raise UsageError(
@@ -53,14 +93,35 @@ def build(name: str, settings: Settings, data_dir: str | None) -> Run:
                     f"standardise: {field}={value} is of pixels in [0, 1], which standardised ones "
                     f"are not; leave standardise off, or choose another {field}"
                 )
-    data = load(settings.data, settings.options, data_dir)
+    make = MODELS[name].make
+    if networks and "networks" not in inspect.signature(make).parameters:
+        raise UsageError(f"model {name} takes no networks of your own")
+    load_data = lambda: _load_data(settings, data_dir) if data is None else data
+    if known is None:
+        data = load_data()
+        known = specs.known(data)
     try:
-        model = MODELS[name].make(settings.model, data.spec)
+        own = {"networks": networks} if networks else {}
+        model = make(settings.model, known.spec, **own)
         jax.eval_shape(model.init, jax.random.key(0))  # networks refuse a shape only here
-        settings.plan.check(model, data.train.labels_batch)
+        settings.plan.check(model, settings.options.labels_batch)
     except ValueError as error:
         raise UsageError(f"model {name} on {settings.data}: {error}") from error
-    return Run(name, settings, data, model)
+    return Run(name, settings, model, known, load_data, networks)
+
+
+def _load_data(settings: Settings, data_dir: str | None) -> Data:
+    if settings.data.partition(":")[0] == ARRAYS:
+        raise UsageError(
+            f"{settings.data}: these images were given from Python and have no name by which they "
+            "could be loaded; give the same again as data= of jaxae.train or jaxae.load"
+        )
+    return load_named(settings.data, settings.options, data_dir)
+
+
+def describe_networks(networks: Mapping[str, Any]) -> dict[str, str]:
+    """What config.json holds of the caller's own modules: their `repr`, without addresses."""
+    return {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(m)) for name, m in networks.items()}
 
 
 def check_bits(settings: Settings, data: Data) -> None:
@@ -89,6 +150,20 @@ def check_bits(settings: Settings, data: Data) -> None:
     )
 
 
+def check_plan(run: Run) -> None:
+    """Looks before the first step whether data, devices and memory are enough for the plan.
+
+    Raises:
+        UsageError: see `check_bits`.
+        DeviceError, DataError: the plan fits neither devices nor data.
+    """
+    plan = run.settings.plan
+    check_bits(run.settings, run.data)
+    run.data.train.batch_indices(plan.seed, 0, plan.batch_size)
+    choose(plan, convolves=False)
+    check_memory(run.model, run.data.train, plan)
+
+
 def claim(run: Run, workdir: Workdir, lengthened: bool = False) -> None:
     """Makes the folder this run's own; before its first step is saved it may change its settings.
 
@@ -99,18 +174,20 @@ def claim(run: Run, workdir: Workdir, lengthened: bool = False) -> None:
         UsageError: it holds checkpoints of other data, or see `check_bits`.
         DeviceError, DataError: the plan fits neither devices nor data, found before it is written.
     """
-    plan = run.settings.plan
-    check_bits(run.settings, run.data)
-    run.data.train.batch_indices(plan.seed, 0, plan.batch_size)
-    choose(plan, convolves=False)
-    check_memory(run.model, run.data.train, plan)
+    check_plan(run)
     if all(path.name == "0" for path in (workdir.path / "checkpoints").iterdir()):
         (workdir.path / "config.json").unlink(missing_ok=True)
         if (workdir.path / "checkpoints" / "0").exists():  # the settings make it anew
             shutil.rmtree(workdir.path / "checkpoints" / "0")
+    if not (workdir.path / "config.json").exists():
+        specs.write_mean(workdir.path, run.known.spec)
     workdir.claim_config(
-        run.settings.identity(run.name),
-        {"report": dataclasses.asdict(run.settings.report), "digest": run.data.digest},
+        run.identity(),
+        {
+            "report": dataclasses.asdict(run.settings.report),
+            "digest": run.data.digest,
+            "spec": specs.as_json(run.known),
+        },
         late=("plan.eval_batch", "options.validation"),
         free=("plan.steps",) if lengthened else (),
     )
@@ -157,15 +234,41 @@ def check_data(run: Run, workdir: Workdir) -> None:
     """Compares the folder with what its run began with.
 
     Raises:
-        UsageError: the data is no longer the same.
+        UsageError: the data is no longer the same; see `check_folder`.
+        WorkdirError: see `check_folder`.
+    """
+    config = check_folder(run, workdir)
+    check_digest(run.settings, run.data, config, workdir.path)
+    if "spec" in config:
+        specs.write_mean(workdir.path, run.data.spec)
+
+
+def check_digest(settings: Settings, data: Data, config: dict, folder: pathlib.Path) -> None:
+    """Raises UsageError where the data is not that which the folder's run began with."""
+    if config.get("digest") not in (None, data.digest):  # earlier versions have none
+        raise UsageError(
+            f"{settings.data} is no longer the data that {folder} began with: images or "
+            "labels were added, removed or changed; put them back, or choose another --workdir"
+        )
+
+
+def check_folder(run: Run, workdir: Workdir) -> dict:
+    """What config.json holds, compared with the networks and with the newest checkpoint.
+
+    Raises:
+        UsageError: the run has other networks of the caller's own.
         WorkdirError: config.json is not what the newest checkpoint was trained with.
     """
     config = read_config(workdir.path)
-    if config.get("digest") not in (None, run.data.digest):  # earlier versions have none
-        raise UsageError(
-            f"{run.settings.data} is no longer the data that {workdir.path} began with: images or "
-            "labels were added, removed or changed; put them back, or choose another --workdir"
-        )
+    there, given = config.get("networks", {}), describe_networks(run.networks or {})
+    for name in sorted(there.keys() | given.keys()):
+        if there.get(name) != given.get(name):
+            raise UsageError(
+                f"the run in {workdir.path} has as its network {name!r} "
+                f"{there.get(name, 'that of the model')}, and not "
+                f"{given.get(name, 'that of the model')}: give the same networks= to jaxae.load or "
+                "jaxae.train (the command cannot take any)"
+            )
     with Checkpoints(workdir.path / "checkpoints") as checkpoints:
         steps = checkpoints.steps()
         trained = checkpoints.meta(steps[-1]).get("settings") if steps else None
@@ -174,49 +277,62 @@ def check_data(run: Run, workdir: Workdir) -> None:
             f"{workdir.path / 'config.json'} is not what step {steps[-1]} was trained with: it was "
             "edited or is another run's; put it back, or name --model and a new --workdir"
         )
+    return config
 
 
-def train(run: Run, workdir: Workdir, quiet: bool = False):
-    """Trains, or goes on training, in a claimed folder."""
+def train(
+    run: Run,
+    workdir: Workdir | None,
+    quiet: bool = False,
+    callbacks: Sequence[Callable[[dict[str, Any]], None]] = (),
+) -> Fitted:
+    """Trains, or goes on training, in a claimed folder; without one, in memory."""
     model, data, plan = run.model, run.data, run.settings.plan
     rng = jax.random.key(EVALUATION_KEY)
 
     def held_out(state):
-        seen = evaluation.mean_over(
+        means = evaluation.mean_over(
             model.evaluate, state, data.eval_split, plan.eval_batch, rng, plan.eval_examples,
             per_example=False,
         )  # fmt: skip
-        return {k: v for k, v in seen.items() if not k.endswith("_se")}
+        return {k: v for k, v in means.items() if not k.endswith("_se")}
 
-    about = {"settings": digest(read_config(workdir.path), FREE)}
+    of_folder = {}
+    if workdir is not None:
+        about = {"settings": digest(read_config(workdir.path), FREE)}
+        of_folder = {"workdir": workdir.path, "guard": workdir.check, "about": about}
     return fit(
-        model, data, plan, workdir.path, evaluate=held_out, quiet=quiet, guard=workdir.check,
-        about=about,
+        model, data, plan, evaluate=held_out, quiet=quiet, callbacks=callbacks, **of_folder
     )  # fmt: skip
 
 
 def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[State], dict]:
     """The step, the states, one per seed, and the meta of the newest (or best) intact checkpoint.
 
-    The states are as evaluation reads them, see `Engine.to_evaluate`. The best has the lowest
-    validation loss of those that were looked at when they were saved.
+    The states are as evaluation reads them, see `Engine.to_evaluate`: for a model with `refresh`
+    this reads the training images. The best has the lowest validation loss of those that were
+    looked at when they were saved.
 
     Raises:
         UsageError: there is no such checkpoint, or no validation images by which one could be
             chosen: chosen by the test images, it would not be fit to be measured on them.
     """
-    if best and run.data.validation is None:
+    if best and not run.known.validation:
         raise UsageError(
             f"--checkpoint best: {run.settings.data} has no validation images, and by test images "
             "none is chosen. Train a new run with --validation N, which holds N training images "
             "out, or with a folder val/ beside train/ and test/; or take --checkpoint last"
         )
+    plan = run.settings.plan
     with Checkpoints(workdir.path / "checkpoints") as checkpoints:
         if not any((workdir.path / "checkpoints").iterdir()):
             raise UsageError(f"{workdir.path} holds no checkpoint: train first")
         mode = Mode(**checkpoints.meta()["mode"] | {"parallel": "mesh", "devices": 1})
-        engine = Engine(run.model, run.data.train, run.settings.plan, mode)
-        template = jax.eval_shape(engine.init)
+        one = jax.eval_shape(run.model.init, jax.random.key(plan.seed))
+        template = [one] * plan.seeds
+        if mode.seeds_by == "vmap":
+            stacked = lambda x: jax.ShapeDtypeStruct((plan.seeds, *x.shape), x.dtype)
+            template = jax.tree.map(stacked, one)
         found = (checkpoints.restore_best if best else checkpoints.restore)(template)
         if found is None and best and checkpoints.steps():
             raise UsageError(
@@ -226,4 +342,9 @@ def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[S
         if found is None:
             raise UsageError(f"{workdir.path} holds no complete checkpoint: train first")
         step, states, meta = found
-        return step, engine.to_evaluate(states, step), meta
+        if run.model.refresh is not None:
+            engine = Engine(run.model, run.data.train, plan, mode)
+            return step, engine.to_evaluate(states, step), meta
+        if mode.seeds_by == "vmap":
+            states = [jax.tree.map(lambda x: x[i], states) for i in range(plan.seeds)]
+        return step, list(states), meta

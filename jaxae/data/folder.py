@@ -91,6 +91,25 @@ def folder(path: str, options: Options) -> Raw:
     return raw._replace(validation=images[2], validation_labels=labels[2])
 
 
+def images_below(path: str | os.PathLike, options: Options) -> Files:
+    """All images below a folder, in the order of their paths, whatever splits they are in.
+
+    Args:
+        options: of these `image_size` and `colour`.
+    Raises:
+        DataError: as `folder`.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise DataError(f"folder:{path}: there is no such folder")
+    paths = _image_paths(root.resolve())
+    if not paths:
+        raise DataError(f"folder:{path} holds no image of these endings: {', '.join(SUFFIXES)}")
+    headers = in_threads(read_header, paths)
+    _tell(root, paths, headers, [])
+    return Files(paths, _common_shape(paths, headers, options), options.image_size)
+
+
 def _image_paths(root: Path) -> list[Path]:
     """Image files below a folder, sorted by relative path; links that lead outside are skipped."""
     found, skipped, others = [], [], []

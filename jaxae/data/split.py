@@ -78,6 +78,11 @@ class Split:
         return self._pipeline.levels
 
     @property
+    def pipeline(self) -> Pipeline:
+        """What is done to the raw images: another `Split` of it treats other images alike."""
+        return self._pipeline
+
+    @property
     def unbinarised(self) -> "Split":
         """The same images in grey levels, without binarisation."""
         other = copy.copy(self)

@@ -48,7 +48,13 @@ from jaxae.evaluation.kmeans import (
     normalised_mutual_information,
     whiten,
 )
-from jaxae.evaluation.likelihood import active_units, bounds, mean_over, summary
+from jaxae.evaluation.likelihood import (
+    active_units,
+    bounds,
+    log_likelihoods,
+    mean_over,
+    summary,
+)
 from jaxae.evaluation.manifolds import precision_and_recall
 from jaxae.evaluation.passes import over_split
 from jaxae.evaluation.path_length import perceptual_path_length
@@ -113,6 +119,7 @@ __all__ = [
     "line_scores",
     "linear_probe",
     "load_features",
+    "log_likelihoods",
     "majority_accuracy",
     "matched_accuracy",
     "max_confidence_label_map",

@@ -83,6 +83,50 @@ def _absorb(log_weight, chunk, state, images, positions, rng, first, samples, bo
     return bound, total + jnp.sum(jnp.where(counted, weights, 0.0), axis=0)
 
 
+def log_likelihoods(
+    model: Model,
+    state: State,
+    split: Any,
+    *,
+    samples: int,
+    batch_size: int,
+    rng: jax.Array,
+    chunk: int = 20,
+    limit: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `bounds` averages: the ELBO and the importance-weighted bound of each image, in nats.
+
+    Args:
+        model, state, split, samples, batch_size, rng, chunk, limit: as `bounds` takes them.
+    Returns:
+        `[N]` and `[N]` float64, in the order of the split.
+    Raises:
+        ValueError: as `bounds`.
+    """
+    return _per_image(model, state, split, samples, batch_size, rng, chunk, limit)[:2]
+
+
+def _per_image(model, state, split, samples, batch_size, rng, chunk, limit):
+    """Both bounds of each image, and the dimensions of one."""
+    if model.log_weight is None:
+        raise ValueError("bounds: the model has no log_weight")
+    if samples < 1 or chunk < 1:
+        raise ValueError(f"bounds: samples and chunk must be at least 1, are {samples} and {chunk}")
+    chunk = math.ceil(samples / math.ceil(samples / chunk))  # chunks of equal size
+    elbo, iwae = [], []
+    for batch, positions, mask in batches(split, batch_size, limit):
+        bound, total = empty_bound((len(mask),)), jnp.zeros(len(mask))
+        for first in range(0, samples, chunk):
+            bound, total = _absorb(
+                model.log_weight, chunk, state, batch["image"], positions, rng,
+                np.int32(first), np.int32(samples), bound, total,
+            )  # fmt: skip
+        iwae.append(np.asarray(finish_bound(bound), np.float64)[mask])
+        elbo.append(np.asarray(total, np.float64)[mask] / samples)
+        dims = math.prod(batch["image"].shape[1:])
+    return np.concatenate(elbo), np.concatenate(iwae), dims
+
+
 def bounds(
     model: Model,
     state: State,
@@ -125,23 +169,7 @@ def bounds(
     Raises:
         ValueError: the model has no `log_weight`; `samples` or `chunk` below 1.
     """
-    if model.log_weight is None:
-        raise ValueError("bounds: the model has no log_weight")
-    if samples < 1 or chunk < 1:
-        raise ValueError(f"bounds: samples and chunk must be at least 1, are {samples} and {chunk}")
-    chunk = math.ceil(samples / math.ceil(samples / chunk))  # chunks of equal size
-    elbo, iwae = [], []
-    for batch, positions, mask in batches(split, batch_size, limit):
-        bound, total = empty_bound((len(mask),)), jnp.zeros(len(mask))
-        for first in range(0, samples, chunk):
-            bound, total = _absorb(
-                model.log_weight, chunk, state, batch["image"], positions, rng,
-                np.int32(first), np.int32(samples), bound, total,
-            )  # fmt: skip
-        iwae.append(np.asarray(finish_bound(bound), np.float64)[mask])
-        elbo.append(np.asarray(total, np.float64)[mask] / samples)
-        dims = math.prod(batch["image"].shape[1:])
-    elbo, iwae = np.concatenate(elbo), np.concatenate(iwae)
+    elbo, iwae, dims = _per_image(model, state, split, samples, batch_size, rng, chunk, limit)
     if measured is None:
         measured = mean_over(model.evaluate, state, split, batch_size, rng, limit)
     parts = {

@@ -24,7 +24,8 @@ def digits() -> Settings:
 def digits_grey() -> Settings:
     """ACN on the 17 grey levels of scikit-learn's digits, by a mixture of logistics.
 
-    jaxae --model acn --recipe digits-grey; about a minute. The setting is ours.
+    jaxae --model acn --recipe digits-grey; about a minute. The setting is ours. No number is
+    recorded for this recipe.
     """
     config = Config(likelihood="logistic_mixture")
     return Settings("digits", config, Plan(steps=3000))
@@ -35,7 +36,7 @@ def mnist() -> Settings:
 
     jaxae --model acn --recipe mnist; within ten minutes. The setting is ours.
     With --variant vae the same networks are a VAE. Expect what
-    experiments/tables/results/mnist_recipes.md shows.
+    experiments/tables/results/mnist_presets.md shows.
     """
     steps = 1500
     config = Config(
@@ -59,9 +60,10 @@ def mnist() -> Settings:
 def mnist_large() -> Settings:
     """ACN with a PixelCNN of 128 channels and 16 layers on MNIST, bits drawn once.
 
-    jaxae --model acn --recipe mnist-large; for a GPU or TPU, not run by us. The
-    prior network and K are second-hand reports of the paper's, everything else is ours. The bits
-    are drawn by a fixed seed of ours, not Larochelle's file, so published numbers do not compare.
+    jaxae --model acn --recipe mnist-large; for a GPU or TPU, not run by us. The prior network and K
+    are second-hand reports of the paper's, everything else is ours. The bits are drawn by a fixed
+    seed of ours, not Larochelle's file, so published numbers do not compare. No number is recorded
+    for this recipe.
     """
     config = Config(
         latent=64,
@@ -83,8 +85,8 @@ def mnist_large() -> Settings:
 def cifar10() -> Settings:
     """ACN with a PixelCNN of 256 channels and 20 layers on CIFAR-10, ten logistics per pixel.
 
-    jaxae --model acn --recipe cifar10; for a GPU or TPU, not run by us. The
-    setting is ours.
+    jaxae --model acn --recipe cifar10; for a GPU or TPU, not run by us. The setting is ours. No
+    number is recorded for this recipe.
     """
     config = Config(
         latent=128,

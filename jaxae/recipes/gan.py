@@ -9,7 +9,7 @@ from jaxae.training import Plan
 def digits() -> Settings:
     """Dense GAN on the embedded 8x8 digits; a minute on two CPU cores.
 
-    jaxae --model gan. The setting is ours.
+    jaxae --model gan. The setting is ours. No number is recorded for this recipe.
     """
     steps = 6000
     config = Config(latent=16, r1=0.1, decay_steps=steps)
@@ -20,7 +20,7 @@ def digits() -> Settings:
 def mnist() -> Settings:
     """Dense GAN with an R1 penalty on MNIST; within ten minutes on two CPU cores.
 
-    jaxae --model gan --recipe mnist. The setting is ours.
+    jaxae --model gan --recipe mnist. The setting is ours. No number is recorded for this recipe.
     """
     steps = 12_000
     config = Config(latent=64, widths=(512, 512), r1=0.3, decay_steps=steps)
@@ -31,8 +31,8 @@ def mnist() -> Settings:
 def dcgan() -> Settings:
     """Convolutional GAN with batch normalisation on MNIST; for a GPU or TPU, not run by us.
 
-    jaxae --model gan --recipe dcgan. Rates and momentum are those of Radford,
-    Metz & Chintala 2016 (recalled); sizes and data are ours.
+    jaxae --model gan --recipe dcgan. Rates and momentum are those of Radford, Metz & Chintala 2016
+    (recalled); sizes and data are ours. No number is recorded for this recipe.
     """
     config = Config(
         latent=100, network="conv", conv_width=64, generator_norm="batch",

@@ -102,8 +102,8 @@ def mnist() -> Settings:
 def mnist_clusters() -> Settings:
     """Thirty clusters (recalled, unsure) on MNIST; within ten minutes.
 
-    jaxae --model iae --recipe mnist-clusters. Networks, schedule and the size
-    of n are ours; the paper's error is not known.
+    jaxae --model iae --recipe mnist-clusters. Networks, schedule and the size of n are ours; the
+    paper's error is not known. No number is recorded for this recipe.
     """
     steps = 10_000
     config = _config(steps, task="clustering", clusters=30, local=100, code_r1=0.3)
@@ -114,9 +114,10 @@ def mnist_clusters() -> Settings:
 def recalled_mnist() -> Settings:
     """The recalled sizes, z 10 and n 100, with convolutions; for a GPU or TPU, not run by us.
 
-    jaxae --model iae --recipe recalled-mnist; --latent 20 --local 0 and
-    --latent 5 for the other two. Only these sizes are recalled of the paper. Convolutions, rates
-    and the length are ours; the batch of 128 and 200 epochs are those of kaiu85/IAE_celebA.
+    jaxae --model iae --recipe recalled-mnist; --latent 20 --local 0 and --latent 5 for the other
+    two. Only these sizes are recalled of the paper. Convolutions, rates and the length are ours;
+    the batch of 128 and 200 epochs are those of kaiu85/IAE_celebA. No number is recorded for this
+    recipe.
     """
     steps = 200 * (60_000 // 128)
     config = _config(

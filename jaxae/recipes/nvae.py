@@ -53,7 +53,7 @@ def paper_mnist() -> Settings:
 
     jaxae --model nvae --recipe paper-mnist; for a GPU or TPU, 60,000 steps. It
     reports 78.01 nats (quoted by others), of the importance-weighted bound with 1,000 samples:
-    run.py evaluate --iwae-samples 1000. The README's two cells per group are taken, where
+    jaxae evaluate --iwae-samples 1000. The README's two cells per group are taken, where
     the paper's table (recalled) has one. Another implementation reports 80.33 +- 2.01 with one.
     """
     steps = 400 * 150

@@ -22,7 +22,7 @@ def mnist() -> Settings:
     """Dense VAE on MNIST, binarised anew at each visit, the learning rate falling to zero.
 
     jaxae --model vae --recipe mnist; within ten minutes. The setting is ours.
-    Expect what experiments/tables/results/mnist_recipes.md shows.
+    Expect what experiments/tables/results/mnist_presets.md shows.
     """
     steps = 20_000
     # The warm-up lets codes come into use before they are charged for.
@@ -63,7 +63,7 @@ def paper_vae() -> Settings:
 def paper_iwae_5() -> Settings:
     """As paper-vae with the k = 5 importance-weighted bound; published -85.54 nats, recalled.
 
-    jaxae --model vae --recipe paper-iwae-5 --iwae-samples 5000
+    jaxae --model vae --recipe paper-iwae-5 --iwae-samples 5000. For a GPU or TPU, not run by us.
     """
     return _iwae_2016(5)
 
@@ -71,7 +71,7 @@ def paper_iwae_5() -> Settings:
 def paper_iwae_50() -> Settings:
     """As paper-vae with the k = 50 importance-weighted bound; published -84.78 nats, recalled.
 
-    jaxae --model vae --recipe paper-iwae-50 --iwae-samples 5000
+    jaxae --model vae --recipe paper-iwae-50 --iwae-samples 5000. For a GPU or TPU, not run by us.
     """
     return _iwae_2016(50)
 

@@ -5,11 +5,12 @@ seed and t only, and everything else is in the checkpoint.
 """
 
 import contextlib
+import copy
 import pathlib
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -57,6 +58,7 @@ def fit(
     quiet: bool = False,
     guard: Callable[[], None] = lambda: None,
     about: dict[str, Any] | None = None,
+    callbacks: Sequence[Callable[[dict[str, Any]], None]] = (),
 ) -> Fitted:
     """Trains `model` on `data.train` according to `plan`, or continues the run in `workdir`.
 
@@ -78,6 +80,11 @@ def fit(
         quiet: show no progress.
         guard: called before anything is written; raises if the folder is no longer the caller's.
         about: JSON values that are saved with every checkpoint.
+        callbacks: each is called with every record of this session once it is written: a dict of
+            `step`, `train/<name>`, `test/<name>` or `validation/<name>`, ..., a copy of its own,
+            in the order of `metrics.jsonl`. The records of a chunk come while the next one runs. An
+            exception stops the run as a signal does: the state is saved, no callback is called any
+            more, and the exception is raised.
 
     Raises:
         NonFiniteLoss: names the step, the metric or the leaf of the state, and the checkpoint.
@@ -129,12 +136,19 @@ def fit(
         stop = closing.enter_context(_signals())
         clock = _Clock(step, seconds)
 
+        failed: list[Exception] = []  # what a callback raised
+
         def write(record):
             records.append(record)
             if metrics_file:
                 guard()
                 metrics_file.write(record)
                 events.write(record)
+            try:
+                for callback in () if failed else callbacks:
+                    callback(copy.deepcopy(record))
+            except Exception as error:
+                failed.append(error)
 
         def save(step, states, metric=None, seconds=0.0, owed=False):
             """Saves a checkpoint; `owed`: a continued run must be refreshed first."""
@@ -188,7 +202,8 @@ def fit(
             last = step == plan.steps
             due = lambda every: every > 0 and step // every > before // every
             evaluating = evaluate is not None and (due(plan.eval_every) or last)
-            stopping = stop.signum is not None  # a signal from here on is for the next chunk
+            # A signal from here on is for the next chunk.
+            stopping = stop.signum is not None or bool(failed)
             saving = due(plan.save_every) or last or stopping
             if evaluating or saving or due(plan.refresh_every):
                 log(*pending)
@@ -204,6 +219,8 @@ def fit(
                 if watched == "validation" and "loss" in means:
                     held_out = float(np.mean(means["loss"]))
                 clock.skip(step)
+            if failed and not stopping:  # by what was written since
+                stopping = saving = True
             if saving and checkpoints:
                 _check_states(engine.part(states), step, engine.seeds, kept)
                 owed = last and due(plan.refresh_every)
@@ -212,6 +229,8 @@ def fit(
                 break
         if checkpoints:
             checkpoints.wait()
+        if failed:
+            raise failed[0]
         if stop.signum is not None:
             raise Stopped(stop.signum, step, checkpoints is not None)
         ready = ready or engine.to_evaluate(states, step)

@@ -543,6 +543,57 @@ def test_the_guard_is_asked_before_anything_is_written(tmp_path):
 # -- what a person sees ----------------------------------------------------------------------------
 
 
+def test_callbacks_are_given_what_the_file_holds_in_its_order(tmp_path):
+    """Of a run that is lengthened, the second session's records alone; the copies are free."""
+    seen = []
+
+    def note(record):
+        assert strict_records(tmp_path)[-1]["step"] == record["step"]  # it is written by then
+        seen.append(dict(record))
+        record.clear()
+
+    plan = tiny.plan(steps=8, eval_every=8, save_every=4)
+    fitted = fit(MODEL, DATA, plan, tmp_path, evaluate=held_out, quiet=True, callbacks=[note])
+    assert seen == strict_records(tmp_path) == fitted.records
+    first = len(seen)
+    fit(MODEL, DATA, dataclasses.replace(plan, steps=12), tmp_path, evaluate=held_out, quiet=True,
+        callbacks=[note])  # fmt: skip
+    assert seen == strict_records(tmp_path)
+    assert [r["step"] for r in seen] == [4, 8, 8, 12, 12]
+    assert len(seen) == first + 2
+    memory_only = []
+    fitted = fit(MODEL, DATA, plan, quiet=True, callbacks=[memory_only.append])
+    assert memory_only == fitted.records
+
+
+@pytest.mark.parametrize(
+    ("at", "eval_every", "saved"), [("train/loss", 4, 4), ("test/loss", 4, 4), ("train/loss", 0, 8)]
+)
+def test_a_callback_that_fails_stops_the_run_which_goes_on_bit_for_bit(
+    tmp_path, at, eval_every, saved, optimised
+):
+    """Where nothing else is due, a chunk's record is written while the next chunk runs."""
+    plan, calls = tiny.plan(eval_every=eval_every), []
+
+    def fail(record):
+        calls.append(record["step"])
+        if at in record and record["step"] >= 4:
+            raise LookupError("mine")
+
+    run = lambda folder, **more: fit(
+        MODEL, DATA, plan, folder, evaluate=held_out, quiet=True, **more
+    )
+    whole = run(tmp_path / "whole")
+    with pytest.raises(LookupError, match="mine"):
+        run(tmp_path / "cut", callbacks=[fail])
+    assert calls[-1] == 4
+    with Checkpoints(tmp_path / "cut" / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [saved]
+    resumed = run(tmp_path / "cut")
+    tiny.assert_same_bits(resumed.states, whole.states)
+    assert timeless(resumed.records) == timeless(whole.records)
+
+
 def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys):
     fit(MODEL, DATA, tiny.plan(), tmp_path)
     out, lines = capsys.readouterr()

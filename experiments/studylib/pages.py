@@ -42,6 +42,16 @@ def near(values, reference: float | None, tolerance: float, digits: int = 2) -> 
     return mean_std(values, digits), f"{reference:g} ± {tolerance:g}", "pass" if fits else "**off**"
 
 
+def cells(of: Mapping[str, Any], digits: Mapping[str, int]) -> list[str]:
+    """Mean and deviation of some numbers of a run, each with so many digits; – where it has none"""
+    return [mean_std(of[name], d) if name in of else "–" for name, d in digits.items()]
+
+
+def required(*rows: Sequence[str]) -> str:
+    """A table of requirements."""
+    return table("What must hold", ["", "", ""], rows)
+
+
 def rows_of(head: Sequence[str], rows: Mapping[str, Sequence]) -> list[list[str]]:
     """A table with a line per name: of the seeds' numbers, mean and standard deviation."""
     text = lambda value: value if isinstance(value, str) else mean_std(value, 4)

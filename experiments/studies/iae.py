@@ -272,7 +272,9 @@ def on_toys(numbers):
 
 def on_digits(numbers):
     """Clusters, continuous codes, few labels, translation."""
-    rows = lambda names, shown: [[name, *cells(numbers[name], shown)] for name in names]
+    rows = lambda names, shown: [
+        [name.removeprefix("CycleIAE, "), *cells(numbers[name], shown)] for name in names
+    ]
     yield table(
         "Digits: ten clusters and n of 16",
         ["", "I(x; y), nats", "error, by majority", "error, by the surest", "rho", "delta",
@@ -324,12 +326,12 @@ def on_mnist(numbers):
     rows = []
     for name in (*SIZES, LARGE, AT_ONCE):
         percent = {key: 100 * numbers[name][key] for key in ("class kept", "label kept")}
-        rows.append([name, *cells(numbers[name] | percent, {
+        rows.append([name.removeprefix("MNIST, "), *cells(numbers[name] | percent, {
             "squared_error": 1, "squared_change": 1, "rho": 2, "delta": 2, "change_over_error": 2,
             "class kept": 1, "label kept": 1, "FD of samples": 1})])  # fmt: skip
     small, given = numbers[SMALL], numbers[GIVEN]
     yield table(
-        "Sizes of z and n",
+        "MNIST: sizes of z and n",
         ["", "E\\|x - x^\\|²", "E\\|x^ - x^'\\|²", "rho", "delta", "δ/ρ", "class of x, %",
          "label, %", "FD of samples"],
         rows,
@@ -339,13 +341,14 @@ def on_mnist(numbers):
         "the test images. FD: Fréchet distance of the classifier's features of 10,000 samples and "
         "as many training images.",
     )  # fmt: skip
+    short = lambda a, b: f"{a} ≤ {b}".replace("MNIST, ", "")
     musts = [
-        requirement(f"{text}: {a} ≤ {b}", *(numbers[name][key].mean() for name in (a, b)))
+        requirement(f"{text}: {short(a, b)}", *(numbers[name][key].mean() for name in (a, b)))
         for key, text in (("squared_error", "E\\|x - x^\\|²"), ("delta", "delta"))
         for a, b in pairwise(SIZES)
     ]
     musts += [
-        requirement(f"class of x: {b} ≤ {a}",
+        requirement(f"class of x: {short(b, a)}",
                     *(numbers[name]["class kept"].mean() for name in (b, a)))
         for a, b in pairwise(SIZES)
     ]  # fmt: skip
@@ -400,8 +403,8 @@ def many_digits(name: str) -> Picture:
         x = images(run.data.test)[common.first_of_each_class(run.data.test.labels)]
         of_class = task in ("clustering", "semisupervised", "given")
         z = jnp.eye(len(x)) if of_class else codes_of(run, x, None, run.rng())
-        first = {"plain": [x], "given": [x], "translation": [x, np.reshape(z, x.shape)]}
-        columns = first.get(task, [])
+        columns = [] if task in ("clustering", "semisupervised") else [x]
+        columns += [np.reshape(z, x.shape)] if task == "translation" else []
         shown = "its test image and eleven noises" if columns else "eleven noises"
         decode = jax.jit(lambda z, key: run.model.decode(run.state, z[None], key)[0])
         made = [jax.vmap(decode, (0, None))(z, key) for key in jax.random.split(run.rng(), 11)]

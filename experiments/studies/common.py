@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 from studylib.declare import EVALUATION_KEY, Trained
+from threadpoolctl import threadpool_limits
 
 from jaxae import evaluation
 from jaxae.data import Data
@@ -76,6 +78,24 @@ def on_test_and_assessed(run: Trained) -> dict[str, float]:
     return on_test(run) | assessed(run)
 
 
+def cluster_errors(run: Trained) -> dict[str, float]:
+    """Test error of clusters that are named on training images, and how evenly they are used."""
+    return evaluation.cluster_errors(*codes_and_labels(reading(run, run.model.predict)))
+
+
+def label_errors(run: Trained) -> dict[str, float]:
+    """Test error of the label head, and of a regression on the pixels of the labelled images."""
+    logits, labels = codes_and_labels(reading(run, run.model.predict))[2:]
+    known, given = run.data.train.labelled, run.data.train.labels
+    pixels, unseen = (evaluation.pixels_of(half, BATCH) for half in (run.data.train, run.data.test))
+    with threadpool_limits(1):  # threads would wait for each other on a busy machine
+        linear = LogisticRegression(max_iter=2000).fit(pixels[known], given[known])
+    return {
+        "label error": float(np.mean(logits.argmax(1) != labels)),
+        "label error of pixels": 1 - float(linear.score(unseen, labels)),
+    }
+
+
 # -- parts of measures and pictures ----------------------------------------------------------------
 
 
@@ -86,6 +106,11 @@ def codes_and_labels(run: Trained, train_limit: int | None = PROBE_CODES) -> lis
         for split, limit in ((run.data.train, train_limit), (run.data.test, None))
         for part in evaluation.encode_split(run.model, run.state, split, BATCH, run.rng(), limit)
     ]
+
+
+def reading(run: Trained, encode: Callable) -> Trained:
+    """The run with another function of images in the place of `encode`."""
+    return run._replace(model=run.model._replace(encode=encode))
 
 
 def decoded(run: Trained, codes: np.ndarray) -> np.ndarray:
@@ -103,14 +128,15 @@ def images(split) -> np.ndarray:
     return evaluation.images_of(split, BATCH)
 
 
-_CLASSIFIERS: dict[str, evaluation.Classifier] = {}
+_CLASSIFIERS: dict[tuple, evaluation.Classifier] = {}
 
 
 def classifier(data: Data) -> evaluation.Classifier:
     """A classifier trained on the data set's labels, which judges samples; trained once."""
-    if data.digest not in _CLASSIFIERS:
-        _CLASSIFIERS[data.digest] = evaluation.train_classifier(data)
-    return _CLASSIFIERS[data.digest]
+    known = data.digest, data.options  # the digest is of the images before any noise
+    if known not in _CLASSIFIERS:
+        _CLASSIFIERS[known] = evaluation.train_classifier(data)
+    return _CLASSIFIERS[known]
 
 
 def sampled_classes(run: Trained, classes: evaluation.Classifier) -> int:

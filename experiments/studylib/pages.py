@@ -61,6 +61,16 @@ def compared(
     return table(title, ["run", "number", "ours", "reference", ""], rows)
 
 
+def cells(of: Mapping[str, Any], digits: Mapping[str, int]) -> list[str]:
+    """Mean and deviation of some numbers of a run, each with so many digits; – where it has none"""
+    return [mean_std(of[name], d) if name in of else "–" for name, d in digits.items()]
+
+
+def required(*rows: Sequence[str]) -> str:
+    """A table of requirements."""
+    return table("What must hold", ["", "", ""], rows)
+
+
 def rows_of(head: Sequence[str], rows: Mapping[str, Sequence]) -> list[list[str]]:
     """A table with a line per name: of the seeds' numbers, mean and standard deviation."""
     text = lambda value: value if isinstance(value, str) else mean_std(value, 4)

@@ -82,12 +82,12 @@ ON_MNIST = {
 }  # fmt: skip
 OURS, AFTERWARDS = CLAIMED = ("BiGAN, MNIST", "latent regressor, post hoc, MNIST")
 FEW_LABELS = {"100 labels": {}, "100 labels, feature matching": {"feature_matching": True}}
-of_claim = lambda name: {"seeds": 5 if name in CLAIMED else SEEDS, "first_seed": FIRST_SEED}
+seeds_of = lambda name: {"seeds": 5 if name in CLAIMED else SEEDS, "first_seed": FIRST_SEED}
 
 RUNS = {
     **{name: Run("ali", "grid25", changes, SEEDS) for name, changes in ON_GRID.items()},
     **{name: Run("ali", "digits", changes, SEEDS) for name, changes in ON_DIGITS.items()},
-    **{name: Run("ali", "mnist", changes, **of_claim(name)) for name, changes in ON_MNIST.items()},
+    **{name: Run("ali", "mnist", changes, **seeds_of(name)) for name, changes in ON_MNIST.items()},
     **{name: Run("ali", "digits-100", changes, SEEDS) for name, changes in FEW_LABELS.items()},
 }
 

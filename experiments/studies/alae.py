@@ -206,7 +206,7 @@ def dense_tables(numbers, data: str, number: int, title: str, note: str):
          "reconstruction ratio", "classes of sure samples"],
         [["pixels", *known, "", "", ""], dense_row("untrained ALAE", ours, "untrained "),
          *(dense_row(name, numbers) for name, numbers in of.items())],
-        f"The classifier is right on {ours['classifier'][0]:.1f} % of test images. {note}",
+        f"The classifier is right on {ours['classifier'][0]:.1f} % of test images.{note}",
     )  # fmt: skip
     error, share = ours["error of w"], ours["error of w"] / ours["variance of w"]
     count = error.shape[1]
@@ -244,7 +244,7 @@ def page(numbers):
         numbers, "MNIST", 2,
         f"MNIST, {STEPS['MNIST']} steps of 128, networks {WIDTHS[0]} wide, 50 dimensions, mean ± "
         f"deviation of {SEEDS} seeds (of the claim's two runs, 5)",
-        f"Probes see {PROBE_CODES:,} training images.\n\n"
+        f" Probes see {PROBE_CODES:,} training images.\n\n"
         "Recalled, not verified, for networks 1024 wide, 600 epochs and all training images (1-NN, "
         "SVM; short / long): ALAE 94.59/97.47, 94.23/98.64; BiGAN 95.38/96.81, 91.34/97.74; latent "
         "regressor 91.90/96.69, 90.03/97.80; joint 91.97/96.45, 90.82/97.62; autoencoder "

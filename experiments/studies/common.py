@@ -1,5 +1,6 @@
 """What several studies measure."""
 
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -11,7 +12,9 @@ from studylib.declare import EVALUATION_KEY, Trained
 from threadpoolctl import threadpool_limits
 
 from jaxae import evaluation
-from jaxae.data import Data
+from jaxae.data import Data, load
+from jaxae.data.grid25 import CENTRES, DEVIATION, PLANE
+from jaxae.training.state import eval_params
 
 BATCH = 500  # images at a time in evaluation
 PROBE_CODES = 10_000  # training codes that a probe is fitted to
@@ -96,6 +99,26 @@ def label_errors(run: Trained) -> dict[str, float]:
     }
 
 
+def in_the_plane(run: Trained) -> dict[str, float]:
+    """Of 25 Gaussians in the plane: modes that samples cover, and how far reconstructions are.
+
+    Of 10,000 samples; `share` is of those within three deviations of a mode. Distances are in the
+    plane whose modes are 2 apart.
+    """
+    raw = load("grid25").train.arrays["image"].astype(np.float64)
+    plane = lambda x: PLANE.points(x, raw.mean(), raw.std())
+    of_samples, of_codes, of_images = jax.random.split(run.rng(), 3)
+    points = plane(jax.jit(run.model.sample, static_argnums=2)(run.state, of_samples, 10_000))
+    found = evaluation.mode_coverage(points, CENTRES, DEVIATION)
+    if run.model.encode is None:
+        return found
+    x = images(run.data.test)
+    z = jax.jit(run.model.encode)(run.state, x, of_codes)
+    back = jax.jit(run.model.decode)(run.state, z, of_images)
+    apart = np.linalg.norm(plane(back) - plane(x), axis=1)
+    return found | {"median distance": float(np.median(apart)), "distance": float(apart.mean())}
+
+
 # -- parts of measures and pictures ----------------------------------------------------------------
 
 
@@ -178,3 +201,49 @@ def sample_rows(names: Sequence[str], title: str, count: int = 12) -> Callable:
                   "first seed")  # fmt: skip
 
     return draw
+
+
+def untrained(run: Trained) -> Trained:
+    """The run before its first step."""
+    return run._replace(state=jax.jit(run.model.init)(jax.random.key(run.seed)))
+
+
+def reading(run: Trained, encode: Callable) -> Trained:
+    """The run with another `encode`: state, x, rng -> `[B, F]`."""
+    return run._replace(model=run.model._replace(encode=encode))
+
+
+def pixels(state, x, rng) -> jax.Array:
+    """An `encode` that gives the pixels."""
+    return x.reshape(x.shape[0], -1)
+
+
+def last_hidden_layer(networks) -> Callable:
+    """An `encode` that gives the last hidden layer of the encoder of ALI's or ALAE's `networks`."""
+
+    def encode(state, x, rng):
+        params, stats = eval_params(state)
+        return networks(params, stats, "enc", pixels(state, x, rng), hidden=True)
+
+    return encode
+
+
+def reconstruction_rows(runs, path: pathlib.Path) -> None:
+    """Draws ten test images, and what the first seed of each run makes of their codes."""
+    shown = evaluation.images_of(next(iter(runs.values()))[0].data.test, BATCH, 10)
+    rows = {"image": shown}
+    for name, (run, *_) in runs.items():
+        rows[name] = decoded(run, jax.jit(run.model.encode)(run.state, shown, run.rng()))
+    draw_rows(rows, path, "Reconstructions", "test images, the first seed")
+
+
+def mean_error(values, digits: int) -> str:
+    """Mean of `[seeds]` and its standard error; seeds without a number are left out and counted."""
+    values = np.asarray(values, float)
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return "none"
+    text = f"{known.mean():.{digits}f}"
+    if len(known) > 1:
+        text += f" ± {known.std(ddof=1) / math.sqrt(len(known)):.{digits}f}"
+    return text if len(known) == len(values) else f"{text} ({len(values) - len(known)} none)"

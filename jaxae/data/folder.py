@@ -105,8 +105,8 @@ def images_below(path: str | os.PathLike, options: Options) -> Files:
     paths = _image_paths(root.resolve())
     if not paths:
         raise DataError(f"folder:{path} holds no image of these endings: {', '.join(SUFFIXES)}")
-    headers = in_threads(read_header, paths)
-    _tell(root, paths, headers, [])
+    headers = map_in_threads(read_header, paths)
+    _warn_unread(root, paths, headers, [])
     return Files(paths, _common_shape(paths, headers, options), options.image_size)
 
 

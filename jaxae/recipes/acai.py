@@ -22,7 +22,7 @@ def lines() -> Settings:
     """ACAI on lines of 32x32, half as wide as published and short; several minutes.
 
     jaxae --model acai --recipe lines. The setting is ours, and that of
-    experiments/tables/acai_lines.py, which compares all methods by distance and smoothness.
+    experiments/studies/acai.py, which compares all methods by distance and smoothness.
     """
     steps = 3000
     config = Config(

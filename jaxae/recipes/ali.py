@@ -55,7 +55,7 @@ def grid25() -> Settings:
     """ALI on 25 Gaussians in the plane with narrower networks; within ten minutes.
 
     jaxae --model ali --recipe grid25. Networks and schedule are ours;
-    experiments/tables/ali_grid25.py counts modes (experiments/tables/results/ali_grid25.md).
+    experiments/studies/ali.py counts modes (experiments/tables/results/ali_grid25.md).
     """
     steps = 6000
     # At equal rates the generator flees faster than the discriminator finds the narrow modes.

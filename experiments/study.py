@@ -310,7 +310,10 @@ def page(name: str, study: Study, stored: dict) -> str:
     """A study's page, from what is stored."""
     parts = [f"# {study.title}", f"`python experiments/study.py {name}`"]
     if missing := [label for label in study.runs if label not in stored.get("numbers", {})]:
-        parts.append(f"Not run yet: {', '.join(missing)}.")
+        parts.append(
+            f"{len(missing)} of {len(study.runs)} runs are still to be done; `--list` names them."
+        )
+        parts += summaries.earlier_pages(name, RESULTS)
     else:
         parts += study.page(as_arrays(stored["numbers"]))
     for claim in study.claims:
@@ -332,8 +335,7 @@ def write_summaries(check: bool = False) -> int:
     wanted = {}
     studies = {name: study_of(name) for name in NAMES}
     for name, study in studies.items():
-        if stored := results(name):
-            wanted[RESULTS / f"{name}.md"] = page(name, study, stored)
+        wanted[RESULTS / f"{name}.md"] = page(name, study, results(name))
     stored = {name: results(name) for name in NAMES}
     wanted |= summaries.of_all(studies, stored, RESULTS)
     stale = [f for f, text in wanted.items() if not f.exists() or f.read_text() != text]

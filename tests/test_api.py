@@ -22,8 +22,6 @@ from jaxae.command import run as runs
 from jaxae.command import spec as specs
 from jaxae.command.run import EVALUATION_KEY, Run
 from jaxae.data import Options, from_arrays
-from jaxae.models import vae
-from jaxae.nets import with_own
 from jaxae.settings import Settings, UsageError
 from jaxae.training import Model, Plan, State
 from jaxae.training.divergence import Diverged
@@ -402,7 +400,11 @@ MISTAKES = {
     "key of data": (("vae",), {"data": {"images": GREY}}, "the key 'images', which is none of"),
     "no images": (("vae",), {"data": {"levels": 3}}, "data has no train_images"),
     "options of data": (("vae",), {"data": ARRAYS["Data"], "binarise": "fixed"}, "binarise: the"),
-    "networks": (("gan",), {"networks": {"x": nn.Dense(1)}}, "gan takes no networks of your own"),
+    "networks": (
+        ("nvae",),
+        {"networks": {"x": nn.Dense(1)}},
+        "nvae.* takes no networks of your own",
+    ),
 }
 
 
@@ -422,27 +424,15 @@ class Own(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        return nn.Dense(self.outputs)(self.squash(x))
+        return nn.Dense(self.outputs)(self.squash(x.reshape(x.shape[0], -1)))
 
 
-def test_networks_of_ones_own_belong_to_the_run(tmp_path, monkeypatch, capsys):
-    """`make` of a model that takes them, and what it does without them is another run."""
-    default = vae.make
-
-    def make(config, spec, networks=None):
-        model = default(config, spec)
-        if networks is None:
-            return model
-        net = with_own({"enc": nn.Dense(2)}, networks, enc=jnp.zeros((1, 64)))["enc"]
-        init = lambda rng: model.init(rng).replace(extra=net.init(rng, jnp.zeros((1, 64))))
-        codes = lambda state, x, rng: net.apply(state.extra, x.reshape(len(x), -1))
-        return model._replace(init=init, encode=codes)
-
-    monkeypatch.setattr(vae, "make", make)
+def test_networks_of_ones_own_belong_to_the_run(tmp_path, capsys):
+    """A run with networks of one's own, and the same without them, are two runs."""
     fields = {"workdir": tmp_path, "quiet": True, **TINY, "steps": 2}
-    own = {"enc": Own(2, squash=lambda x: x)}
-    for wrong, said in (({"encoder": Own(2)}, "'encoder' is none of 'enc'"),
-                        ({"enc": Own(3)}, r"wants outputs of shape \[1, 2\]")):  # fmt: skip
+    own = {"enc": Own(4, squash=lambda x: x)}
+    for wrong, said in (({"encoder": Own(4)}, "'encoder' is not one of 'enc'"),
+                        ({"enc": Own(3)}, r"outputs must have shape \[1, 4\]")):  # fmt: skip
         with pytest.raises(UsageError, match=said):
             jaxae.train("vae", networks=wrong, **fields | {"workdir": tmp_path / "x"})
     model = jaxae.train("vae", networks=own, **fields)
@@ -450,9 +440,9 @@ def test_networks_of_ones_own_belong_to_the_run(tmp_path, monkeypatch, capsys):
     assert "Own(" in recorded
     assert "lambda" in recorded
     assert " at 0x" not in recorded
-    loaded = jaxae.load(tmp_path, networks={"enc": Own(2, squash=lambda x: x)})
+    loaded = jaxae.load(tmp_path, networks={"enc": Own(4, squash=lambda x: x)})
     tiny.assert_same_bits(loaded.state, model.state)
-    for networks in (None, {"enc": Own(2)}):
+    for networks in (None, {"enc": Own(4)}):
         with pytest.raises(UsageError, match=r"(?s)as its network 'enc' Own.*same networks="):
             jaxae.load(tmp_path, networks=networks)
     with pytest.raises(WorkdirError, match=r"networks\.enc: .*missing now"):

@@ -142,7 +142,7 @@ def test_vaegan_measures_errors_where_the_official_code_does(name, map_shape, la
     settings = RECIPES["vaegan"][name]()
     config, spec = settings.model, spec_of(settings)
     assert (config.latent, config.gamma, settings.plan.steps) == (latent, gamma, steps)
-    critic = vaegan_module.model._networks(config, spec).networks["dis"]
+    critic = vaegan_module.networks.build_networks(config, spec).networks["dis"]
     image = jax.ShapeDtypeStruct((1, *spec.image_shape), np.float32)
     (_, shown), _ = jax.eval_shape(critic.init_with_output, jax.random.key(0), image)
     assert shown[config.measured_in - 1].shape == (1, *map_shape)

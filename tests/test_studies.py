@@ -337,7 +337,7 @@ def test_a_study_from_end_to_end(small, capsys):
     assert command.main(["--list"]) == 0
     assert capsys.readouterr().out.count("missing") == 2
     assert command.main(["small", "--only", "one"]) == 0
-    assert "Not run yet: two." in (small / "results" / "small.md").read_text()
+    assert "1 of 2 runs are still to be done" in (small / "results" / "small.md").read_text()
     assert command.main(["small"]) == 0
     assert CALLS == [5, 6, 5, 6]
     held = json.loads((small / "results" / "small.json").read_text())

@@ -110,11 +110,11 @@ def of_features(run: Trained) -> dict[str, float]:
     config, spec = run.settings.model, run.data.spec
     if isinstance(config, ae.Config):
         sizes = (int(np.prod(spec.image_shape)), *config.widths, config.latent)
-        up, last = Mirrored(sizes, config.activation).up, len(config.widths)
-        long = lambda state, x, rng: up(state.params, pixels(state, x, rng), last=last)
+        encode, last = Mirrored(sizes, config.activation).encode, len(config.widths)
+        long = lambda state, x, rng: encode(state.params, pixels(state, x, rng), last=last)
     else:
         module = alae if isinstance(config, alae.Config) else ali
-        long = last_hidden_layer(module.model._networks(config, spec))
+        long = last_hidden_layer(module.model.build_networks(config, spec))
     kinds = {"short": probed(run, run.model.encode), "long": probed(run, long)}
     return {f"{probe}, {kind}": value for kind, of in kinds.items() for probe, value in of.items()}
 

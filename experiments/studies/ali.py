@@ -119,7 +119,7 @@ def probed(run: Trained, encode) -> dict[str, float]:
 
 def of_images(run: Trained) -> dict[str, float]:
     """What the tables of images show."""
-    hidden = last_hidden_layer(ali.model._networks(run.settings.model, run.data.spec))
+    hidden = last_hidden_layer(ali.networks.build_networks(run.settings.model, run.data.spec))
     classes = sampled_classes(run, classifier(run.data))
     return assessed(run) | {"classes": classes} | probed(run, hidden)
 

@@ -74,7 +74,7 @@ def columns(run: Trained) -> dict[str, float]:
     data, plan = run.data, run.settings.plan
     result = evaluation.assess_run(
         run.model, run.state, untrained(run).state, data, rng=run.rng(), batch_size=250,
-        iwae_samples=IWAE_SAMPLES, probe_train_limit=PROBE_CODES, limit=LIMIT, apart=False,
+        iwae_samples=IWAE_SAMPLES, probe_train_limit=PROBE_CODES, limit=LIMIT, per_example=False,
         probe_data=data.unbinarised,
     )  # fmt: skip
     names = {"F": evaluation.FEATURES[data.name], "B": evaluation.BIT_FEATURES[data.name]}

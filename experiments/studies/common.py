@@ -208,11 +208,6 @@ def untrained(run: Trained) -> Trained:
     return run._replace(state=jax.jit(run.model.init)(jax.random.key(run.seed)))
 
 
-def reading(run: Trained, encode: Callable) -> Trained:
-    """The run with another `encode`: state, x, rng -> `[B, F]`."""
-    return run._replace(model=run.model._replace(encode=encode))
-
-
 def pixels(state, x, rng) -> jax.Array:
     """An `encode` that gives the pixels."""
     return x.reshape(x.shape[0], -1)

@@ -19,7 +19,7 @@ from jaxae import evaluation
 from jaxae.data import load
 from jaxae.data.ones_twos import PLANE
 from jaxae.models import iae
-from jaxae.models.iae.domains import in_the_other_domain
+from jaxae.models.iae.domains import to_other_domain
 from jaxae.models.iae.networks import DenseReader
 from studies import common
 from studies.common import assessed, images
@@ -189,7 +189,7 @@ def of_samples(run: Trained) -> dict[str, float]:
 def translated(run: Trained) -> dict[str, float]:
     """Translations of test images against the other domain, which is made of known images."""
     x = jnp.asarray(images(run.data.test))
-    other = lambda x: np.asarray(in_the_other_domain(run.settings.model.domain, jnp.asarray(x)))
+    other = lambda x: np.asarray(to_other_domain(run.settings.model.domain, jnp.asarray(x)))
     own, known = other(x), common.at_random(other(images(run.data.train)), len(x))
     y = np.asarray(codes_of(run, x, None, run.rng()))
     energy = lambda a: evaluation.two_sample_test(a, known, run.rng(), 1)["statistic"]

@@ -10,7 +10,7 @@ from studylib.declare import FIRST_SEED, Claim, Measure, Picture, Run, Study, Tr
 from studylib.pages import mean_std, requirement, rows_of, table
 
 from jaxae import evaluation
-from jaxae.evaluation.attributes import attribute_vector, draw_edits, edited
+from jaxae.evaluation.attributes import attribute_vector, draw_edits, edit_images
 from jaxae.models import vaegan
 from studies.common import (
     classifier,
@@ -104,7 +104,7 @@ def of_real_images(run: Trained) -> dict[str, float]:
 def spread_of_features(run: Trained) -> dict[str, float]:
     """Variance over test images of the discriminator's features that measure the error."""
     config = run.settings.model
-    networks = vaegan.model._networks(config, run.data.spec)
+    networks = vaegan.networks.build_networks(config, run.data.spec)
     unseen = images(run.data.test)
     out = networks(run.state.params, run.state.extra["stats"], "dis", unseen, None)
     features = np.asarray(out[1][config.measured_in - 1])
@@ -125,7 +125,7 @@ def of_edits(run: Trained) -> dict[str, float]:
         hits = []
         for target in targets.T:
             shift = means[target] - means[labels]
-            image = edited(run.model, run.state, unseen, shift, run.rng(), strength)
+            image = edit_images(run.model, run.state, unseen, shift, run.rng(), strength)
             hits.append(np.mean(classifier(run.data).logits(image).argmax(1) == target))
         return float(np.mean(hits))
 

@@ -53,7 +53,7 @@ def content(run: Trained) -> list[np.ndarray]:
 def content_of_codes(run: Trained) -> dict[str, float]:
     """What the codes tell of the sounds, and bits of a level by its frequency alone."""
     config, (kinds, _, kinds_test, _) = run.settings.model, content(run)
-    code_of = jax.jit(vqvae_audio.codes_of(config, run.data.spec))
+    code_of = jax.jit(vqvae_audio.make_encode_codes(config, run.data.spec))
     moments = SOUND >> config.halvings  # codes of a sound
     halves = [images(split) for split in (run.data.train, run.data.test)]
     codes = [np.concatenate([code_of(run.state, x[i : i + 500]) for i in range(0, len(x), 500)])
@@ -75,9 +75,9 @@ def resynthesised(run: Trained, change: int) -> np.ndarray:
     """Signals `[N,1,1024,1]` from the codes of test utterances, in the same or the next voice."""
     key = jax.random.split(run.rng())[change]
     voice = (content(run)[3][:RESYNTHESISED] + change) % len(PITCH)
-    say = jax.jit(vqvae_audio.speak(run.settings.model, run.data.spec))
+    convert = jax.jit(vqvae_audio.make_convert_speaker(run.settings.model, run.data.spec))
     x = jnp.asarray(images(run.data.test)[:RESYNTHESISED])
-    return np.asarray(say(run.state, x, jnp.asarray(voice), key))
+    return np.asarray(convert(run.state, x, jnp.asarray(voice), key))
 
 
 def recognised(run: Trained) -> dict[str, list[float]]:

@@ -86,10 +86,11 @@ def claim_section(claim: Claim, stored: Mapping[str, Any], picture: str | None) 
         picture: path of an image, if there is one.
     """
     measures = [Measure(**fields) for fields in stored["measures"]]
+    how = f"{claim.how} " if not stored.get("earlier") else ""
     parts = [
         f"### {claim.statement}",
         f"**{verdict(measures)}** · {claim.where}",
-        f"{claim.how} Published: {claim.published}.",
+        f"{how}Published: {claim.published}.",
         pipe_table([["the claim says > 0", "mean over seeds", "95 % interval", "by seed", ""],
                     *map(_measure_row, measures)]),
         pipe_table(stored["rows"]),

@@ -9,6 +9,15 @@ from studylib.pages import claim_section, duration, hardware, pipe_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README, CLAIMS = ROOT / "README.md", ROOT / "CLAIMS.md"
+# Beginnings of the names of earlier pages, where they differ from the study's own name.
+EARLIER = {
+    "acn": ("acn", "mnist_presets"),
+    "ae": ("ae_",),
+    "iae": ("iae",),
+    "vae": ("vae_", "mnist_presets"),
+    "vqvae": ("vqvae_mnist",),
+    "vqvae_audio": ("vqvae_speech",),
+}
 FIRST, LAST = "<!-- results, written by experiments/study.py -->", "<!-- end of results -->"
 
 
@@ -76,7 +85,8 @@ def claims_table(studies: Mapping[str, Study], stored: Mapping[str, Any]) -> str
             rows.append([
                 claim.statement, verdict(measures), "; ".join(map(measured, measures)),
                 claim.published,
-                f"`{name}`, {known['seeds']} seeds, {duration(known['seconds'])}, {commit}",
+                f"`{name}`, {known['seeds']} seeds, {duration(known['seconds'])}, {commit}"
+                + (", by earlier code" if known.get("earlier") else ""),
             ])  # fmt: skip
     return "\n\n".join([
         "The papers' claims, each by `python experiments/study.py NAME`; pictures and the numbers "
@@ -104,13 +114,25 @@ def studies_table(
     for name, study in studies.items():
         runs = stored[name].get("runs", {})
         seconds = sum(run["seconds_in_all"] for run in runs.values())
-        link = f"[{study.title}]({(folder / name).relative_to(ROOT)}.md)" if stored[name] else None
+        link = f"[{study.title}]({(folder / name).relative_to(ROOT)}.md)"
         count = f"{len(runs)} of {len(study.runs)}" if len(runs) < len(study.runs) else len(runs)
-        rows.append([link or study.title, f"`python experiments/study.py {name}`", count,
+        rows.append([link, f"`python experiments/study.py {name}`", count,
                      duration(seconds) if runs else "not run yet"])  # fmt: skip
     return "The studies, each with what was expected and whether it came out:\n\n" + pipe_table(
         rows
     )
+
+
+def earlier_pages(name: str, folder: pathlib.Path) -> list[str]:
+    """A paragraph on the pages that earlier code left for a study, if there are any."""
+    of_study = EARLIER.get(name, (name,))
+    files = sorted(f for f in (folder / "earlier").glob("*.md") if f.stem.startswith(of_study))
+    if not files:
+        return []
+    links = ", ".join(f"[{file.stem}](earlier/{file.name})" for file in files)
+    return [
+        f"Found by earlier code, with commands that are gone and partly other settings: {links}."
+    ]
 
 
 def runs_table(runs: Mapping[str, Any]) -> str:

@@ -107,7 +107,7 @@ def train(
             options (`binarise`, ...) are back at their defaults for another data set.
         workdir: the run's folder; a run that is there is continued, or lengthened where `steps` is
             larger, as the command does. None keeps everything in memory.
-        networks: flax modules of the caller's own by network name, see `jaxae.nets.with_own`; the
+        networks: flax modules of the caller's own by network name, see `nets.replace_networks`; the
             folder records their `repr`.
         callbacks: called with each logged record, see `jaxae.training.fit`.
         quiet: no progress.

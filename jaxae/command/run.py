@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 import pathlib
 import re
 import shutil
@@ -94,8 +93,6 @@ def build(
                     f"are not; leave standardise off, or choose another {field}"
                 )
     make = MODELS[name].make
-    if networks and "networks" not in inspect.signature(make).parameters:
-        raise UsageError(f"model {name} takes no networks of your own")
     load_data = lambda: _load_data(settings, data_dir) if data is None else data
     if known is None:
         data = load_data()

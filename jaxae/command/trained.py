@@ -10,7 +10,7 @@ import numpy as np
 from jaxae.command.run import EVALUATION_KEY, Run
 from jaxae.data import Data
 from jaxae.data.split import Pipeline, Split
-from jaxae.evaluation.codes import of_image
+from jaxae.evaluation.codes import on_images
 from jaxae.evaluation.likelihood import log_likelihoods
 from jaxae.evaluation.passes import over_split
 from jaxae.settings import Settings, UsageError
@@ -219,7 +219,7 @@ class Trained:
 
     def _of_images(self, capability: str, images: Any) -> np.ndarray:
         """What a capability gives for each image, alone and with a key of its own."""
-        function = of_image(self._function(capability))
+        function = on_images(self._function(capability))
         split, count = self._split(images)
         key = jax.random.key(EVALUATION_KEY)
         found = over_split(function, self.state, split, self.batch_size, key)[:count]

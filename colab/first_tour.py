@@ -49,37 +49,23 @@ import jax
 print(jax.__version__, [f"{d.platform}: {d.device_kind}" for d in jax.devices()])
 
 # %% [markdown]
-# ## The data
-# 1,797 digits of 8x8 pixels that come with scikit-learn. Each grey pixel is a probability; every
-# visit draws the image anew as black and white, so that the likelihoods are those of bits.
-
-# %%
-from jaxae.data import Options, load
-
-data = load("digits", Options(binarise="dynamic"))
-data.train.size, data.test.size, data.spec.image_shape
-
-# %% [markdown]
 # ## Train a VAE
-# A model is a bundle of pure functions; `fit` compiles its step and runs it over all devices.
+# `train` takes a model and a recipe, here the default one: 1,797 digits of 8x8 pixels that come
+# with scikit-learn. Each grey pixel is a probability; every visit draws the image anew as black and
+# white, so that the likelihoods are those of bits. What differs from the recipe is named.
 
 # %%
-from jaxae.models import acn, vae
-from jaxae.training import Plan, fit
+import jaxae
 
-plan = Plan(steps=steps, batch_size=64, devices=1)
-vae_model = vae.make(vae.Config(), data.spec)
-vae_run = fit(vae_model, data, plan)
-vae_state = vae_run.states[0]
+vae = jaxae.train("vae", "digits", steps=steps, devices=1)
+vae.data.train.size, vae.data.test.size, vae.data.spec.image_shape
 
 # %% [markdown]
 # ## Train ACN
 # Its code memory is part of the state, and the decoder draws each pixel given those before it.
 
 # %%
-acn_model = acn.make(acn.Config(), data.spec)
-acn_run = fit(acn_model, data, plan)
-acn_state = acn_run.states[0]
+acn = jaxae.train("acn", "digits", steps=steps, devices=1)
 
 # %% [markdown]
 # ## What the codes cost
@@ -90,8 +76,8 @@ acn_state = acn_run.states[0]
 from jaxae import evaluation
 
 key = jax.random.key(2026)
-print(evaluation.mean_over(vae_model.evaluate, vae_state, data.test, 120, key))
-print(acn_model.assess(acn_state, data, key))
+print(evaluation.mean_over(vae.model.evaluate, vae.state, vae.data.test, 120, key))
+print(acn.model.assess(acn.state, acn.data, key))
 
 # %% [markdown]
 # ## Samples, interpolations, daydreams
@@ -103,8 +89,9 @@ import tempfile
 from IPython.display import Image, display
 
 folder = pathlib.Path(tempfile.mkdtemp())
-test = next(iter(data.test.examples(16)))[0]["image"]
-for name, model, state in [("VAE", vae_model, vae_state), ("ACN", acn_model, acn_state)]:
+test = next(iter(vae.data.test.examples(16)))[0]["image"]
+for name, trained in [("VAE", vae), ("ACN", acn)]:
+    model, state = trained.model, trained.state
     print(name)
     display(Image(evaluation.draw_samples(
         model, state, folder / f"{name}-samples.png", key, count=samples)))
@@ -115,5 +102,5 @@ for name, model, state in [("VAE", vae_model, vae_state), ("ACN", acn_model, acn
 
 # %% [markdown]
 # ## From here
-# `python experiments/run.py --model acn --help` lists every setting; `--preset mnist` trains on
-# MNIST. Losses and networks are plain functions and flax modules: `from jaxae.losses import ...`.
+# `jaxae --model acn --help` lists every setting; `--recipe mnist` trains on MNIST. Losses and networks
+# are plain functions and flax modules: `from jaxae.losses import ...`.

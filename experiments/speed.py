@@ -1,7 +1,7 @@
 """What the training loop costs over the bare compiled step: `python experiments/speed.py`.
 
 The loop is `fit` with a workdir: progress, metrics.jsonl, TensorBoard events, checkpoints at the
-preset's intervals; looks at held-out data are left out, since they are asked for. The bare step is
+recipe's intervals; looks at held-out data are left out, since they are asked for. The bare step is
 the same compiled chunk called again and again on batches that were made before the clock started.
 Both are timed in turn in one process, after compilation, and the ratio of each pair is printed. A
 run's first checkpoint costs some 0.1 s more than the others, so short runs look worse.
@@ -55,21 +55,21 @@ def main() -> None:
     """Prints a line per data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="vae")
-    parser.add_argument("--presets", nargs="+", default=["digits", "mnist"])
+    parser.add_argument("--recipes", nargs="+", default=["digits", "mnist"])
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data-dir")
     words = parser.parse_args()
-    for preset in words.presets:
-        settings = RECIPES[words.model][preset]()
+    for recipe in words.recipes:
+        settings = RECIPES[words.model][recipe]()
         plan = dataclasses.replace(settings.plan, steps=words.steps, seeds=1)
         start = time.perf_counter()
         try:
             run = runs.build(words.model, settings, words.data_dir)
         except DataError as error:
-            print(f"{words.model} {preset}: left out, {str(error).splitlines()[0]}")
+            print(f"{words.model} {recipe}: left out, {str(error).splitlines()[0]}")
             continue
-        print(f"{words.model} {preset}: {run.data.name} read and model made in "
+        print(f"{words.model} {recipe}: {run.data.name} read and model made in "
               f"{time.perf_counter() - start:.2f} s")  # fmt: skip
         engine = Engine(run.model, run.data.train, plan)
         states, _ = engine.run(engine.init(), 0, plan.log_every)
@@ -80,7 +80,7 @@ def main() -> None:
         ratios = sorted(loop / alone for alone, loop in pairs)
         alone, loop = (statistics.median(side) for side in zip(*pairs, strict=True))
         print(
-            f"{words.model} {preset}: bare step {alone * 1e3:.3f} ms, in the loop "
+            f"{words.model} {recipe}: bare step {alone * 1e3:.3f} ms, in the loop "
             f"{loop * 1e3:.3f} ms; ratio {np.median(ratios):.3f} "
             f"(from {ratios[0]:.3f} to {ratios[-1]:.3f}, {words.rounds} pairs, {engine.mode.loop})"
         )

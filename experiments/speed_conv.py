@@ -6,7 +6,7 @@ For up-sampling and the gated PixelCNN: time of forward pass and of value with g
 compiler's own form (`lax`) and as matrix products (`patches`, `phases`), with ratios; then
 sampling by cached features against one full pass per pixel. Both forms of a pair are timed in
 turns, so that ratios hold on a busy machine. About a minute on two quiet CPU cores; the network
-of ACN's MNIST preset is `--batch 128 --layers 8`.
+of ACN's MNIST recipe is `--batch 128 --layers 8`.
 """
 
 import argparse

@@ -30,14 +30,14 @@ def main() -> None:
     """Prints a line per model."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words.add_argument("--models", nargs="+", default=["vae", "alae", "vqvae"], choices=RECIPES)
-    words.add_argument("--preset", default="digits")
+    words.add_argument("--recipe", default="digits")
     words.add_argument("--seeds", type=int, default=3)
     words.add_argument("--steps", type=int, default=100)
     words.add_argument("--rounds", type=int, default=5)
     words.add_argument("--data-dir")
     asked = words.parse_args()
     for name in asked.models:
-        settings = RECIPES[name][asked.preset]()
+        settings = RECIPES[name][asked.recipe]()
         run = runs.build(name, settings, asked.data_dir)
         plan = dataclasses.replace(settings.plan, devices=1, log_every=asked.steps)
         engines = {
@@ -55,7 +55,7 @@ def main() -> None:
             statistics.median(side) * 1e3 for side in zip(*rounds[1:], strict=True)
         )
         ratio = lambda side: statistics.median(times[side] / times[1] for times in rounds[1:])
-        print(f"{name} {asked.preset}, a step of {asked.seeds} seeds: in turn {alone:.2f} ms, side "
+        print(f"{name} {asked.recipe}, a step of {asked.seeds} seeds: in turn {alone:.2f} ms, side "
               f"by side {beside:.2f}, as one program {at_once:.2f}; in turn / side by side "
               f"{ratio(0):.2f}, one program / side by side {ratio(2):.2f}", flush=True)  # fmt: skip
 

@@ -14,7 +14,7 @@ def digits() -> Settings:
     """AAE with a Gaussian prior on the embedded 8x8 digits; within a minute.
 
     jaxae --model aae. The setting is ours. No number is recorded for this recipe;
-    experiments/tables/results/aae.md has those of near settings.
+    experiments/results/earlier/aae.md has those of near settings.
     """
     steps = 3000
     config = Config(latent=8, decay_steps=steps)
@@ -25,7 +25,7 @@ def digits_petals() -> Settings:
     """Codes in the plane, a petal of a flower for each class, which the discriminator is told.
 
     jaxae --model aae --recipe digits-petals; a minute. The setting is ours. No number is recorded
-    for this recipe; experiments/tables/results/aae-petals.md has those of near settings.
+    for this recipe; experiments/results/earlier/aae-petals.md has those of near settings.
     """
     steps = 6000
     config = Config(task="conditioned", latent=2, prior="mixture", decay_steps=steps)
@@ -37,7 +37,7 @@ def mnist() -> Settings:
 
     jaxae --model aae --recipe mnist. The setting is ours; the prior's deviation of 5 and the size
     of the code are second-hand reports of the paper's. No number is recorded for this recipe;
-    experiments/tables/results/aae_mnist.md has those of near settings.
+    experiments/results/earlier/aae_mnist.md has those of near settings.
     """
     config = Config(
         latent=8, prior_scale=5.0, widths=(512, 512), image_noise=0.0, decay_steps=MNIST_STEPS
@@ -50,7 +50,7 @@ def mnist_petals() -> Settings:
     """As digits-petals on MNIST, with 10,000 labels; within ten minutes.
 
     jaxae --model aae --recipe mnist-petals. The setting is ours. No number is recorded for this
-    recipe; experiments/tables/results/aae_mnist.md has those of near settings.
+    recipe; experiments/results/earlier/aae_mnist.md has those of near settings.
     """
     config = Config(
         task="conditioned", latent=2, prior="mixture", widths=(512, 512), decay_steps=MNIST_STEPS

@@ -12,7 +12,7 @@ def digits() -> Settings:
 
     jaxae --model acai; --method baseline, dropout, denoising, vae, aae or vqvae for what it is
     compared with (--codes 256 --hidden 128 suit the last). The setting is ours. No number is
-    recorded for this recipe; experiments/tables/results/acai_codes.md has those of near settings.
+    recorded for this recipe; experiments/results/earlier/acai_codes.md has those of near settings.
     """
     config = Config(gain=2.0, learning_rate=1e-3, critic_rate=1e-3)
     return Settings("digits", config, Plan(steps=1500))

@@ -16,7 +16,7 @@ def digits() -> Settings:
 
     jaxae --model acn; about a minute. The setting is ours. Expect a rate of
     5.1 nats to held-out neighbours, a distortion of 15.4 and an unordered total of 23.0, all +- 0.4
-    (experiments/tables/results/acn_digits.md).
+    (experiments/results/earlier/acn_digits.md).
     """
     return Settings("digits", Config(), Plan(steps=2000), BITS)
 
@@ -36,7 +36,7 @@ def mnist() -> Settings:
 
     jaxae --model acn --recipe mnist; within ten minutes. The setting is ours.
     With --variant vae the same networks are a VAE. Expect what
-    experiments/tables/results/mnist_presets.md shows.
+    experiments/results/earlier/mnist_presets.md shows.
     """
     steps = 1500
     config = Config(

@@ -30,7 +30,7 @@ def mnist() -> Settings:
     """Dense ALAE on permutation-invariant MNIST, half as wide as published; within ten minutes.
 
     jaxae --model alae --recipe mnist. The setting is ours; the published one is paper-mnist. No
-    number is recorded for this recipe; experiments/tables/results/alae_mnist-mnist.md has those of
+    number is recorded for this recipe; experiments/results/earlier/alae_mnist-mnist.md has those of
     near settings.
     """
     steps = 6000
@@ -45,7 +45,7 @@ def style() -> Settings:
     jaxae --model alae --recipe style. For your own pictures add --data folder:<path> --image-size
     32. Penalty and style mixing are as published; there the channels are 64 to 256 and the batches
     64 to 128, for 60 epochs. No number is recorded for this recipe;
-    experiments/tables/results/alae_style.md has those of near settings.
+    experiments/results/earlier/alae_style.md has those of near settings.
     """
     steps = 4000
     config = Config(

@@ -11,7 +11,7 @@ def digits() -> Settings:
 
     jaxae --model ali. The setting is ours. Expect a reconstruction ratio near
     0.6; --method regressor needs --learning-rate 5e-4 --critic-rate 1e-4
-    (experiments/tables/results/ali_images-digits.md).
+    (experiments/results/earlier/ali_images-digits.md).
     """
     steps = 3000
     config = Config(decay_steps=steps)
@@ -22,7 +22,7 @@ def digits_100() -> Settings:
     """Semi-supervised BiGAN with 100 labels on the embedded digits; a minute.
 
     jaxae --model ali --recipe digits-100. The setting is ours. No number is recorded for this
-    recipe; experiments/tables/results/ali_images-labels-seeds.md has those of near settings.
+    recipe; experiments/results/earlier/ali_images-labels-seeds.md has those of near settings.
     """
     steps = 3000
     config = Config(task="semisupervised", decay_steps=steps)
@@ -35,7 +35,7 @@ def mnist() -> Settings:
 
     jaxae --model ali --recipe mnist. The setting is ours; the published one is
     paper-bigan-mnist. --method regressor needs --together --learning-rate 1e-3 --critic-rate 2e-3,
-    or its GAN draws nothing (experiments/tables/results/ali_images-mnist.md).
+    or its GAN draws nothing (experiments/results/earlier/ali_images-mnist.md).
     """
     steps = 12_000
     config = Config(latent=50, widths=(512, 512), decay_steps=steps)
@@ -55,7 +55,7 @@ def grid25() -> Settings:
     """ALI on 25 Gaussians in the plane with narrower networks; within ten minutes.
 
     jaxae --model ali --recipe grid25. Networks and schedule are ours;
-    experiments/studies/ali.py counts modes (experiments/tables/results/ali_grid25.md).
+    experiments/studies/ali.py counts modes (experiments/results/earlier/ali_grid25.md).
     """
     steps = 6000
     # At equal rates the generator flees faster than the discriminator finds the narrow modes.

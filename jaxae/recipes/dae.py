@@ -18,7 +18,7 @@ def digits() -> Settings:
     """64-256-64-256-64 on scikit-learn's 8x8 digits, a quarter of the pixels masked.
 
     jaxae --model dae; under a minute. The setting is ours. No number is recorded for this recipe;
-    experiments/tables/results/dae_digits.md has those of near settings.
+    experiments/results/earlier/dae_digits.md has those of near settings.
     """
     return _digits()
 
@@ -27,7 +27,7 @@ def digits_salt() -> Settings:
     """As digits with a quarter of the pixels black or white.
 
     jaxae --model dae --recipe digits-salt. Under a minute. No number is recorded for this recipe;
-    experiments/tables/results/dae_digits.md has those of near settings.
+    experiments/results/earlier/dae_digits.md has those of near settings.
     """
     return _digits(corruption="salt_and_pepper")
 
@@ -36,7 +36,7 @@ def digits_gaussian() -> Settings:
     """As digits with Gaussian noise of deviation 0.3.
 
     jaxae --model dae --recipe digits-gaussian. Under a minute. No number is recorded for this
-    recipe; experiments/tables/results/dae_digits.md has those of near settings.
+    recipe; experiments/results/earlier/dae_digits.md has those of near settings.
     """
     return _digits(corruption="gaussian", levels=(0.3,))
 
@@ -45,7 +45,7 @@ def digits_inpainting() -> Settings:
     """As digits with a missing block of 4x4 pixels, whose place the network is told.
 
     jaxae --model dae --recipe digits-inpainting. Under a minute. No number is recorded for this
-    recipe; experiments/tables/results/dae_digits.md has those of near settings.
+    recipe; experiments/results/earlier/dae_digits.md has those of near settings.
     """
     return _digits(corruption="block", levels=(0.5,), kept_weight=0.0)
 
@@ -54,7 +54,7 @@ def digits_stacked() -> Settings:
     """Two sigmoid layers, each trained alone for 1,000 steps, then both together.
 
     jaxae --model dae --recipe digits-stacked; under a minute. Ours. No number is recorded for this
-    recipe; experiments/tables/results/dae_digits.md has those of near settings.
+    recipe; experiments/results/earlier/dae_digits.md has those of near settings.
     """
     per_layer, steps = 1000, 3000
     config = Config(

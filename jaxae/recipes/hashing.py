@@ -18,9 +18,9 @@ def digits() -> Settings:
 
 
 def topics() -> Settings:
-    """400-128-16 bits on generated documents, layers pretrained as machines; under a minute.
+    """400-128-16 bits on generated documents, layers pretrained as RBMs; under a minute.
 
-    jaxae --model hashing --recipe topics. The setting is ours. Without the machines (--init he
+    jaxae --model hashing --recipe topics. The setting is ours. Without the RBMs (--init he
     --pretrain-steps 0 --activation relu --count-input log) noise of deviation 4 silences the code
     from the start. No number is recorded for this recipe.
     """
@@ -37,7 +37,7 @@ def mnist() -> Settings:
     """784-500-500-32 bits on MNIST, noise of deviation 4; within ten minutes.
 
     jaxae --model hashing --recipe mnist. The setting is ours. Expect what
-    experiments/tables/results/hashing_mnist.md shows after fewer steps.
+    experiments/results/earlier/hashing_mnist.md shows after fewer steps.
     """
     steps = 10 * MNIST_EPOCH
     config = Config(bits=32, widths=(500, 500), decay_steps=steps)
@@ -59,7 +59,7 @@ def _paper(bits: int) -> Settings:
 
 
 def paper_128() -> Settings:
-    """2000-500-500-128 bits on 20 Newsgroups, machines of 50 epochs a layer, then 50 epochs.
+    """2000-500-500-128 bits on 20 Newsgroups, RBMs of 50 epochs a layer, then 50 epochs.
 
     jaxae --model hashing --recipe paper-128; downloads the documents (14 MB). Sizes, the noise's
     variance of 16, the threshold of 0.1, counts divided by the length and the number of pretraining

@@ -36,7 +36,7 @@ def digits_clusters() -> Settings:
     """Ten clusters, and sixteen numbers of n for the style, on the embedded digits; a minute.
 
     jaxae --model iae --recipe digits-clusters. The setting is ours
-    (experiments/tables/results/iae_digits.md).
+    (experiments/results/earlier/iae_digits.md).
     """
     steps = 4000
     config = _config(steps, task="clustering", code_r1=0.3)
@@ -47,7 +47,7 @@ def digits_100() -> Settings:
     """The same with a head for each class and 100 labels; a minute.
 
     jaxae --model iae --recipe digits-100. The setting is ours
-    (experiments/tables/results/iae_digits.md).
+    (experiments/results/earlier/iae_digits.md).
     """
     steps = 4000
     config = _config(steps, task="semisupervised", code_r1=0.3, supervised_rate=1e-3)
@@ -60,7 +60,7 @@ def digits_translation() -> Settings:
     """CycleIAE: from digits to coarse ones, means of 2x2 pixels, and back; a minute.
 
     jaxae --model iae --recipe digits-translation. The paper's pairs of data
-    sets are not known; this one is ours (experiments/tables/results/iae_digits.md).
+    sets are not known; this one is ours (experiments/results/earlier/iae_digits.md).
     """
     steps = 4000
     config = _config(steps, task="translation")
@@ -72,7 +72,7 @@ def ones_twos() -> Settings:
     """Two kinds of points in the plane and a code of one bit; half a minute.
 
     jaxae --model iae --recipe ones-twos. The setting is ours
-    (experiments/tables/results/iae_toy.md).
+    (experiments/results/earlier/iae_toy.md).
     """
     steps = 4000
     config = Config(
@@ -88,7 +88,7 @@ def mnist() -> Settings:
 
     jaxae --model iae --recipe mnist. Networks and schedule are ours, and so is
     the half without noise: otherwise the codes come to say nothing in so few steps
-    (experiments/tables/results/iae_mnist.md).
+    (experiments/results/earlier/iae_mnist.md).
     """
     steps = 10_000
     config = _config(

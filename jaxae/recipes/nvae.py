@@ -14,7 +14,7 @@ def digits() -> Settings:
     """Two scales of two groups on the embedded 8x8 digits; a minute and a half.
 
     jaxae --model nvae. The setting is ours; Adam learns faster here than the
-    published Adamax (experiments/tables/results/nvae_digits.md).
+    published Adamax (experiments/results/earlier/nvae_digits.md).
     """
     steps = 1500
     config = Config(width=8, block_cells=1, optimiser="adam", learning_rate=8e-3, decay_steps=steps)
@@ -25,7 +25,7 @@ def digits_long() -> Settings:
     """The same, half as wide again and longer; about ten minutes.
 
     jaxae --model nvae --recipe digits-long. The setting is ours; compared with
-    mixtures of Bernoullis in experiments/tables/results/nvae_digits.md.
+    mixtures of Bernoullis in experiments/results/earlier/nvae_digits.md.
     """
     short, steps = digits(), 10_000
     config = dataclasses.replace(short.model, width=12, decay_steps=steps)
@@ -38,7 +38,7 @@ def mnist() -> Settings:
     """Two scales of two groups on MNIST, sides padded to 32; within ten minutes.
 
     jaxae --model nvae --recipe mnist. The setting is ours, some hundred times
-    less work than the published one. Expect what experiments/tables/results/nvae_mnist.md shows.
+    less work than the published one. Expect what experiments/results/earlier/nvae_mnist.md shows.
     """
     steps = 2000
     config = Config(groups=(2, 2), latent=8, width=8, blocks=2, block_cells=1, decay_steps=steps)

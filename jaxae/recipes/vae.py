@@ -13,7 +13,7 @@ def digits() -> Settings:
     """Dense VAE on scikit-learn's 8x8 digits, binarised anew at each visit.
 
     jaxae --model vae; under a minute. The setting is ours. Expect a bound of
-    -23.4 +- 0.3 nats and IWAE-100 near -22.9 (experiments/tables/results/vae_digits.md).
+    -23.4 +- 0.3 nats and IWAE-100 near -22.9 (experiments/results/earlier/vae_digits.md).
     """
     return Settings("digits", Config(), Plan(steps=2000), BITS)
 
@@ -22,7 +22,7 @@ def mnist() -> Settings:
     """Dense VAE on MNIST, binarised anew at each visit, the learning rate falling to zero.
 
     jaxae --model vae --recipe mnist; within ten minutes. The setting is ours.
-    Expect what experiments/tables/results/mnist_presets.md shows.
+    Expect what experiments/results/earlier/mnist_presets.md shows.
     """
     steps = 20_000
     # The warm-up lets codes come into use before they are charged for.

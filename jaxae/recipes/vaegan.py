@@ -11,7 +11,7 @@ def digits() -> Settings:
 
     jaxae --model vaegan. The setting is ours; as in the official scripts only
     prior samples are fakes, and the gate holds back the player that is ahead. Expect what
-    experiments/tables/results/vaegan_digits.md shows.
+    experiments/results/earlier/vaegan_digits.md shows.
     """
     steps = 4000
     config = Config(

@@ -32,7 +32,7 @@ def mnist() -> Settings:
     """VQ-VAE with 7x7 codes of 64 on MNIST, binarised anew at each visit, then the codes' prior.
 
     jaxae --model vqvae --recipe mnist; within ten minutes. The setting is ours.
-    Expect what experiments/tables/results/vqvae_mnist.md shows.
+    Expect what experiments/results/earlier/vqvae_mnist.md shows.
     """
     first, second = 2000, 2500
     config = Config(

@@ -9,7 +9,7 @@ def speech() -> Settings:
     """16 codes of 32 for 1,024 mu-law samples of generated speech-like sounds by four speakers.
 
     jaxae --model vqvae_audio; minutes on two CPU cores. The setting is ours.
-    Expect what experiments/tables/results/vqvae_speech.md shows.
+    Expect what experiments/results/earlier/vqvae_speech.md shows.
     """
     first, second = 1500, 1000
     config = Config(

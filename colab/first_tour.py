@@ -102,5 +102,5 @@ for name, trained in [("VAE", vae), ("ACN", acn)]:
 
 # %% [markdown]
 # ## From here
-# `jaxae --model acn --help` lists every setting; `--recipe mnist` trains on MNIST. Losses and networks
-# are plain functions and flax modules: `from jaxae.losses import ...`.
+# `jaxae --model acn --help` lists every setting; `--recipe mnist` trains on MNIST. Losses and
+# networks are plain functions and flax modules: `from jaxae.losses import ...`.

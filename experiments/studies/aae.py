@@ -158,7 +158,7 @@ def style(run: Trained) -> dict[str, float]:
     arrays, classes = codes_and_labels(run), run.data.spec.classes
     codes, classifier = arrays[2][:STYLES], common.classifier(run.data)
     given = np.arange(len(codes)) % classes
-    network = aae.model.build_networks(run.settings.model, run.data.spec)
+    network = aae.networks.build_networks(run.settings.model, run.data.spec)
     code = jnp.concatenate([jax.nn.one_hot(given, classes), codes], axis=-1)
     image = jax.nn.sigmoid(network(run.state.params, run.state.extra["stats"], "dec", code))
     seen = classifier.logits(image.reshape(-1, *run.data.spec.image_shape)).argmax(1)

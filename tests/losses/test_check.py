@@ -197,6 +197,56 @@ X = np.zeros((3, 4), np.float32)
             ValueError,
             "likelihood: outputs must have shape [3, 3], has [3, 4]",
         ),
+        (
+            lambda: losses.gradient_penalty(jnp.sum, X[0, 0], X[0, 0], X[0]),
+            ValueError,
+            "gradient_penalty: real must have at least 1 axes, has shape []",
+        ),
+        (
+            lambda: losses.gradient_penalty(jnp.sum, X, X, X[0]),
+            ValueError,
+            "gradient_penalty: alpha must have shape [3] for real of shape [3, 4], has [4]",
+        ),
+        (
+            lambda: losses.gradient_penalty(lambda x: x, X, X, X[:, 0]),
+            ValueError,
+            "gradient_penalty: critic must return one logit per example, returned shape [1, 4] for "
+            "one example",
+        ),
+        (
+            lambda: losses.extend_bound(losses.empty_bound((4,)), X[:, :3]),
+            ValueError,
+            "extend_bound: log_weights must have shape [n, 4] for carry of shape [4], has [3, 3]",
+        ),
+        (
+            lambda: losses.logistic_mixture_mean([1, 2, 3], 1),
+            TypeError,
+            "logistic_mixture_mean: params must be an array of floats, is int32 of shape [3]; "
+            "convert it, as jnp.float32(...) does",
+        ),
+        (
+            lambda: losses.logistic_mixture_sample([1, 2, 3], jax.random.key(0), 1, 4),
+            TypeError,
+            "logistic_mixture_sample: params must be an array of floats, is int32 of shape [3]; "
+            "convert it, as jnp.float32(...) does",
+        ),
+        (
+            lambda: losses.kl_monte_carlo(X[0, 0], X[0, 0]),
+            ValueError,
+            "kl_monte_carlo: log_q must have at least 1 axes, has shape []",
+        ),
+        (
+            lambda: losses.kl_unit_gaussian_to_mixture_sampled(X[:, :3], X, *[X[..., None]] * 3),
+            ValueError,
+            "kl_unit_gaussian_to_mixture_sampled: code and z must have the same shape, are [3, 3] "
+            "and [3, 4]; nothing is broadcast here",
+        ),
+        (
+            lambda: losses.gan_loss("hinge"),
+            ValueError,
+            "gan_loss: name 'hinge' is unknown; choose from non_saturating, saturating, "
+            "least_squares, wasserstein",
+        ),
     ],
 )
 def test_messages(call, error, message):
@@ -210,6 +260,12 @@ def test_one_axis_is_enough():
         losses.mean_squared_gradient_norm(lambda x: 3 * x, X[0]), 9.0, rtol=1e-6
     )
     np.testing.assert_allclose(losses.free_bits_per_example(X[0] + 0.5, 1.0), 4 * 1.0)
+
+
+def test_single_numbers_have_a_penalty_each():
+    """A critic of numbers, 3 x: its slope is 3 anywhere."""
+    penalty = losses.gradient_penalty(lambda x: 3 * x, X[0], X[1], jnp.full(4, 0.5))
+    np.testing.assert_allclose(penalty, np.full(4, 4.0), rtol=1e-6)
 
 
 def test_both_ends_of_an_integer_range_are_allowed():

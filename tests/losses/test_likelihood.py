@@ -127,3 +127,15 @@ def test_what_cannot_be_is_named(name, settings, words):
     with pytest.raises(ValueError) as error:
         likelihood(name, SHAPE, **settings)
     assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    "name", ["bernoulli", "gaussian", "gaussian_learned", "logistic_mixture", "categorical"]
+)
+def test_samples_and_means_keep_the_type_of_the_outputs(name):
+    """Where noise is of 64 bits unless told otherwise."""
+    with tiny.x64():
+        pixel = likelihood(name, (1, 1, 1), levels=4, mixtures=2)
+        outputs = jnp.zeros((3, pixel.channels), jnp.float32)
+        assert pixel.sample(outputs, jax.random.key(0)).dtype == jnp.float32
+        assert pixel.mean(outputs).dtype == jnp.float32

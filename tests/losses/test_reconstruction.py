@@ -256,3 +256,10 @@ def test_samples_of_half_precision_are_on_the_grid():
     params = jnp.zeros((50, losses.logistic_mixture_width(1, 2)), jnp.bfloat16)
     levels = 255 * np.asarray(draw(params, jax.random.key(4), 1, 256))
     assert np.abs(levels - np.rint(levels)).max() < 1e-4  # bfloat16 is off by up to 1/2
+
+
+def test_the_mean_of_a_mixture_stays_on_the_grids_range():
+    """Centres far outside: the mean is an end of [0, 1], whichever."""
+    for centre, end in ((-7.0, 0.0), (7.0, 1.0)):
+        params = jnp.float32([0.0, centre, -3.0])  # one component: logit, centre, log-scale
+        np.testing.assert_allclose(losses.logistic_mixture_mean(params, 1), [end], atol=1e-6)

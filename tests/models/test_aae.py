@@ -195,7 +195,7 @@ def test_fixed_heads_are_no_parameters():
     assert "heads" not in state.params
     logits = model.predict(state, x, jax.random.key(1))
     code = model.encode(state, x, jax.random.key(1))
-    network = aae.model.build_networks(
+    network = aae.networks.build_networks(
         dataclasses.replace(TINY, task="reduction", reduction_labels=True, fixed_heads=10.0),
         DATA.spec,
     )

@@ -7,6 +7,7 @@ from jaxae import nets
 from jaxae.fields import Checked, Decay, Positive, Range, Rate, Size, Steps, StepsOrZero, Weight
 from jaxae.models.shared.discriminators import check_gradient_penalty
 
+WITH_CLASSES = ("semisupervised", "clustering", "reduction")  # tasks in which y is inferred
 LABELLED = ("conditioned", "supervised", "semisupervised")
 
 

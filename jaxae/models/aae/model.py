@@ -37,21 +37,19 @@ gradient at samples of its prior, with respect to the code but not to the class 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxae import losses, nets
-from jaxae.models.aae.config import Config
-from jaxae.models.aae.networks import Heads, Trunk, head_repulsion
+from jaxae import losses
+from jaxae.models.aae.config import WITH_CLASSES, Config
+from jaxae.models.aae.networks import build_networks, example_inputs, head_repulsion, num_classes
 from jaxae.models.shared.batch_needs import batch_norm_needs, labelled_batch_need
-from jaxae.models.shared.gaussian import mean_and_log_var, output_start, reparameterise
+from jaxae.models.shared.gaussian import mean_and_log_var, reparameterise
 from jaxae.models.shared.labels import get_labelled_batch
 from jaxae.models.shared.priors import make_prior
-from jaxae.nets.custom import replace_networks
 from jaxae.nets.mlp import output_activation
 from jaxae.training.state import (
     Model,
@@ -68,7 +66,6 @@ from jaxae.training.state import (
     update_ema,
 )
 
-WITH_CLASSES = ("semisupervised", "clustering", "reduction")  # tasks in which y is inferred
 AVERAGED = ("trunk", "code", "label", "dec", "heads")
 
 
@@ -93,12 +90,10 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     task, latent, image_shape = config.task, config.latent, (-1, *spec.image_shape)
     if config.needs_labels and not spec.classes:
         raise ValueError(f"task={task} needs labels, and this data has none")
-    num_classes = _num_classes(config, spec)
+    k = num_classes(config, spec)
     num_pieces = spec.classes or 10  # components of the mixture, sections of the swiss roll
-    if config.fixed_heads and latent != num_classes:
-        raise ValueError(
-            f"fixed_heads need latent={latent} to be the number of classes, {num_classes}"
-        )
+    if config.fixed_heads and latent != k:
+        raise ValueError(f"fixed_heads need latent={latent} to be the number of classes, {k}")
     prior_of_z = make_prior(config.prior, latent, config.prior_scale, num_pieces)
     network, players = build_networks(config, spec, networks), _players(config)
     gan, to_pixels = losses.gan_loss(config.game), output_activation(config.output)
@@ -156,14 +151,14 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
         prior_labels = jax.random.randint(keys[1], (n,), 0, num_pieces)
         condition = None
         if task == "conditioned":  # class K: the label is unknown
-            labels = jnp.where(batch["labelled"], batch["label"], num_classes)
-            condition = jax.nn.one_hot(labels, num_classes + 1)
-            prior_labels = jnp.where(labels == num_classes, prior_labels, labels)
+            labels = jnp.where(batch["labelled"], batch["label"], k)
+            condition = jax.nn.one_hot(labels, k + 1)
+            prior_labels = jnp.where(labels == k, prior_labels, labels)
         z_prior = prior_of_z.sample_given_label(keys[2], prior_labels)
         y_prior = sample_classes(keys[3], n)
         x_noisy = _corrupt(config, x, keys[4])
         noise_z = config.critic_noise * jax.random.normal(keys[5], (2, n, latent))
-        noise_y = config.critic_noise * jax.random.normal(keys[6], (2, n, num_classes))
+        noise_y = config.critic_noise * jax.random.normal(keys[6], (2, n, k))
         if config.has_supervised_phase:
             labelled = get_labelled_batch(batch, task)
             labelled_x = _corrupt(config, labelled["image"], keys[7])
@@ -174,7 +169,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
             logits, z, stats = encode_batch(apply, p, stats, x_noisy, noise)
             y = None if logits is None else jax.nn.softmax(logits)
             if task == "supervised":
-                y = jax.nn.one_hot(batch["label"], num_classes)
+                y = jax.nn.one_hot(batch["label"], k)
             x_hat, stats = decode_batch(apply, p, stats, decoder_input(p, y, z))
             loss = jnp.mean(losses.half_squared_error(x_hat, x))
             return loss, ({"loss": loss, "reconstruction": loss}, stats)
@@ -256,7 +251,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
         x = batch["image"]
         code = encode(state, x, rng)
         if task == "supervised":
-            y = jax.nn.one_hot(batch["label"], num_classes)
+            y = jax.nn.one_hot(batch["label"], k)
             code = decoder_input(eval_params(state)[0], y, code)
         error = losses.half_squared_error(decode(state, code, rng), x)
         return {"loss": error, "mse": 2 * error / (x[0].size)}
@@ -269,7 +264,7 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
 
     def sample_classes(rng, n):
         """One-hot samples [n,K] of the uniform distribution over classes."""
-        return jax.nn.one_hot(jax.random.randint(rng, (n,), 0, num_classes), num_classes)
+        return jax.nn.one_hot(jax.random.randint(rng, (n,), 0, k), k)
 
     def sample(state, rng, n):
         rng_y, rng_z, rng_x = jax.random.split(rng, 3)
@@ -293,11 +288,6 @@ def make(config: Config, spec: Spec, networks: Mapping[str, nn.Module] | None = 
     )
 
 
-def _num_classes(config: Config, spec: Spec) -> int:
-    """K."""
-    return spec.classes if config.needs_labels else config.clusters
-
-
 def _needs(config: Config) -> tuple[Need, ...]:
     needs = batch_norm_needs(
         encoder_norm=config.encoder_norm,
@@ -308,59 +298,6 @@ def _needs(config: Config) -> tuple[Need, ...]:
         return needs
     labelled_needs = batch_norm_needs(of="labels_batch", encoder_norm=config.encoder_norm)
     return (*needs, labelled_batch_need(config.task), *labelled_needs)
-
-
-def example_inputs(config: Config, spec: Spec) -> dict[str, Any]:
-    """An input of each network, by name."""
-    num_classes = _num_classes(config, spec)
-    height, width, channels = spec.image_shape
-    noise = config.noise if config.posterior == "universal" else 0
-    sizes = {
-        "trunk": height * width * channels + noise,
-        "code": config.widths[-1],
-        "dec": config.latent,
-        "critic_z": config.latent,
-        "label": config.widths[-1],
-        "critic_y": num_classes,
-    }
-    if config.task in ("supervised", "semisupervised", "clustering"):
-        sizes["dec"] += num_classes
-    if config.task == "conditioned":
-        sizes["critic_z"] += num_classes + 1
-    return {name: jnp.zeros((1, size)) for name, size in sizes.items()} | {"heads": ()}
-
-
-def build_networks(
-    config: Config, spec: Spec, own: Mapping[str, nn.Module] | None = None
-) -> nets.Bundle:
-    """The networks of the task, by name."""
-    height, width, channels = spec.image_shape
-    start = output_start("bernoulli" if config.output == "sigmoid" else "gaussian", spec, channels)
-    num_classes = _num_classes(config, spec)
-    dense = lambda out: nn.Dense(out, kernel_init=nets.kernel_init(config.deviation))
-    mlp = lambda widths, out, norm, bias=None: nets.MLP(
-        widths, out, "relu", bias, norm, config.deviation
-    )
-    critic = lambda: mlp(config.widths, 1, config.discriminator_norm)
-    pixels = height * width * channels
-    defaults = {
-        "trunk": Trunk(config.widths, config.encoder_norm, config.deviation),
-        "code": dense(config.latent * (2 if config.posterior == "gaussian" else 1)),
-        "dec": mlp(config.widths[::-1], pixels, config.generator_norm, start.reshape(-1)),
-        "critic_z": critic(),
-    }
-    if config.task in WITH_CLASSES:
-        defaults |= {"label": dense(num_classes), "critic_y": critic()}
-    # `encode_batch` drops the statistics of the encoder's last layers.
-    networks = replace_networks(
-        defaults,
-        own,
-        example_inputs(config, spec),
-        with_batch_stats=set(defaults) - {"code", "label"},
-    )
-    if config.task == "reduction" and not config.fixed_heads:
-        networks["heads"] = Heads(num_classes, config.latent)
-    return nets.Bundle(**networks)
 
 
 def _players(config: Config) -> dict[str, Player]:

@@ -150,35 +150,35 @@ def show_list(jobs: list[Job], studies: dict[str, Study], store: Store) -> None:
 def work_off(jobs: list[Job], studies: dict[str, Study], store: Store, asked) -> None:
     """Trains and measures what is not there, `asked.jobs` runs at a time."""
     todo = [job for job in jobs if not job.is_finished(studies[job.study], store)]
-    waiting, running, start = [*todo], {}, time.monotonic()
+    waiting, running, start = [*todo], [], time.monotonic()
     try:
         while waiting or running:
             while waiting and len(running) < asked.jobs:
                 job = waiting.pop(0)
                 left = sum(j.cost or 0.0 for j in [job, *waiting]) / asked.jobs
                 count = len(todo) - len(waiting)
-                print(f"[{count}/{len(todo)}] {job.study}: {job.label}"
-                      + (f", about {duration(left)} left" if left else ""), flush=True)  # fmt: skip
+                rest = f", about {duration(left)} left" if left else ""
+                if not asked.only_work:
+                    print(f"[{count}/{len(todo)}] {job.study}: {job.label}{rest}", flush=True)
                 if asked.jobs == 1:
                     work(job, studies[job.study], store)
                 else:
-                    running[job] = subprocess.Popen(
-                        [sys.executable, __file__, *passed_on(asked), job.study, "--only",
-                         glob_escape(job.label), "--only-work"]
-                    )  # fmt: skip
-            for job, process in [*running.items()]:
+                    words = [*passed_on(asked), job.study, "--only", glob_escape(job.label)]
+                    command = [sys.executable, __file__, *words, "--only-work"]
+                    running.append((job, subprocess.Popen(command)))
+            for job, process in [*running]:
                 if process.poll() is not None:
-                    del running[job]
+                    running.remove((job, process))
                     if process.returncode:
                         raise subprocess.CalledProcessError(process.returncode, job.label)
             if running:
                 time.sleep(0.2)
     finally:
-        for process in running.values():
+        for _, process in running:
             process.send_signal(signal.SIGINT)
-        for process in running.values():
+        for _, process in running:
             process.wait()
-    if todo:
+    if todo and not asked.only_work:
         print(f"{len(todo)} runs in {duration(time.monotonic() - start)}", flush=True)
 
 

@@ -839,7 +839,8 @@ def test_a_damaged_config_and_checkpoints(finished, call, tmp_path):
         code, _, err = call("--workdir", tmp_path)
         assert code == 1
         assert re.search(f"^error: {tmp_path}/config.json does not hold .*{words}", err), err
-    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
+    for name in ("config.json", "mean_image.npy"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
     code, _, err = call("sample", "--workdir", tmp_path, "--out", tmp_path / "s")
     assert code == 1
     assert "no checkpoint" in err

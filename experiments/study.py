@@ -354,6 +354,8 @@ def errors_as_lines() -> Iterator[list[int]]:
     status = [0]
     try:
         yield status
+    except BrokenPipeError:  # the reader of standard output has gone
+        status[0] = 0
     except (Stopped, KeyboardInterrupt) as stopped:
         print(STOPPED, file=sys.stderr)
         status[0] = 128 + getattr(stopped, "signum", signal.SIGINT)

@@ -344,6 +344,15 @@ def test_any_terminal_will_do(elsewhere, case):
         assert b"vae[\\u03b2=1]/report.html" in done.stdout
 
 
+def test_a_list_whose_reader_has_gone():
+    """`jaxae list | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, RUN, "list"], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_standard_output_that_is_closed(finished):
     words = ["-c", CLOSED, "1", RUN, "--list"]
     done = subprocess.run([sys.executable, *words], stderr=subprocess.PIPE)

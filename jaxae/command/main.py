@@ -275,6 +275,8 @@ def console() -> NoReturn:
     warnings.showwarning = show_warning
     try:
         status = main(sys.argv[1:])
+    except BrokenPipeError:  # the reader of standard output has gone
+        status = 0
     except KeyboardInterrupt:  # outside of training, which saves and raises Stopped
         print(STOPPED, file=sys.stderr)
         status = INTERRUPTED

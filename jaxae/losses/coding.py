@@ -111,6 +111,7 @@ def kl_unit_gaussian_to_gaussian(
     code, mean, log_scale = _check.same_shape(
         "kl_unit_gaussian_to_gaussian", code=code, mean=mean, log_scale=log_scale
     )
+    _check.axes("kl_unit_gaussian_to_gaussian", 1, code=code)
     return kl_diagonal_gaussians(code, jnp.zeros_like(code), mean, 2 * log_scale)
 
 

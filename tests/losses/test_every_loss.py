@@ -446,6 +446,36 @@ def test_an_argument_that_is_not_float_is_named(name):
                 case.loss(*replaced(case.args, position, np.int32(arg)))
 
 
+WITHOUT_AXES = [name for name in CASES if name not in ("capacity_penalty", "extend_bound")]
+
+
+@pytest.mark.parametrize("name", WITHOUT_AXES)
+def test_single_numbers_are_refused_by_the_name_of_an_argument(name):
+    case = CASES[name]
+    function, arguments = names(name, case)
+    with pytest.raises(ValueError, match=f"^{function}: ") as error:
+        case.loss(*[np.float32(0.5)] * len(case.args))
+    said = str(error.value).removeprefix(f"{function}: ")
+    if not said.startswith("event_ndim for x of 0 axes must be from "):
+        assert re.match(rf"({'|'.join(arguments)})(\[0\])? must have ", said), said
+        assert "at least" not in said or said.endswith(" must have at least 1 axes, has shape []")
+
+
+ONE_AXIS = ("constrained_poisson_nll", "multinomial_nll", "words_nll", "free_bits_per_example",
+            "gaussian_log_prob", "kl_diagonal_gaussians", "kl_to_standard_normal",
+            "kl_unit_gaussian_to_gaussian")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONE_AXIS)
+def test_one_example_needs_no_axis_in_front(name):
+    case = CASES[name]
+    rows = [np.float32(a)[..., 0, :] if np.ndim(a) > 1 else a for a in case.args]
+    rows = [row.reshape(-1, row.shape[-1])[0] if np.ndim(row) > 1 else row for row in rows]
+    one = case.loss(*rows)
+    assert one.shape == ()
+    np.testing.assert_allclose(one, case.loss(*(row[None] for row in rows))[0], rtol=1e-6)
+
+
 @every_case
 def test_extreme_inputs_are_finite_in_value_and_gradient(case):
     compiled = value_and_grads(case)

@@ -1,17 +1,17 @@
-"""The studies: what the papers claim, tried out. `python experiments/study.py --list`.
+"""The studies: experiments on the papers' claims. `python experiments/study.py --list`.
 
-study.py                      trains every run of every study that is not there, and writes results
+study.py                      trains all missing runs of all studies, and writes the results
 study.py vaegan acn           these studies
-study.py vaegan --only 'VAE*' of them the runs whose names match
-study.py --list               for each run: done, started, stale or missing, and its cost
-study.py --jobs 2             runs at a time, a process each
+study.py vaegan --only 'VAE*' only the runs whose names match
+study.py --list               for each run: done, started, stale or missing, and its duration
+study.py --jobs 2             two runs at a time, each in its own process
 study.py vaegan --steps 20 --seeds 2   a trial: results are printed and not written
 study.py --write              writes pages, CLAIMS.md and README.md again from the stored numbers
 study.py --check              exit status 1 where --write would change a file
 
 A study is a file of experiments/studies/. Runs are kept in runs/studies/ under digests of their
-settings and of the code that training depends on: a stale one was trained by other code. Training
-that is stopped goes on. Numbers, pages and pictures are in experiments/results/.
+settings and of the code that training depends on: a stale run was trained by other code. Stopped
+training is continued. Numbers, pages and pictures are in experiments/results/.
 """
 
 import argparse
@@ -52,54 +52,58 @@ NAMES = sorted(file.stem for file in (HERE / "studies").glob("[a-z]*.py") if fil
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    asked = words().parse_args(argv)
-    unknown = [name for name in asked.names if name not in NAMES]
+    args = build_parser().parse_args(argv)
+    unknown = [name for name in args.names if name not in NAMES]
     if unknown:
         print(f"error: no study {unknown[0]!r}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 1
-    if asked.write or asked.check:
-        return write_summaries(check=asked.check)
-    trial = {k: v for k in ("steps", "seeds", "data") if (v := getattr(asked, k)) is not None}
+    if args.write or args.check:
+        return write_summaries(check=args.check)
+    trial = {k: v for k in ("steps", "seeds", "data") if (v := getattr(args, k)) is not None}
     if trial.get("seeds", 2) < 1 or trial.get("steps", 1) < 1:
         print("error: --seeds and --steps must be at least 1", file=sys.stderr)
         return 1
-    store = Store(FOLDER / "trials" if trial else FOLDER, asked.data_dir, trial)
-    chosen = {name: study_of(name) for name in asked.names or NAMES}
+    store = Store(FOLDER / "trials" if trial else FOLDER, args.data_dir, trial)
+    studies = {name: study_of(name) for name in args.names or NAMES}
     jobs = [
-        Job(name, label, run, known_cost(name, label))
-        for name, study in chosen.items()
+        Job(name, label, run, known_duration(name, label))
+        for name, study in studies.items()
         for label, run in study.runs.items()
-        if any(fnmatch.fnmatch(label, pattern) for pattern in asked.only)
+        if any(fnmatch.fnmatch(label, pattern) for pattern in args.only)
     ]
     if not jobs:
-        print(f"error: no run matches {' '.join(asked.only)}", file=sys.stderr)
+        print(f"error: no run matches {' '.join(args.only)}", file=sys.stderr)
         return 1
-    if asked.list:
-        show_list(jobs, chosen, store)
+    if args.list:
+        show_list(jobs, studies, store)
         return 0
-    work_off(jobs, chosen, store, asked)
-    if asked.only_work:
+    run_jobs(jobs, studies, store, args)
+    if args.only_work:
         return 0
-    for name, study in chosen.items():
+    for name, study in studies.items():
         publish(name, study, store, jobs, keep=not trial)
     return 0 if trial else write_summaries()
 
 
-def words() -> argparse.ArgumentParser:
-    """The words of the command."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         "study.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="STUDY", help="default: all")
-    parser.add_argument("--list", action="store_true", help="train nothing, say what is there")
+    parser.add_argument(
+        "--list", action="store_true", help="print the status of the runs; train nothing"
+    )
     parser.add_argument("--only", nargs="+", default=["*"], metavar="RUN", help="names or patterns")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time")
     parser.add_argument("--data-dir", help="folder that holds mnist/ (default: $JAXAE_DATA_DIR)")
     parser.add_argument("--steps", type=int, help="a trial: training steps of every run")
     parser.add_argument("--seeds", type=int, help="a trial: training seeds of every run")
     parser.add_argument("--data", help="a trial: another data set for every run")
-    parser.add_argument("--write", action="store_true", help="pages from the stored numbers")
-    parser.add_argument("--check", action="store_true", help="change nothing, compare")
+    parser.add_argument(
+        "--write", action="store_true", help="write the pages from the stored numbers"
+    )
+    parser.add_argument("--check", action="store_true", help="compare the pages, change nothing")
     parser.add_argument("--only-work", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -119,17 +123,19 @@ class Job:
     study: str
     label: str
     run: Run
-    cost: float | None
-    """seconds that it took when the results were made; None: never done"""
+    duration: float | None
+    """seconds of training and measures, from the stored results; None: never run"""
 
     def is_finished(self, study: Study, store: Store) -> bool:
-        """Whether it is trained and all its measures are taken."""
-        done = store.status(self.run) == "done"
-        return done and all(store.is_measured(self.run, m) for m in study.measures_of(self.label))
+        """Whether the run is trained and all its measures are stored."""
+        trained = store.status(self.run) == "done"
+        return trained and all(
+            store.is_measured(self.run, m) for m in study.measures_of(self.label)
+        )
 
 
-def known_cost(name: str, label: str) -> float | None:
-    """Seconds that a run took, training and measures, by the stored results."""
+def known_duration(name: str, label: str) -> float | None:
+    """Seconds of training and measures of a run, from the stored results; None: never run."""
     return results(name).get("runs", {}).get(label, {}).get("seconds_in_all")
 
 
@@ -140,31 +146,34 @@ def show_list(jobs: list[Job], studies: dict[str, Study], store: Store) -> None:
         status = store.status(job.run)
         if status == "done" and not job.is_finished(studies[job.study], store):
             status = "to be measured"
-        cost = "cost unknown" if job.cost is None else duration(job.cost)
-        total += 0.0 if status == "done" else job.cost or 0.0
-        seeds = f"{store.asked(job.run).seeds} seeds"
-        print(f"{job.study:12} {status:14} {seeds:9} {cost:12} {job.label}")
-    print(f"to do: about {duration(total)}, without the runs of unknown cost")
+        time_text = "time unknown" if job.duration is None else duration(job.duration)
+        total += 0.0 if status == "done" else job.duration or 0.0
+        seeds = f"{store.with_trial(job.run).seeds} seeds"
+        print(f"{job.study:12} {status:14} {seeds:9} {time_text:12} {job.label}")
+    print(f"to do: about {duration(total)}, without the runs of unknown time")
 
 
-def work_off(jobs: list[Job], studies: dict[str, Study], store: Store, asked) -> None:
-    """Trains and measures what is not there, `asked.jobs` runs at a time."""
-    todo = [job for job in jobs if not job.is_finished(studies[job.study], store)]
-    waiting, running, start = [*todo], [], time.monotonic()
+def run_jobs(jobs: list[Job], studies: dict[str, Study], store: Store, args) -> None:
+    """Trains and measures the unfinished runs, `args.jobs` at a time."""
+    unfinished = [job for job in jobs if not job.is_finished(studies[job.study], store)]
+    waiting, running, start = [*unfinished], [], time.monotonic()
     try:
         while waiting or running:
-            while waiting and len(running) < asked.jobs:
+            while waiting and len(running) < args.jobs:
                 job = waiting.pop(0)
-                left = sum(j.cost or 0.0 for j in [job, *waiting]) / asked.jobs
-                count = len(todo) - len(waiting)
-                rest = f", about {duration(left)} left" if left else ""
-                if not asked.only_work:
-                    print(f"[{count}/{len(todo)}] {job.study}: {job.label}{rest}", flush=True)
-                if asked.jobs == 1:
-                    work(job, studies[job.study], store)
+                seconds = sum(j.duration or 0.0 for j in [job, *waiting]) / args.jobs
+                count = len(unfinished) - len(waiting)
+                estimate = f", about {duration(seconds)} left" if seconds else ""
+                if not args.only_work:
+                    print(
+                        f"[{count}/{len(unfinished)}] {job.study}: {job.label}{estimate}",
+                        flush=True,
+                    )
+                if args.jobs == 1:
+                    run_job(job, studies[job.study], store)
                 else:
-                    words = [*passed_on(asked), job.study, "--only", glob_escape(job.label)]
-                    command = [sys.executable, __file__, *words, "--only-work"]
+                    arguments = [job.study, "--only", glob_escape(job.label), "--only-work"]
+                    command = [sys.executable, __file__, *shared_arguments(args), *arguments]
                     running.append((job, subprocess.Popen(command)))
             for job, process in [*running]:
                 if process.poll() is not None:
@@ -178,23 +187,23 @@ def work_off(jobs: list[Job], studies: dict[str, Study], store: Store, asked) ->
             process.send_signal(signal.SIGINT)
         for _, process in running:
             process.wait()
-    if todo and not asked.only_work:
-        print(f"{len(todo)} runs in {duration(time.monotonic() - start)}", flush=True)
+    if unfinished and not args.only_work:
+        print(f"{len(unfinished)} runs in {duration(time.monotonic() - start)}", flush=True)
 
 
-def work(job: Job, study: Study, store: Store) -> None:
-    """Trains a run and takes its measures."""
+def run_job(job: Job, study: Study, store: Store) -> None:
+    """Trains a run and computes its measures."""
     store.train(job.run)
     for measure in study.measures_of(job.label):
         store.measured(job.run, measure)
     store.forget(job.run)
 
 
-def passed_on(asked) -> list[str]:
-    """The words that a process for one run is given too."""
-    chosen = {"--data-dir": asked.data_dir, "--steps": asked.steps, "--seeds": asked.seeds,
-              "--data": asked.data}  # fmt: skip
-    return [str(word) for pair in chosen.items() if pair[1] is not None for word in pair]
+def shared_arguments(args) -> list[str]:
+    """Arguments of this command that the process of a single run gets too."""
+    flags = {"--data-dir": args.data_dir, "--steps": args.steps, "--seeds": args.seeds,
+              "--data": args.data}  # fmt: skip
+    return [str(part) for pair in flags.items() if pair[1] is not None for part in pair]
 
 
 def glob_escape(label: str) -> str:
@@ -206,26 +215,26 @@ def glob_escape(label: str) -> str:
 
 
 def results(name: str) -> dict:
-    """What is stored of a study; empty where nothing is."""
+    """The stored results of a study; empty if there are none."""
     file = RESULTS / f"{name}.json"
     return json.loads(file.read_text()) if file.exists() else {}
 
 
 def publish(name: str, study: Study, store: Store, jobs: list[Job], keep: bool) -> None:
-    """Gathers the numbers of the finished runs, then claims, pictures and page.
+    """Collects the numbers of the finished runs and evaluates the claims.
 
     Args:
-        keep: write them to `results/`; else print the page (a trial).
+        keep: write numbers and pictures to `results/`; otherwise (a trial) print the page.
     """
     stored = results(name) if keep else {}
     stored = {"runs": {}, "numbers": {}, "claims": {}} | stored
     for job in jobs:
         if job.study == name and job.is_finished(study, store):
-            gather(job, study, store, stored)
+            add_run(job, study, store, stored)
     numbers = as_arrays(stored["numbers"])
     for claim in study.claims:
         if set(claim.runs) <= set(numbers):
-            stored["claims"][claim.name] = judged(claim, study, numbers, stored["runs"], name)
+            stored["claims"][claim.name] = evaluate_claim(claim, numbers, stored["runs"], name)
     if keep:
         RESULTS.mkdir(exist_ok=True)
         text = json.dumps(stored, indent=1, sort_keys=True) + "\n"
@@ -235,8 +244,8 @@ def publish(name: str, study: Study, store: Store, jobs: list[Job], keep: bool) 
         print(page(name, study, stored))
 
 
-def gather(job: Job, study: Study, store: Store, stored: dict) -> None:
-    """A finished run's numbers and account, put into `stored`."""
+def add_run(job: Job, study: Study, store: Store, stored: dict) -> None:
+    """Adds the numbers and the description of a finished run to `stored`."""
     numbers, seconds = {}, 0.0
     for measure in study.measures_of(job.label):
         values = as_json(store.measured(job.run, measure))
@@ -244,12 +253,12 @@ def gather(job: Job, study: Study, store: Store, stored: dict) -> None:
             raise ValueError(f"{job.study}: two measures of {job.label} give {sorted(shared)[0]}")
         numbers |= values
         seconds += store.measure_seconds(job.run, measure)
-    run = store.asked(job.run)
-    known = store.done(job.run)
+    run = store.with_trial(job.run)
+    record = store.done(job.run)
     stored["numbers"][job.label] = rounded(numbers)
-    stored["runs"][job.label] = known | {
-        "seconds_in_all": round(known["seconds"] + seconds, 1),
-        "seconds": round(known["seconds"], 1),
+    stored["runs"][job.label] = record | {
+        "seconds_in_all": round(record["seconds"] + seconds, 1),
+        "seconds": round(record["seconds"], 1),
         "data": run.settings().data,
         "recipe": f"{run.model} {run.recipe}",
         "changes": as_json(dict(run.changes)) if run.changes else {},
@@ -258,7 +267,7 @@ def gather(job: Job, study: Study, store: Store, stored: dict) -> None:
 
 
 def rounded(values):
-    """Numbers to six digits, which is more than any of them is good for."""
+    """Numbers rounded to six significant digits."""
     if isinstance(values, dict):
         return {name: rounded(value) for name, value in values.items()}
     if isinstance(values, list):
@@ -271,8 +280,8 @@ def as_arrays(numbers: dict) -> dict[str, dict[str, np.ndarray]]:
     return {run: {k: np.array(v) for k, v in of.items()} for run, of in numbers.items()}
 
 
-def judged(claim: Claim, study: Study, numbers, runs: dict, name: str) -> dict:
-    """What is stored of a claim."""
+def evaluate_claim(claim: Claim, numbers, runs: dict, name: str) -> dict:
+    """The entry of a claim in the stored results."""
     measures = claim.measures(numbers)
     of_runs = [runs[label] for label in claim.runs]
     first = of_runs[0]
@@ -299,15 +308,15 @@ def draw_pictures(name: str, study: Study, store: Store) -> None:
         runs = {label: study.runs[label] for label in picture.runs}
         if all(store.status(run) == "done" for run in runs.values()):
             trained = {label: store.trained(run) for label, run in runs.items()}
-            part = RESULTS / f".{name}-{file}.png"
-            picture.draw(trained, part)
-            part.replace(RESULTS / f"{name}-{file}.png")
+            temporary = RESULTS / f".{name}-{file}.png"
+            picture.draw(trained, temporary)
+            temporary.replace(RESULTS / f"{name}-{file}.png")
             for run in runs.values():
                 store.forget(run)
 
 
 def page(name: str, study: Study, stored: dict) -> str:
-    """A study's page, from what is stored."""
+    """The Markdown page of a study, from the stored results."""
     parts = [f"# {study.title}", f"`python experiments/study.py {name}`"]
     if missing := [label for label in study.runs if label not in stored.get("numbers", {})]:
         parts.append(
@@ -327,34 +336,34 @@ def page(name: str, study: Study, stored: dict) -> str:
 
 
 def write_summaries(check: bool = False) -> int:
-    """Every page, CLAIMS.md and README.md's results, from the stored numbers.
+    """Writes all pages, CLAIMS.md and the results in README.md from the stored numbers.
 
     Args:
-        check: compare only; the exit status is 1 where something would change.
+        check: compare only; the exit status is 1 if something would change.
     """
-    wanted = {}
+    texts = {}
     studies = {name: study_of(name) for name in NAMES}
     for name, study in studies.items():
-        wanted[RESULTS / f"{name}.md"] = page(name, study, results(name))
+        texts[RESULTS / f"{name}.md"] = page(name, study, results(name))
     stored = {name: results(name) for name in NAMES}
-    wanted |= summaries.of_all(studies, stored, RESULTS)
-    stale = [f for f, text in wanted.items() if not f.exists() or f.read_text() != text]
+    texts |= summaries.of_all(studies, stored, RESULTS)
+    stale = [f for f, text in texts.items() if not f.exists() or f.read_text() != text]
     for file in stale:
         if check:
             print(f"{file.relative_to(HERE.parent)} is not what the stored numbers say")
         else:
-            file.write_text(text := wanted[file])
+            file.write_text(text := texts[file])
             print(f"wrote {file.relative_to(HERE.parent)}, {text.count(chr(10))} lines")
     return int(check and bool(stale))
 
 
 @contextlib.contextmanager
 def errors_as_lines() -> Iterator[list[int]]:
-    """Turns what a user can mend, or wanted, into a line on stderr and an exit status."""
+    """Turns errors that a user can correct, and stops, into a line on stderr and an exit status."""
     status = [0]
     try:
         yield status
-    except BrokenPipeError:  # the reader of standard output has gone
+    except BrokenPipeError:  # the reader of stdout has closed it
         status[0] = 0
     except (Stopped, KeyboardInterrupt) as stopped:
         print(STOPPED, file=sys.stderr)
@@ -370,6 +379,6 @@ def errors_as_lines() -> Iterator[list[int]]:
 if __name__ == "__main__":
     open_streams()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((FOLDER / "compiled").resolve()))
-    with errors_as_lines() as outcome:
-        outcome[0] = main(sys.argv[1:])
-    leave(outcome[0])
+    with errors_as_lines() as status:
+        status[0] = main(sys.argv[1:])
+    leave(status[0])

@@ -1,4 +1,4 @@
-"""The settings of a run: what a recipe gives, what the command changes, what config.json holds."""
+"""The settings of a run: given by a recipe, changed by flags, stored in config.json."""
 
 import dataclasses
 import difflib
@@ -11,29 +11,29 @@ from jaxae.training import Plan
 
 
 class UsageError(ValueError):
-    """Something that was asked for is not there or does not fit."""
+    """A wrong name, value or combination of arguments; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report(Checked):
-    """How much the final evaluation looks at. Not part of a run's identity; beside --workdir alone
-    these flags replace what the folder holds."""
+    """Sizes of the final evaluation. They do not affect training and may be changed: with --workdir
+    alone, these flags replace the stored values."""
 
     test_examples: CountOrZero = 0
-    """test images that the final numbers are read from, evenly spread (0: all)"""
+    """number of test images in the final evaluation, evenly spaced (0: all)"""
     iwae_samples: Annotated[int, Range(1, 10**6)] = 100
-    """k of the importance-weighted bound, where a model has one"""
+    """k of the importance-weighted bound, for models that have one"""
     probe_examples: Count = 20_000
-    """training codes that the linear and the nearest-neighbour probe are fitted on"""
+    """number of training codes for the linear and the nearest-neighbour probe"""
     report_batch: Batch = 250
-    """images at a time in the final evaluation"""
+    """images per batch in the final evaluation"""
     images: CountOrZero = 2_000
-    """test images reconstructed, and samples drawn and compared with as many (0: neither)"""
+    """number of test images to reconstruct, and of samples to compare with them (0: neither)"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Checked):
-    """One run, whole."""
+    """All settings of a run."""
 
     data: str
     """data set: see --list for the names"""
@@ -43,8 +43,8 @@ class Settings(Checked):
     report: Report = dataclasses.field(default_factory=Report)
 
     def identity(self, name: str) -> dict:
-        """What decides the outcome of training, as JSON values; config.json holds it, and beside
-        it the report."""
+        """What determines the result of training, as JSON values for config.json; the report is
+        stored apart from it."""
         return {
             "model": name,
             "data": self.data,
@@ -55,13 +55,13 @@ class Settings(Checked):
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """The settings with some fields changed, by the names of the command's flags.
+    """The settings with some fields changed, by field name as in the command's flags.
 
     Args:
         changes: `data`, or a field of the model's configuration, the plan, the data options or the
             report, by its name. No two of these share a name.
     Raises:
-        UsageError: an unknown name, with a guess at what was meant.
+        UsageError: an unknown name; the message suggests the closest one.
         ValueError: a value that does not fit its field.
     """
     groups = ("model", "plan", "options", "report")

@@ -18,6 +18,7 @@ from studylib import code, declare, pages, store, summaries
 from studylib.declare import Claim, Measure, Run, Study, verdict
 
 from jaxae import recipes
+from jaxae.models import MODELS
 from jaxae.settings import UsageError, with_changes
 from jaxae.training.loop import Stopped
 
@@ -259,6 +260,19 @@ def test_a_run_is_trained_once_and_measured_once(kept, monkeypatch):
     (file,) = kept.path(VAE).glob("measures/loss-*.json")
     file.unlink()
     assert not again.is_measured(VAE, loss)
+
+
+def narrow(config, spec):
+    """A VAE whose code has three dimensions, whatever the settings say."""
+    return MODELS["vae"].make(dataclasses.replace(config, latent=3), spec)
+
+
+def test_a_run_trains_the_model_of_its_make(kept):
+    run = dataclasses.replace(VAE, seeds=1, make=narrow)
+    kept.train(run, quiet=True)
+    (seed,) = store.Store(kept.folder).trained(run)
+    assert seed.state.params["dec"]["Dense_0"]["kernel"].shape[0] == 3
+    assert kept.key(run) != kept.key(dataclasses.replace(run, make=None))
 
 
 def test_other_code_or_settings_are_another_run(kept, monkeypatch):

@@ -1,6 +1,6 @@
-"""What a result depends on in code: digests of modules and of single functions.
+"""Digests of the code that a result depends on: of modules and of single functions.
 
-A digest is of the syntax tree without docstrings: neither comments nor the form of the text count.
+A digest is of the syntax tree without docstrings, so comments and formatting do not change it.
 """
 
 import ast
@@ -19,37 +19,37 @@ EXPERIMENTS = ROOT / "experiments"
 
 
 def digest(value: Any) -> str:
-    """Twelve hexadecimal digits that change with a JSON value."""
+    """Hash of a JSON value, twelve hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def module_digests(modules: Iterable[str], without: Iterable[str] = ()) -> dict[str, str]:
-    """Digests of modules of this repository and of all that they import of it, by module name.
+    """Digests of modules of this repository and of the modules of it that they import, by name.
 
     Args:
-        modules: where to begin.
-        without: modules that are passed over, with what only they import.
+        modules: names of modules.
+        without: modules to leave out, together with what only they import.
     """
-    todo, digests, skipped = list(modules), {}, set(without)
-    while todo:
-        name = todo.pop()
+    pending, digests, skipped = list(modules), {}, set(without)
+    while pending:
+        name = pending.pop()
         if name in digests or name in skipped or source_of(name) is None:
             continue
         digests[name], imported = _module(name)
-        todo += imported
+        pending += imported
     return dict(sorted(digests.items()))
 
 
 def function_digest(function: Callable) -> str:
-    """The digest of a function: its own code, what it refers to at the top of its module, and the
-    modules from which it takes anything."""
+    """Digest of a function: its own code, the top-level names of its module that it refers to, and
+    the modules whose names it uses."""
     trees, modules = {}, set()
     _collect(function.__name__, sys.modules[function.__module__], trees, modules)
     return digest([dict(sorted(trees.items())), module_digests(modules)])
 
 
 def source_of(module: str) -> pathlib.Path | None:
-    """The file of a module of this repository, None for any other's."""
+    """The file of a module of this repository; None for other modules."""
     for base in (ROOT, EXPERIMENTS):
         path = base.joinpath(*module.split("."))
         for file in (path.with_suffix(".py"), path / "__init__.py"):
@@ -71,13 +71,13 @@ def _imports(tree: ast.AST) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            names += [part if source_of(part) else node.module for part in inside]
+            full_names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names += [full if source_of(full) else node.module for full in full_names]
     return names
 
 
 def _without_docstrings(tree: ast.AST) -> str:
-    """The tree as text; strings that stand alone as a statement are left out."""
+    """The tree as text, without statements that consist of a string."""
 
     class Strip(ast.NodeTransformer):
         def visit_Expr(self, node):
@@ -88,37 +88,42 @@ def _without_docstrings(tree: ast.AST) -> str:
 
 
 def _collect(name: str, module: types.ModuleType, trees: dict, modules: set[str]) -> None:
-    """Adds the tree of `module.name`, and of what it refers to in its module, to `trees`; the
-    modules from which it takes anything to `modules`."""
+    """Adds to `trees` the tree of `module.name` and of the names of its module that it refers to,
+    and to `modules` the modules whose names it uses."""
     nodes = _top(module.__name__)
     if name in trees or name not in nodes:
         return
     trees[name] = _without_docstrings(ast.Module([nodes[name]], []))
     for node in ast.walk(nodes[name]):
         if isinstance(node, ast.Name):
-            _refer(vars(module).get(node.id), node.id, module, trees, modules)
+            _collect_reference(vars(module).get(node.id), node.id, module, trees, modules)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             owner = vars(module).get(node.value.id)
             if isinstance(owner, types.ModuleType):
-                _refer(getattr(owner, node.attr, owner), node.attr, module, trees, modules)
+                _collect_reference(
+                    getattr(owner, node.attr, owner), node.attr, module, trees, modules
+                )
         elif isinstance(node, ast.ImportFrom | ast.Import):
             modules.update(_imports(node))
 
 
-def _refer(value: Any, name: str, module: types.ModuleType, trees: dict, modules: set[str]) -> None:
+def _collect_reference(
+    value: Any, name: str, module: types.ModuleType, trees: dict, modules: set[str]
+) -> None:
+    """As `_collect`, for a name that code in `module` refers to, and its value."""
     home = value.__name__ if isinstance(value, types.ModuleType) else None
     home = home or getattr(value, "__module__", None) or _origins(module.__name__).get(name)
     if name in _top(module.__name__):
         _collect(name, module, trees, modules)
     elif isinstance(value, types.ModuleType) and hasattr(value, "__path__"):
-        return  # a package: what is taken from it is seen where an attribute of it is read
+        return  # a package: its modules are added where their attributes are used
     elif home and source_of(home):
         modules.add(home)
 
 
 @functools.cache
 def _origins(module: str) -> dict[str, str]:
-    """Where the names come from that a module imports one by one."""
+    """The module of each name that a module imports with `from ... import`."""
     return {
         alias.asname or alias.name: node.module
         for node in ast.parse(_text(module)).body
@@ -129,7 +134,7 @@ def _origins(module: str) -> dict[str, str]:
 
 @functools.cache
 def _top(module: str) -> dict[str, ast.AST]:
-    """What a module of this repository defines at its top, by name."""
+    """Syntax trees of the top-level definitions of a module, by name."""
     nodes = {}
     for node in ast.parse(_text(module)).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

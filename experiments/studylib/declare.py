@@ -1,7 +1,7 @@
-"""What a study declares: runs, measures, claims, tables, pictures.
+"""Declarations of a study: runs, measures, claims, tables, pictures.
 
-A study is a module of `studies/` with `STUDY = Study(...)`. It names recipes and says what it
-changes; it trains nothing itself. `experiments/study.py` trains each run once.
+A study is a module of `studies/` with `STUDY = Study(...)`. It names recipes and changes of their
+settings, and trains nothing itself: `experiments/study.py` trains each run once.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from jaxae.settings import Settings, with_changes
 from jaxae.training import Model, State
 
 CONFIDENCE = 0.95
-EVALUATION_KEY = 2**31 - 1  # of every measure, apart from the training seeds
-FIRST_SEED = 1000  # of runs that a claim is judged by; settings are tuned on seeds from 0 on
+EVALUATION_KEY = 2**31 - 1  # for all measures; different from the training seeds
+FIRST_SEED = 1000  # of runs that claims are evaluated on; settings are tuned on seeds from 0 on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Run:
     """training seeds, one after another from `first_seed` on"""
     first_seed: int = 0
     make: Callable[..., Model] | None = None
-    """(config, spec) -> Model, where no setting expresses what is changed"""
+    """(config, spec) -> Model, for a change that no setting expresses"""
 
     def settings(self) -> Settings:
         """The settings of the run.
@@ -50,7 +50,7 @@ class Run:
 
 
 class Trained(NamedTuple):
-    """One seed of a run: what a measure is given."""
+    """One seed of a run: the argument of a measure."""
 
     model: Model
     state: State
@@ -58,7 +58,7 @@ class Trained(NamedTuple):
     settings: Settings
     seed: int
     records: list[dict[str, Any]]
-    """the logged training metrics of this seed, as metrics.jsonl holds them"""
+    """the logged training metrics of this seed, as in metrics.jsonl"""
 
     def rng(self) -> jax.Array:
         """The key of evaluation: the same for every run and seed."""
@@ -79,11 +79,11 @@ class Measure:
     values: Sequence[float]
     unit: str = ""
     margin: float = 0.0
-    """how far the same code and seeds were seen to differ on another machine; 0: never compared"""
+    """difference on another machine with the same code and seeds; 0: never compared"""
 
     @property
     def interval(self) -> tuple[float, float, float]:
-        """Mean over seeds, and Student's interval of 95 % for it.
+        """Mean over seeds, and the ends of its 95 % interval (Student's t).
 
         Raises:
             ValueError: fewer than two seeds.
@@ -108,7 +108,8 @@ class Measure:
 
 
 def verdict(measures: Sequence[Measure]) -> str:
-    """Of a claim with several measures: reproduced if all are, not reproduced if any is not."""
+    """The verdict of a claim with several measures: the worst of theirs (`not reproduced`, then
+    `inconclusive`, then `reproduced`)."""
     each = {measure.verdict for measure in measures}
     for worst in ("not reproduced", "inconclusive"):
         if worst in each:
@@ -118,7 +119,7 @@ def verdict(measures: Sequence[Measure]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What a paper says, and which numbers decide on it."""
+    """A statement of a paper, and the measures that test it."""
 
     name: str
     """short and stable, such as `acn_uses_its_code`"""
@@ -126,14 +127,14 @@ class Claim:
     where: str
     """paper, and where in it"""
     how: str
-    """the comparison in words: what is equal, what differs, what is measured"""
+    """description of the comparison: what is equal, what differs, what is measured"""
     runs: tuple[str, ...]
-    """the runs of the study that it is judged by"""
+    """the runs of the study that the measures are computed from"""
     measures: Callable[[Measured], list[Measure]]
     rows: Callable[[Measured], list[list[str]]]
-    """a table of the numbers behind the measures, its head first"""
+    """a table of the numbers that the measures are computed from, the head first"""
     published: str = "none"
-    """the paper's figure, and how it is known"""
+    """the paper's number, and its source"""
     picture: str | None = None
     """one of the study's pictures"""
 
@@ -144,24 +145,24 @@ class Picture:
 
     runs: tuple[str, ...]
     draw: Callable[[Mapping[str, Sequence[Trained]], pathlib.Path], None]
-    """runs by name, each a sequence of its seeds; where the PNG goes"""
+    """arguments: runs by name, each a sequence of its seeds; the path of the PNG"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A paper's runs and what is read from them."""
+    """The runs for a paper, and their evaluation."""
 
     title: str
     runs: Mapping[str, Run]
     measures: Mapping[str, Sequence[Callable[[Trained], Numbers]]]
-    """by run; `*` stands for every run. A measure is a function at the top of its module; it gets
-    one seed and returns names -> JSON values. Names must differ between the measures of a run."""
+    """by run; `*` stands for every run. A measure is a top-level function of a module; it maps one
+    seed to names -> JSON values. Names must differ between the measures of a run."""
     page: Callable[[Measured], Iterable[str]]
-    """the numbers -> parts of a Markdown page. Nothing is computed or trained in it"""
+    """the numbers -> parts of a Markdown page; must not train or evaluate models"""
     claims: Sequence[Claim] = ()
     pictures: Mapping[str, Picture] = dataclasses.field(default_factory=dict)
-    """by file name, without folder and ending"""
+    """by file name, without folder and extension"""
 
     def measures_of(self, run: str) -> list[Callable[[Trained], Numbers]]:
-        """The measures that are taken of a run."""
+        """The measures of a run."""
         return [*self.measures.get("*", ()), *self.measures.get(run, ())]

@@ -22,7 +22,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], note: 
 
 
 def mean_std(values, digits: int = 2) -> str:
-    """Mean of `[seeds]`, and their standard deviation where there are several."""
+    """Mean of `[seeds]`, and the standard deviation if there are several seeds."""
     values = np.atleast_1d(np.asarray(values, float))
     text = f"{values.mean():.{digits}f}"
     return text if len(values) == 1 else f"{text} ± {values.std(ddof=1):.{digits}f}"
@@ -30,12 +30,12 @@ def mean_std(values, digits: int = 2) -> str:
 
 def requirement(text: str, left: float, right: float, digits: int = 2) -> tuple[str, str, str]:
     """A row of requirements: `left <= right`."""
-    verdict = "pass" if left <= right else "**FAIL**"
-    return text, f"{left:.{digits}f} ≤ {right:.{digits}f}", verdict
+    outcome = "pass" if left <= right else "**FAIL**"
+    return text, f"{left:.{digits}f} ≤ {right:.{digits}f}", outcome
 
 
 def near(values, reference: float | None, tolerance: float, digits: int = 2) -> tuple[str, ...]:
-    """Our number, the reference's, and whether ours lies within the tolerance."""
+    """Our number, the reference, and whether ours is within the tolerance of it."""
     if reference is None:
         return mean_std(values, digits), "", ""
     fits = abs(np.mean(values) - reference) <= tolerance + 1e-9
@@ -48,9 +48,10 @@ def compared(
     """A table of numbers beside the expected ones.
 
     Args:
-        expected: by run and by name of a number; None: it is only shown.
-        nats: the tolerance, where `others` has none by the name of the number.
-        names: what numbers are called in the table, where that is not their own name.
+        expected: by run and by name of a number; None: shown without a comparison.
+        nats: tolerance of the numbers that are not in `others`.
+        others: tolerances by name of a number.
+        names: names of numbers in the table, if they differ from their own names.
     """
     rows = []
     for run, references in expected.items():
@@ -62,7 +63,7 @@ def compared(
 
 
 def cells(of: Mapping[str, Any], digits: Mapping[str, int]) -> list[str]:
-    """Mean and deviation of some numbers of a run, each with so many digits; – where it has none"""
+    """Mean and deviation of numbers of a run, with the given digits; – for a missing number."""
     return [mean_std(of[name], d) if name in of else "–" for name, d in digits.items()]
 
 
@@ -72,7 +73,7 @@ def required(*rows: Sequence[str]) -> str:
 
 
 def rows_of(head: Sequence[str], rows: Mapping[str, Sequence]) -> list[list[str]]:
-    """A table with a line per name: of the seeds' numbers, mean and standard deviation."""
+    """A table with a row per name: mean and standard deviation over seeds."""
     text = lambda value: value if isinstance(value, str) else mean_std(value, 4)
     return [["", *head], *([name, *map(text, values)] for name, values in rows.items())]
 
@@ -81,7 +82,7 @@ def claim_section(claim: Claim, stored: Mapping[str, Any], picture: str | None) 
     """A claim with its verdict.
 
     Args:
-        claim: what is claimed.
+        claim: the claim.
         stored: `measures` (fields of `Measure`), `rows`, and `found_by`, a line on the runs.
         picture: path of an image, if there is one.
     """
@@ -111,12 +112,12 @@ def _measure_row(measure: Measure) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds as text, in seconds or minutes."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def hardware(environment: Mapping[str, Any]) -> str:
-    """A line from what a run was made with: device, versions, commit."""
+    """Device, versions and commit of a run in one line."""
     cores = environment["cores"]
     place = "a CPU core" if cores == 1 else f"{cores} CPU cores"
     place = place if environment["backend"] == "cpu" else environment["device"]

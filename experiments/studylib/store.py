@@ -1,7 +1,7 @@
-"""The store: each run is trained once, in a folder of its own, and each measure is taken once.
+"""The store of runs: each run is trained once in its own folder, each measure is computed once.
 
-A run's folder is named by digests of its settings and of the code that its training depends on. It
-is an ordinary run folder: training that is killed goes on when it is asked for again.
+The name of a run's folder has digests of its settings and of the code that its training depends on.
+It is an ordinary run folder: interrupted training continues with the next call.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from studylib.code import digest, function_digest, module_digests, source_of
 from studylib.declare import Run, Trained
 
 FOLDER = pathlib.Path("runs") / "studies"
-# Modules of `jaxae.training` that decide on no parameter: what is written, kept and refused.
+# Modules of `jaxae.training` that do not affect parameters: checks, logs and checkpoints.
 AROUND_TRAINING = tuple(
     f"jaxae.training.{name}"
     for name in ("checkpoint", "divergence", "lock", "logs", "memory", "records", "workdir")
@@ -38,9 +38,9 @@ class Store:
     """Runs and measures in a folder.
 
     Args:
-        folder: where they are kept.
+        folder: of all runs.
         data_dir: folder of data files, as `--data-dir`; None: `$JAXAE_DATA_DIR`.
-        trial: changes of every run, for a trial; such runs have folders of their own.
+        trial: changes to all runs, for a trial; `seeds` and fields of settings.
     """
 
     def __init__(
@@ -54,23 +54,23 @@ class Store:
 
     # -- names and states ----------------------------------------------------------------------
 
-    def asked(self, run: Run) -> Run:
-        """The run as it is trained here: with the changes of a trial."""
+    def with_trial(self, run: Run) -> Run:
+        """The run with the changes of the trial, if there is one."""
         seeds = self.trial.get("seeds", run.seeds)
         fields = {k: v for k, v in self.trial.items() if k != "seeds"}
         return dataclasses.replace(run, seeds=seeds, changes={**run.changes, **fields})
 
     def key(self, run: Run) -> tuple[str, str]:
         """Digests of a run's settings, and of the code that its training depends on."""
-        run = self.asked(run)
+        run = self.with_trial(run)
         identity = run.settings().identity(run.model)
         modules = [MODELS[run.model].make.__module__, "jaxae.training.loop", "jaxae.data"]
         code: list[Any] = [module_digests(modules, AROUND_TRAINING)]
         if run.make is not None:
             code.append(function_digest(run.make))
-        # A run's own code stands in its settings too: two variations are two runs.
-        made_by = None if run.make is None else f"{run.make.__module__}.{run.make.__name__}"
-        return digest([identity, made_by]), digest(code)
+        # `make` is part of the settings: runs that differ in it are different runs.
+        make_name = None if run.make is None else f"{run.make.__module__}.{run.make.__name__}"
+        return digest([identity, make_name]), digest(code)
 
     def path(self, run: Run) -> pathlib.Path:
         """The folder of a run."""
@@ -85,25 +85,25 @@ class Store:
         if (path / "config.json").exists():
             return "started"
         settings, _ = self.key(run)
-        others = self.folder.glob(f"{run.model}-{run.recipe}-{settings}-*/done.json")
-        return "stale" if any(others) else "missing"
+        by_other_code = self.folder.glob(f"{run.model}-{run.recipe}-{settings}-*/done.json")
+        return "stale" if any(by_other_code) else "missing"
 
     def done(self, run: Run) -> dict[str, Any] | None:
-        """What is known of a finished run: `seconds`, `made_with`, `settings`, `code`."""
+        """The record of a finished run (`seconds`, `made_with`, `settings`, `code`), else None."""
         file = self.path(run) / "done.json"
         return json.loads(file.read_text()) if file.exists() else None
 
     # -- training ------------------------------------------------------------------------------
 
     def train(self, run: Run, quiet: bool = False) -> dict[str, Any]:
-        """Trains a run, or goes on with it; what `done` gives.
+        """Trains a run, or continues its training; returns the same record as `done`.
 
         Raises:
-            Diverged: it ended far above its first loss.
-            DataError, UsageError, NonFiniteLoss, Stopped: as the command does.
+            Diverged: the last losses are far above the first one.
+            DataError, UsageError, NonFiniteLoss, Stopped: as in the command.
         """
-        if known := self.done(run):
-            return known
+        if record := self.done(run):
+            return record
         prepared, path = self._prepared(run), self.path(run)
         with Workdir.open(path) as workdir:
             command.claim(prepared, workdir)
@@ -120,15 +120,15 @@ class Store:
             if reason := find_divergence(fitted.start, records):
                 raise Diverged(f"{path}: {reason}")
             settings, code = self.key(run)
-            known = {
+            record = {
                 "seconds": fitted.seconds,
                 "settings": settings,
                 "code": code,
                 "made_with": made_with(),
             }
-            write_atomically(path / "done.json", json.dumps(known, indent=1).encode())
+            write_atomically(path / "done.json", json.dumps(record, indent=1).encode())
         self._trained[str(path)] = self._seeds(prepared, fitted.states, records)
-        return known
+        return record
 
     def trained(self, run: Run) -> list[Trained]:
         """The seeds of a finished run."""
@@ -142,22 +142,22 @@ class Store:
         return self._trained[str(path)]
 
     def forget(self, run: Run) -> None:
-        """Lets go of a run's states and data."""
+        """Frees the memory of a run's states and data."""
         self._trained.pop(str(self.path(run)), None)
 
     def remove_stale(self, run: Run) -> None:
-        """Deletes what other code has trained with the same settings."""
+        """Deletes runs with the same settings that were trained by other code."""
         settings, _ = self.key(run)
         for other in self.folder.glob(f"{run.model}-{run.recipe}-{settings}-*"):
             if other != self.path(run):
                 shutil.rmtree(other)
 
     def _prepared(self, run: Run):
-        run = self.asked(run)
+        run = self.with_trial(run)
         prepared = command.build(run.model, run.settings(), self.data_dir)
         if run.make is not None:
-            model = run.make(prepared.settings.model, prepared.data.spec)
-            prepared = prepared._replace(model=model)
+            model = run.make(prepared.settings.model, prepared.known.spec)
+            prepared = dataclasses.replace(prepared, model=model)
         return prepared
 
     def _seeds(self, prepared, states, records) -> list[Trained]:
@@ -182,17 +182,17 @@ class Store:
         if not file.exists():
             start = time.monotonic()
             values = [as_json(measure(seed)) for seed in self.trained(run)]
-            kept = {"values": values, "seconds": time.monotonic() - start}
+            content = {"values": values, "seconds": time.monotonic() - start}
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(kept, indent=1).encode())
+            write_atomically(file, json.dumps(content, indent=1).encode())
         return stacked(json.loads(file.read_text())["values"])
 
     def measure_seconds(self, run: Run, measure: Callable[[Trained], Any]) -> float:
-        """What a measure took when it was taken."""
+        """Seconds that the computation of a measure took."""
         return json.loads(self._measure_file(run, measure).read_text())["seconds"]
 
     def is_measured(self, run: Run, measure: Callable[[Trained], Any]) -> bool:
-        """Whether `measured` needs no computation."""
+        """Whether a measure of a run is stored."""
         return self._measure_file(run, measure).exists()
 
     def _measure_file(self, run: Run, measure) -> pathlib.Path:
@@ -217,7 +217,7 @@ def stacked(values: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def made_with() -> dict[str, Any]:
-    """Device, versions and commit; the commit ends in `, changed` where Python files differ."""
+    """Device, versions and commit; the commit ends in `, changed` if Python files differ."""
     root = source_of("jaxae").parents[1]
     git = lambda *words: subprocess.run(["git", *words], cwd=root, capture_output=True, text=True)
     try:
@@ -225,5 +225,6 @@ def made_with() -> dict[str, Any]:
         changed = git("diff", "--quiet", "HEAD", "--", "*.py").returncode != 0
     except FileNotFoundError:  # no git on this machine
         commit = ""
-    said = f"{commit}, changed" if commit and changed else commit
-    return environment() | {"commit": said or "unknown"}
+    if commit and changed:
+        commit += ", changed"
+    return environment() | {"commit": commit or "unknown"}

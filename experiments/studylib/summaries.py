@@ -9,7 +9,7 @@ from studylib.pages import claim_section, duration, hardware, pipe_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README, CLAIMS = ROOT / "README.md", ROOT / "CLAIMS.md"
-# Beginnings of the names of earlier pages, where they differ from the study's own name.
+# Prefixes of the names of earlier pages, if they differ from the name of the study.
 EARLIER = {
     "acn": ("acn", "mnist_presets"),
     "ae": ("ae_",),
@@ -59,13 +59,15 @@ about these settings, not about the paper's own."""
     sections = []
     for name, study in studies.items():
         for claim in study.claims:
-            known = stored[name].get("claims", {}).get(claim.name)
-            said = verdict([Measure(**m) for m in known["measures"]]) if known else "not run yet"
-            table.append([f"`{name}`", claim.statement, said])
-            if known:
+            result = stored[name].get("claims", {}).get(claim.name)
+            outcome = "not run yet"
+            if result:
+                outcome = verdict([Measure(**fields) for fields in result["measures"]])
+            table.append([f"`{name}`", claim.statement, outcome])
+            if result:
                 file = folder / f"{name}-{claim.picture}.png"
-                shown = str(file.relative_to(ROOT)) if claim.picture and file.exists() else None
-                sections.append(claim_section(claim, known, shown))
+                picture = str(file.relative_to(ROOT)) if claim.picture and file.exists() else None
+                sections.append(claim_section(claim, result, picture))
     return "\n\n".join([head, pipe_table(table), *sections]) + "\n"
 
 
@@ -75,18 +77,18 @@ def claims_table(studies: Mapping[str, Study], stored: Mapping[str, Any]) -> str
     machines = set()
     for name, study in studies.items():
         for claim in study.claims:
-            known = stored[name].get("claims", {}).get(claim.name)
-            if not known:
+            result = stored[name].get("claims", {}).get(claim.name)
+            if not result:
                 rows.append([claim.statement, "not run yet", "", claim.published, f"`{name}`"])
                 continue
-            measures = [Measure(**fields) for fields in known["measures"]]
-            machine, commit = known["made_with"].rsplit(", commit ", 1)
-            machines.add(f"{known['data']}, {machine}")
+            measures = [Measure(**fields) for fields in result["measures"]]
+            machine, commit = result["made_with"].rsplit(", commit ", 1)
+            machines.add(f"{result['data']}, {machine}")
             rows.append([
-                claim.statement, verdict(measures), "; ".join(map(measured, measures)),
+                claim.statement, verdict(measures), "; ".join(map(format_measure, measures)),
                 claim.published,
-                f"`{name}`, {known['seeds']} seeds, {duration(known['seconds'])}, {commit}"
-                + (", by earlier code" if known.get("earlier") else ""),
+                f"`{name}`, {result['seeds']} seeds, {duration(result['seconds'])}, {commit}"
+                + (", by earlier code" if result.get("earlier") else ""),
             ])  # fmt: skip
     return "\n\n".join([
         "The papers' claims, each by `python experiments/study.py NAME`; pictures and the numbers "
@@ -99,7 +101,7 @@ def claims_table(studies: Mapping[str, Study], stored: Mapping[str, Any]) -> str
     ])  # fmt: skip
 
 
-def measured(measure: Measure) -> str:
+def format_measure(measure: Measure) -> str:
     """A measure with its interval, in one line."""
     mean, low, high = measure.interval
     unit = f" {measure.unit}" if measure.unit else ""
@@ -124,7 +126,7 @@ def studies_table(
 
 
 def earlier_pages(name: str, folder: pathlib.Path) -> list[str]:
-    """A paragraph on the pages that earlier code left for a study, if there are any."""
+    """A paragraph with links to the pages of earlier code for a study; empty if there are none."""
     of_study = EARLIER.get(name, (name,))
     files = sorted(f for f in (folder / "earlier").glob("*.md") if f.stem.startswith(of_study))
     if not files:
@@ -136,7 +138,7 @@ def earlier_pages(name: str, folder: pathlib.Path) -> list[str]:
 
 
 def runs_table(runs: Mapping[str, Any]) -> str:
-    """What the numbers of a page are of."""
+    """A table of the runs that the numbers of a page are from."""
     rows = [["run", "recipe", "changes", "seeds", "time", "made with"]]
     for label, run in runs.items():
         changes = ", ".join(f"{k}={v}" for k, v in run["changes"].items())

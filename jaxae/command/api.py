@@ -1,4 +1,4 @@
-"""`jaxae.load` and `jaxae.train`: what the command does, from Python."""
+"""`jaxae.load` and `jaxae.train`: the command as Python functions."""
 
 import contextlib
 import dataclasses
@@ -32,23 +32,23 @@ def load(
     networks: Mapping[str, Any] | None = None,
     batch_size: int = BATCH,
 ) -> Trained:
-    """The trained model that a run's folder holds.
+    """Loads the trained model from a run's folder.
 
-    The data is not read, unless the folder was begun by an earlier version, or the model re-reads
-    its training images before it is evaluated (ACN's memory of codes).
+    The data is not read, unless an earlier version created the folder, or the model needs its
+    training images for evaluation (ACN's memory of codes).
 
     Args:
-        workdir: the folder, as `jaxae --workdir` or `jaxae.train(workdir=...)` left it.
-        checkpoint: the newest one, or that of the lowest loss on validation images.
+        workdir: the folder, written by `jaxae --workdir` or `jaxae.train(workdir=...)`.
+        checkpoint: the newest one, or the one with the lowest loss on validation images.
         seed: which of the run's seeds; None: the first.
-        data: what `train` was given, where the data has no name; or the name by which it is found
-            now.
+        data: the `data` argument of `train` if that had no name; or the present name of the data
+            set, if that has changed.
         data_dir: a folder of data sets, see `jaxae.data.load`.
         networks: the caller's own modules that the run was trained with.
-        batch_size: images that the object's methods compute at a time.
+        batch_size: images per batch in the methods of the result.
     Raises:
-        UsageError: no folder of a run, no such checkpoint or seed, other data or networks.
-        WorkdirError, CheckpointError: the folder is in use, damaged or was edited.
+        UsageError: no run in the folder, no such checkpoint or seed, other data or networks.
+        WorkdirError, CheckpointError: the folder is in use, is damaged or was edited.
         DataError: the data is needed, and missing or broken.
     """
     folder = pathlib.Path(workdir).expanduser()
@@ -64,19 +64,19 @@ def load(
     given = data if data is None else _data(data, settings.options, data_dir)
     known = None if given is not None else specs.read(folder, config)
     run = runs.build(name, settings, data_dir, data=given, known=known, networks=networks)
-    read = run.load_data
+    load_data = run.load_data
 
-    def checked():
-        found = read()
-        runs.check_digest(settings, found, config, folder)
-        return found
+    def load_and_check():
+        loaded = load_data()
+        runs.check_digest(settings, loaded, config, folder)
+        return loaded
 
-    run = dataclasses.replace(run, load_data=checked)
+    run = dataclasses.replace(run, load_data=load_and_check)
     if known is None:
-        checked()
-    with Workdir.open(folder) as opened:
-        runs.check_folder(run, opened)
-        step, states, _ = runs.restore(run, opened, best=checkpoint == "best")
+        load_and_check()
+    with Workdir.open(folder) as locked:
+        runs.check_folder(run, locked)
+        step, states, _ = runs.restore(run, locked, best=checkpoint == "best")
     return Trained(run, states, step, seed, batch_size)
 
 
@@ -92,11 +92,11 @@ def train(
     data_dir: str | os.PathLike | None = None,
     **changes: Any,
 ) -> Trained:
-    """Trains a model by a recipe, and returns it.
+    """Trains a model with the settings of a recipe, and returns it.
 
     `jaxae.train("vae", "digits", steps=500, latent=8)` is `jaxae --model vae --recipe digits
-    --steps 500 --latent 8` without the final evaluation, which `jaxae evaluate --workdir` makes of
-    a run with a folder.
+    --steps 500 --latent 8` without the final evaluation; for a run with a folder, `jaxae evaluate
+    --workdir` does that.
 
     Args:
         model: its name, see `jaxae --list`.
@@ -104,29 +104,29 @@ def train(
         data: None: the recipe's data set; the name of another one; a `jaxae.data.Data`; or arrays:
             `train_images`, a tuple of up to `train_images, train_labels, test_images, test_labels`,
             or a dict of arguments of `jaxae.data.from_arrays`. As with the flag --data, a recipe's
-            options (`binarise`, ...) are back at their defaults for another data set.
-        workdir: the run's folder; a run that is there is continued, or lengthened where `steps` is
-            larger, as the command does. None keeps everything in memory.
-        networks: flax modules of the caller's own by network name, see `nets.replace_networks`; the
+            options (`binarise`, ...) are reset to their defaults for another data set.
+        workdir: the run's folder; a run in it is continued, or lengthened if `steps` is larger, as
+            with the command. None: everything stays in memory.
+        networks: the caller's own flax modules by network name, see `nets.replace_networks`; the
             folder records their `repr`.
         callbacks: called with each logged record, see `jaxae.training.fit`.
-        quiet: no progress.
+        quiet: show no progress.
         data_dir: a folder of data sets, see `jaxae.data.load`.
         changes: fields of the model's `Config`, of `Plan`, `Options` or `Report` that differ from
             the recipe: the flags of the command.
     Returns:
-        the trained model of the first seed; `states` has those of all.
+        the trained model of the first seed; `states` has the states of all seeds.
     Raises:
-        UsageError: an unknown name, or what does not fit together.
+        UsageError: an unknown name, or arguments that do not fit together.
         DataError, DeviceError, WorkdirError: see `jaxae.training.fit`.
         NonFiniteLoss: a loss is NaN or infinite.
         Stopped: SIGTERM or Ctrl-C; the state is kept in `workdir`.
     """
     settings, given = recipes.get(model, recipe), None
     if isinstance(data, Data):
-        fixed = [name for name in changes if owners(model).get(name) == "Options"]
-        if fixed:
-            raise UsageError(f"{fixed[0]}: the options of a Data are its own; give it there")
+        options = [name for name in changes if owners(model).get(name) == "Options"]
+        if options:
+            raise UsageError(f"{options[0]}: the options of a Data are its own; give it there")
         settings = from_changes(model, settings, changes, _name(data))
         settings, given = dataclasses.replace(settings, options=data.options), data
     elif data is None or isinstance(data, str):
@@ -147,15 +147,15 @@ def train(
 
 
 def _name(data: Data) -> str:
-    """What config.json calls data that was given from Python."""
+    """The name, in config.json, of data that was given from Python."""
     return runs.ARRAYS if data.name == runs.ARRAYS else f"{runs.ARRAYS}:{data.name}"
 
 
 def _data(data: Any, options: Options, data_dir: Any = None) -> Data:
-    """The data set that a caller gave by its name or as arrays.
+    """The data set of a caller's `data` argument: a name, arrays or a `Data`.
 
     Raises:
-        UsageError: it is none of what `train` takes.
+        UsageError: `data` has none of the types that `train` takes.
         DataError: the arrays do not fit.
     """
     if isinstance(data, Data):
@@ -163,9 +163,9 @@ def _data(data: Any, options: Options, data_dir: Any = None) -> Data:
     if isinstance(data, str):
         return load_named(data, options, data_dir)
     if isinstance(data, dict):
-        known = inspect.signature(from_arrays).parameters.keys() - {"options", "name"}
-        if wrong := [key for key in data if key not in known]:
-            raise UsageError(f"data has the key {wrong[0]!r}, which is none of {sorted(known)}")
+        allowed = inspect.signature(from_arrays).parameters.keys() - {"options", "name"}
+        if unknown := [key for key in data if key not in allowed]:
+            raise UsageError(f"data has the key {unknown[0]!r}, which is none of {sorted(allowed)}")
         if "train_images" not in data:
             raise UsageError("data has no train_images")
         return from_arrays(**data, options=options)

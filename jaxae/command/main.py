@@ -1,8 +1,8 @@
-"""Train a model and look at it: `jaxae --model acn`.
+"""Train and evaluate models: `jaxae --model acn`.
 
 jaxae --model NAME [--recipe P] [--data D] [--workdir W] [any field of the model or the plan]
-jaxae --workdir W [--steps N]         goes on with a run, whatever it is, or lengthens it
-jaxae evaluate --workdir W            measures and draws figures again, without training
+jaxae --workdir W [--steps N]         continues a run with its own settings, or lengthens it
+jaxae evaluate --workdir W            repeats the evaluation and the figures, without training
 jaxae sample   --workdir W --out DIR  [--n 64]      writes samples as PNGs
 jaxae encode   --workdir W --out F.npz              writes the codes of all images
 jaxae decode   --workdir W --out DIR --codes-from F [--n 64]    writes codes as PNGs: the array
@@ -10,16 +10,16 @@ jaxae decode   --workdir W --out DIR --codes-from F [--n 64]    writes codes as 
 jaxae reconstruct --workdir W --out DIR [--n 64]    writes images and their reconstructions as PNGs,
                                        and a page of both, grid.png
 jaxae interpolate --workdir W --out F.png [--n 8]   writes n interpolations between pairs of images
-                [--images-from FROM]   for these two, images in place of the test images:
+                [--images-from FROM]   for these two, images instead of the test images:
                                        folder:PATH, or the array `images`, or the only one, of an
                                        .npz or .npy file
-                [--checkpoint best]    for all but training: the lowest validation loss, of a run
-                                       with --validation N, or of data with a folder val/
-                [--images 0 ...]       for evaluate: fields of the report, which may change
+                [--checkpoint best]    for all but training: the lowest validation loss; needs a run
+                                       with --validation N, or data with a folder val/
+                [--images 0 ...]       for evaluate: fields of the report, which may be changed
 jaxae list                            models, recipes, data sets; the same as jaxae --list
 jaxae --model NAME --help             every flag of that model
 
-Pictures and codes are those of the run's first seed. From Python: jaxae.train and jaxae.load.
+Images and codes are of the run's first seed. From Python: jaxae.train and jaxae.load.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from typing import NoReturn
 from jaxae.command.streams import INTERRUPTED, STOPPED, leave, open_streams
 
 ALWAYS = "Besides these: --recipe, --workdir, --data-dir, --print-config (see jaxae --help)."
-# What to do, and the words that it uses beside --model, --recipe, --workdir and --data-dir.
+# Verbs, and the arguments that each takes besides --model, --recipe, --workdir and --data-dir.
 VERBS = {
     "train": (),
     "evaluate": ("checkpoint",),
@@ -45,11 +45,11 @@ VERBS = {
     "interpolate": ("checkpoint", "out", "n", "images_from"),
     "list": (),
 }
-NEEDED = ("out", "codes_from")  # of these words, by the verbs that use them
+NEEDED = ("out", "codes_from")  # arguments that are required by the verbs that take them
 
 
 def words_parser() -> argparse.ArgumentParser:
-    """Reads the words that choose what to do; `flags.WORDS` keeps them from being fields."""
+    """Parser of the arguments that are no fields of settings (`flags.WORDS`)."""
     parser = argparse.ArgumentParser("jaxae", add_help=False, allow_abbrev=False)
     parser.add_argument("--model")
     parser.add_argument("--recipe", "--preset", help="default: the model's first, mostly digits")
@@ -66,14 +66,14 @@ def words_parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: list[str]):
-    """What to do, its words, and the rest, which are flags of the model."""
+    """The verb, its arguments, and the rest, which are flags of the model."""
     what = argv[0] if argv and argv[0] in VERBS else "train"
     words, flags = words_parser().parse_known_args(argv[argv[:1] == [what] :])
     return what, words, flags
 
 
 def named(text: str) -> pathlib.Path:
-    """A path. An empty name is refused: pathlib would take it for the current folder."""
+    """A path. An empty name is an error: pathlib would read it as the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("the name is empty; name a folder ('.' for this one)")
     return pathlib.Path(text)
@@ -124,7 +124,7 @@ def main(argv: list[str]) -> int:
             NonFiniteLoss, Diverged) as error:  # fmt: skip
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader has gone; all that is printed comes after the work
+    except BrokenPipeError:  # the reader of stdout has closed it; printing is the last thing done
         return 0
     except OSError as error:  # no room, no permission, a file where a folder should be
         if error.errno is None:
@@ -136,7 +136,7 @@ def main(argv: list[str]) -> int:
 
 
 def refuse_unused(what: str, words, flags: list[str]) -> None:
-    """Raises UsageError where a word was given that has no effect, or a needed one was not."""
+    """Raises UsageError if an argument has no effect, or a required one is missing."""
     from jaxae.settings import UsageError
 
     flag = lambda word: f"--{word.replace('_', '-')}"
@@ -154,7 +154,7 @@ def refuse_unused(what: str, words, flags: list[str]) -> None:
 
 
 def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
-    """Does what the words say, with the run in a folder."""
+    """Carries out the verb `what` for the run in a folder."""
     from jaxae.settings import UsageError
 
     if what != "train" and not (path / "config.json").exists():
@@ -177,7 +177,7 @@ def act(what: str, words, name: str, settings, path: pathlib.Path) -> int:
 
 
 def load(words, name: str, settings, path: pathlib.Path):
-    """The trained model in a folder. With --model, the flags must be those of its run."""
+    """The trained model in a folder. With --model, the flags must agree with its run."""
     from jaxae.command import api, run
     from jaxae.command.trained import Trained
     from jaxae.training import Workdir
@@ -186,36 +186,36 @@ def load(words, name: str, settings, path: pathlib.Path):
     if not words.model:
         checkpoint = words.checkpoint or "last"
         return api.load(path, checkpoint=checkpoint, data_dir=words.data_dir, batch_size=batch)
-    of_flags = run.build(name, settings, words.data_dir)
+    built = run.build(name, settings, words.data_dir)
     with Workdir.open(path) as workdir:
-        run.claim(of_flags, workdir)
-        step, states, _ = run.restore(of_flags, workdir, best)
-    return Trained(of_flags, states, step, batch_size=batch)
+        run.claim(built, workdir)
+        step, states, _ = run.restore(built, workdir, best)
+    return Trained(built, states, step, batch_size=batch)
 
 
 def train_or_evaluate(what: str, words, name: str, settings, path: pathlib.Path) -> int:
-    """Trains where that is what to do; measures, draws figures and prints, in the locked folder."""
+    """Trains if the verb is `train`; then evaluates, draws figures and prints the numbers."""
     from jaxae.command import results, run
     from jaxae.training import Workdir
 
-    this = run.build(name, settings, words.data_dir)
+    built = run.build(name, settings, words.data_dir)
     with Workdir.open(path) as workdir:
         if words.model:
-            run.claim(this, workdir, lengthened=what == "train")
-        else:  # the settings are the folder's own, but for the steps
-            run.check_data(this, workdir)
+            run.claim(built, workdir, lengthened=what == "train")
+        else:  # the settings are those of the folder, except for the steps
+            run.check_data(built, workdir)
             if what == "train":
-                run.lengthen(this, workdir)
+                run.lengthen(built, workdir)
         if what == "train":
-            fitted = run.train(this, workdir)
+            fitted = run.train(built, workdir)
             step, states, first_loss = settings.plan.steps, fitted.states, fitted.start
             about = {"seconds_training": fitted.seconds, "mode": vars(fitted.mode)}
         else:
-            step, states, meta = run.restore(this, workdir, best=words.checkpoint == "best")
+            step, states, meta = run.restore(built, workdir, best=words.checkpoint == "best")
             first_loss = meta.get("start")
             about = {"checkpoint": words.checkpoint or "last", "mode": meta["mode"],
                      "seconds_training": meta["seconds"]}  # fmt: skip
-        result = results.conclude(this, workdir, states, step, about, first_loss)
+        result = results.conclude(built, workdir, states, step, about, first_loss)
     for line in result["warnings"]:
         print(f"warning: {line}", file=sys.stderr)
     if result["diverged"]:
@@ -225,7 +225,7 @@ def train_or_evaluate(what: str, words, name: str, settings, path: pathlib.Path)
 
 
 def show(result: dict, path: pathlib.Path) -> None:
-    """Prints the numbers of result.json as a table, and where the pictures are."""
+    """Prints the numbers of result.json as a table, and the paths of the figures."""
     from rich.console import Console
     from rich.table import Table
 
@@ -236,13 +236,13 @@ def show(result: dict, path: pathlib.Path) -> None:
     table.add_column("value", justify="right")
     for row in flat_rows(result["results"]):
         table.add_row(*row)
-    # Names are shown as they are: [lr=0.1] is no markup, :x: no picture.
+    # Names are printed literally: [lr=0.1] is no markup, :x: no emoji.
     console = Console(markup=False, emoji=False)
-    with console.capture() as shown:  # rich has an exit code of its own where nobody reads
+    with console.capture() as capture:  # rich exits with a code of its own on a closed pipe
         console.print(table)
         for file in [*result["figures"], "result.json", "report.html"]:
             console.print(str(path / file), soft_wrap=True, highlight=False)
-    print(shown.get(), end="", flush=True)
+    print(capture.get(), end="", flush=True)
 
 
 def show_list() -> int:
@@ -264,20 +264,20 @@ def show_list() -> int:
 
 
 def show_warning(message, category, *_) -> None:
-    """A warning as a line that a person reads, without the place in the source."""
+    """Prints a warning as one line, without its location in the source."""
     with contextlib.suppress(OSError):
         print(f"warning: {message}", file=sys.stderr)
 
 
 def console() -> NoReturn:
-    """The command, from the words that it was called with to the end of the process."""
+    """Entry point: runs the command with `sys.argv` and ends the process."""
     open_streams()
     warnings.showwarning = show_warning
     try:
         status = main(sys.argv[1:])
-    except BrokenPipeError:  # the reader of standard output has gone
+    except BrokenPipeError:  # the reader of stdout has closed it
         status = 0
-    except KeyboardInterrupt:  # outside of training, which saves and raises Stopped
+    except KeyboardInterrupt:  # not during training, which saves and raises Stopped
         print(STOPPED, file=sys.stderr)
         status = INTERRUPTED
     leave(status)

@@ -1,4 +1,4 @@
-"""What a trained model gives, as files: samples, codes, and images that went through a code."""
+"""Writes outputs of a trained model to files: samples, codes, decoded images, interpolations."""
 
 import math
 import os
@@ -17,17 +17,17 @@ from jaxae.data.folder import images_below
 from jaxae.settings import UsageError
 from jaxae.training.divergence import Diverged
 
-SAMPLES = 250  # at a time
-MOST = 1_000_000
-COLUMNS, STEPS = 8, 8  # of the pages of reconstructions and of interpolations
+SAMPLES = 250  # most samples per batch
+MOST = 1_000_000  # largest --n
+COLUMNS, STEPS = 8, 8  # columns of reconstructions, steps of an interpolation
 
 
 def write_samples(trained: Trained, folder: pathlib.Path, n: int = 64) -> int:
     """Writes n samples as numbered PNGs.
 
     Raises:
-        UsageError: the model cannot sample, or n is too small, too large, or more than fits on the
-            disk (by the size of the pixels: a PNG seldom takes more).
+        UsageError: the model cannot sample, or n is too small, too large, or the disk has too
+            little room (estimated from the number of pixels: a PNG is rarely larger).
     """
     trained.require("sample")
     prepare(trained, folder, n, n)
@@ -61,7 +61,7 @@ def write_codes(trained: Trained, file: pathlib.Path) -> int:
             arrays[f"{name}_labels"] = labels
             arrays["class_names"] = np.array(data.class_names)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "wb") as stream:  # to a name, numpy would add .npz
+    with open(file, "wb") as stream:  # given a file name, numpy would add .npz
         np.savez(stream, **arrays)
     shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
     print(f"{shapes} of seed {trained.seed} in {file}")
@@ -74,7 +74,7 @@ def write_decoded(
     """Writes the images of the first n codes of a file as numbered PNGs.
 
     Raises:
-        UsageError: the model cannot decode, or the file holds no codes of it.
+        UsageError: the model cannot decode, or the file holds no codes that fit.
     """
     trained.require("decode")
     codes = read_array(codes_from, ("codes", "test"))
@@ -98,13 +98,13 @@ def write_reconstructions(
     """
     trained.require("encode", "decode")
     images = read_images(trained, images_from, n)
-    back = trained.reconstruct(images, np.float32)
+    reconstructions = trained.reconstruct(images, np.float32)
     prepare(trained, folder, n, 2 * len(images))
     write_pngs(images, folder, len(images), "-image")
-    write_pngs(back, folder, len(images), "-reconstruction")
+    write_pngs(reconstructions, folder, len(images), "-reconstruction")
     rows = range(0, len(images), COLUMNS)
     empty = np.ones((-len(images) % COLUMNS, *images.shape[1:]), np.float32)
-    full = [np.concatenate([part, empty]) for part in (images, back)]
+    full = [np.concatenate([part, empty]) for part in (images, reconstructions)]
     evaluation.image_grid(
         np.concatenate([part[row : row + COLUMNS] for row in rows for part in full]),
         COLUMNS,
@@ -121,10 +121,10 @@ def write_reconstructions(
 def write_interpolations(
     trained: Trained, images_from: str | None, file: pathlib.Path, n: int = 8
 ) -> int:
-    """Writes a page of n interpolations, each a row between two images.
+    """Writes a page of n interpolations, one row per pair of images.
 
     Args:
-        images_from: see `read_images`; the first half is at the left, the second at the right.
+        images_from: see `read_images`; the first half is on the left, the second on the right.
     Raises:
         UsageError: the model cannot encode or decode, or the images do not fit it.
     """
@@ -135,8 +135,8 @@ def write_interpolations(
     if not pairs:
         raise UsageError(f"an interpolation needs two images, there is {len(images)}")
     left, right = images[:pairs], images[pairs : 2 * pairs]
-    between = trained.interpolate(left, right, STEPS, np.float32)
-    rows = np.concatenate([left[:, None], between, right[:, None]], axis=1)
+    interpolations = trained.interpolate(left, right, STEPS, np.float32)
+    rows = np.concatenate([left[:, None], interpolations, right[:, None]], axis=1)
     percent = [f"{100 * share:.0f} %" for share in np.linspace(0, 1, STEPS)]
     evaluation.image_grid(
         rows.reshape(-1, *rows.shape[2:]),
@@ -155,9 +155,9 @@ def read_images(trained: Trained, images_from: str | None, n: int) -> np.ndarray
     """The first n images, float32 in [0, 1].
 
     Args:
-        images_from: `folder:<path>`, images below a folder, cut and resized to those of the model
-            where these are square; an .npz file (its array `images`, or its only one) or .npy file;
-            None: the test images.
+        images_from: `folder:<path>`, images below a folder, cropped and resized to the size of the
+            model's images if these are square; an .npz file (its array `images`, or its only one)
+            or .npy file; None: the test images.
     Raises:
         UsageError, DataError: the images are missing, broken or do not fit the model.
     """
@@ -188,14 +188,16 @@ def read_array(file: pathlib.Path, names: tuple[str, ...]) -> np.ndarray:
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
-            there = loaded.files
-            chosen = [name for name in names if name in there] or (there if len(there) == 1 else [])
-            if chosen:
-                return loaded[chosen[0]]
+            stored = loaded.files
+            matches = [name for name in names if name in stored]
+            if not matches and len(stored) == 1:
+                matches = stored
+            if matches:
+                return loaded[matches[0]]
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"{file} cannot be read as an .npz or .npy file: {error}") from error
     raise UsageError(
-        f"{file} holds the arrays {', '.join(there)}, and none is called {' or '.join(names)}"
+        f"{file} holds the arrays {', '.join(stored)}, and none is called {' or '.join(names)}"
     )
 
 
@@ -203,7 +205,7 @@ def prepare(trained: Trained, folder: pathlib.Path, n: int, count: int) -> None:
     """Creates a folder for `count` images.
 
     Raises:
-        UsageError: n is too small or too large, or they do not fit on the disk.
+        UsageError: n is too small or too large, or the disk has too little room.
     """
     _check_number(n)
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,14 +220,14 @@ def prepare(trained: Trained, folder: pathlib.Path, n: int, count: int) -> None:
 
 
 def write_pngs(images: Iterable[np.ndarray], folder: pathlib.Path, n: int, end: str = "") -> None:
-    """Writes images `[H,W,C]` in [0, 1] as `<number><end>.png`, with digits enough for n."""
+    """Writes images `[H,W,C]` in [0, 1] as `<number><end>.png`, with enough digits for n."""
     from PIL import Image
 
     digits = max(5, len(str(n - 1)))
     for number, image in enumerate(images):
         pixels = np.uint8(np.round(np.clip(image, 0, 1) * 255))
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        picture.save(folder / f"{number:0{digits}d}{end}.png")
+        png = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        png.save(folder / f"{number:0{digits}d}{end}.png")
 
 
 def _check_number(n: int) -> None:

@@ -1,4 +1,4 @@
-"""From the states of a run to numbers, figures, `result.json` and a page."""
+"""Evaluates a run: numbers, figures, `result.json` and an HTML page."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from jaxae.training.records import MetricsFile
 
 
 def assess(run: Run, states: list[State]) -> dict[str, Any]:
-    """The final numbers over all seeds, by the model's own capabilities."""
+    """The final numbers over all seeds; which ones depends on the capabilities of the model."""
     report, results = run.settings.report, []
     for i, state in enumerate(states):
         untrained = jax.jit(run.model.init)(jax.random.key(run.settings.plan.seed + i))
@@ -41,7 +41,7 @@ def assess(run: Run, states: list[State]) -> dict[str, Any]:
 
 
 def advice(run: Run, numbers: dict[str, Any]) -> list[str]:
-    """What the model says of its numbers that calls for action, seed by seed.
+    """Warnings of the model about its numbers, for each seed.
 
     Args:
         numbers: from `assess`.
@@ -50,9 +50,9 @@ def advice(run: Run, numbers: dict[str, Any]) -> list[str]:
         return []
     lines, plan = [], run.settings.plan
     for i in range(plan.seeds):
-        found = {name: part["values"][i] for name, part in numbers["whole_set"].items()}
-        of_seed = f"seed {plan.seed + i}: " if plan.seeds > 1 else ""
-        lines += [of_seed + line for line in run.model.advise(found)]
+        of_seed = {name: part["values"][i] for name, part in numbers["whole_set"].items()}
+        prefix = f"seed {plan.seed + i}: " if plan.seeds > 1 else ""
+        lines += [prefix + line for line in run.model.advise(of_seed)]
     return lines
 
 
@@ -64,16 +64,16 @@ def conclude(
     about: dict,
     first_loss: list[float] | None = None,
 ) -> dict:
-    """Evaluates and draws; writes figures/, result.json and report.html.
+    """Evaluates the run; writes figures/, result.json and report.html.
 
     Args:
-        about: what else result.json is to hold.
-        first_loss: that of the very first step, one per seed.
+        about: further entries of result.json.
+        first_loss: the loss of the first training step, one per seed.
     Returns:
-        what result.json holds; its `diverged` says why, where the run has, and its `warnings` what
-        else calls for action.
+        the content of result.json; `diverged` is the reason if the run has diverged, `warnings`
+        lists other problems.
     Raises:
-        Diverged: the state is finite and what it computes is not; result.json says so.
+        Diverged: the outputs of the model are not finite; result.json says so.
     """
     start, plan = time.monotonic(), run.settings.plan
     records = MetricsFile(workdir.path / "metrics.jsonl").read()
@@ -132,23 +132,23 @@ def conclude(
 
 @contextlib.contextmanager
 def diverged_where_not_finite(run: Run, states: list[State]):
-    """Turns an evaluation's error into `Diverged` where the models compute what is not finite."""
+    """Turns an error of the evaluation into `Diverged` if outputs of the models are not finite."""
     try:
         yield
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        if isinstance(error, Diverged) or not _beyond_numbers(run, states):
+        if isinstance(error, Diverged) or not _has_non_finite_outputs(run, states):
             raise
         lines = str(error).strip().splitlines()
         raise Diverged(lines[0] if lines else type(error).__name__) from error
 
 
-def _beyond_numbers(run: Run, states: list[State]) -> bool:
-    """Whether what the models compute of some test images is not finite, or its square is not."""
+def _has_non_finite_outputs(run: Run, states: list[State]) -> bool:
+    """Whether outputs of the models for some test images, or their squares, are not finite."""
     model = run.model
     batch, mask = next(run.data.test.examples(min(100, run.data.test.size)))
-    key = lambda: jax.random.key(EVALUATION_KEY)  # each is used once
+    key = lambda: jax.random.key(EVALUATION_KEY)  # a new key for each use
 
-    def computed(state):
+    def outputs(state):
         x = batch["image"]
         yield model.evaluate(state, batch, key())
         z = model.encode(state, x, key()) if model.encode else None
@@ -163,5 +163,5 @@ def _beyond_numbers(run: Run, states: list[State]) -> bool:
     return not all(
         np.all(np.isfinite(np.square(np.asarray(x, np.float32))))
         for state in states
-        for x in jax.tree.leaves(list(computed(state)))
+        for x in jax.tree.leaves(list(outputs(state)))
     )

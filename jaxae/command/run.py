@@ -1,4 +1,4 @@
-"""A run: its data and model, its folder, its training."""
+"""A run: its data, model, folder and training."""
 
 import dataclasses
 import functools
@@ -24,27 +24,27 @@ from jaxae.training.memory import check_memory
 from jaxae.training.parallel import Engine, Mode, choose
 from jaxae.training.workdir import WorkdirError, digest, read_config
 
-# Choices of a model that know pixels in [0, 1] only.
+# Choices of a model that require pixels in [0, 1].
 OF_UNIT_PIXELS = {"likelihood": "bernoulli", "loss": "bce", "output": "sigmoid"}
-EVALUATION_KEY = 2**31 - 1  # apart from every training seed
-# Of config.json, what may change while a run stays the same one.
+EVALUATION_KEY = 2**31 - 1  # different from all training seeds
+# Entries of config.json that may change during a run.
 FREE = ("report", "plan.steps")
-ARRAYS = "arrays"  # the data set's name, or its beginning, where images were given from Python
+ARRAYS = "arrays"  # name of a data set given as arrays from Python, or the prefix of its name
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run in memory: its settings, its model, and its data, which is loaded when it is needed."""
+    """A run in memory: its settings, its model, and its data, which is loaded on first use."""
 
     name: str
     """of the model"""
     settings: Settings
     model: Model
     known: specs.Known
-    """what the model knows of the data"""
+    """properties of the data that the model depends on"""
     load_data: Callable[[], Data]
     networks: Mapping[str, Any] | None = None
-    """modules of the caller's own by network name"""
+    """the caller's own modules by network name"""
 
     @functools.cached_property
     def data(self) -> Data:
@@ -52,7 +52,7 @@ class Run:
         return self.load_data()
 
     def identity(self) -> dict:
-        """What decides the outcome of training, as config.json holds it (`Settings.identity`)."""
+        """What determines the result of training, as in config.json (`Settings.identity`)."""
         networks = {"networks": describe_networks(self.networks)} if self.networks else {}
         return self.settings.identity(self.name) | networks
 
@@ -66,19 +66,18 @@ def build(
     known: specs.Known | None = None,
     networks: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Makes the model, for the data that the settings name.
+    """Builds the model for the data that the settings name.
 
     Args:
         name: of the model.
-        settings: what the run is.
+        settings: of the run.
         data_dir: a folder of data sets, see `jaxae.data.load`.
-        data: the data set itself, where it has no name.
-        known: what is known of the data already; it is then loaded when it is first needed.
-        networks: modules of the caller's own by network name.
+        data: the data set itself, if it has no name.
+        known: the properties of the data, if known already; the data is then loaded on first use.
+        networks: the caller's own modules by network name.
     Raises:
         DataError: the data is unknown, missing or broken.
-        UsageError: the model cannot take this data, this configuration, these networks or this
-            plan.
+        UsageError: the model does not fit this data, configuration, networks or plan.
     """
     if settings.options.labels and getattr(settings.model, "reads_every_label", False):
         raise UsageError(
@@ -100,7 +99,7 @@ def build(
     try:
         own = {"networks": networks} if networks else {}
         model = make(settings.model, known.spec, **own)
-        jax.eval_shape(model.init, jax.random.key(0))  # networks refuse a shape only here
+        jax.eval_shape(model.init, jax.random.key(0))  # networks check shapes only here
         settings.plan.check(model, settings.options.labels_batch)
     except ValueError as error:
         raise UsageError(f"model {name} on {settings.data}: {error}") from error
@@ -117,14 +116,15 @@ def _load_data(settings: Settings, data_dir: str | None) -> Data:
 
 
 def describe_networks(networks: Mapping[str, Any]) -> dict[str, str]:
-    """What config.json holds of the caller's own modules: their `repr`, without addresses."""
+    """The entry of config.json for the caller's own modules: their `repr`, without addresses."""
     return {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(m)) for name, m in networks.items()}
 
 
 def check_bits(settings: Settings, data: Data) -> None:
-    """Looks whether a Bernoulli likelihood has bits, where the model offers others for pixels.
+    """Checks that a Bernoulli likelihood is used on binary images.
 
-    Of grey levels, which it takes for probabilities, a line on stderr says what its numbers are.
+    Applies to models that have other likelihoods too. For grey levels, which are then taken as
+    probabilities, prints a note to stderr.
 
     Raises:
         UsageError: the images have colours.
@@ -148,7 +148,7 @@ def check_bits(settings: Settings, data: Data) -> None:
 
 
 def check_plan(run: Run) -> None:
-    """Looks before the first step whether data, devices and memory are enough for the plan.
+    """Checks before the first step that data, devices and memory are sufficient for the plan.
 
     Raises:
         UsageError: see `check_bits`.
@@ -162,19 +162,19 @@ def check_plan(run: Run) -> None:
 
 
 def claim(run: Run, workdir: Workdir, lengthened: bool = False) -> None:
-    """Makes the folder this run's own; before its first step is saved it may change its settings.
+    """Assigns the folder to this run; until a step is saved, the run's settings may be changed.
 
     Args:
-        lengthened: the plan may have other steps than the folder's, as `lengthen` allows.
+        lengthened: the plan may have another number of steps than the folder's, see `lengthen`.
     Raises:
-        WorkdirError: the folder holds checkpoints of other settings, or as many steps are done.
+        WorkdirError: the folder holds checkpoints of other settings, or that many steps are done.
         UsageError: it holds checkpoints of other data, or see `check_bits`.
-        DeviceError, DataError: the plan fits neither devices nor data, found before it is written.
+        DeviceError, DataError: the plan does not fit devices or data; nothing is written.
     """
     check_plan(run)
     if all(path.name == "0" for path in (workdir.path / "checkpoints").iterdir()):
         (workdir.path / "config.json").unlink(missing_ok=True)
-        if (workdir.path / "checkpoints" / "0").exists():  # the settings make it anew
+        if (workdir.path / "checkpoints" / "0").exists():  # written again with the new settings
             shutil.rmtree(workdir.path / "checkpoints" / "0")
     if not (workdir.path / "config.json").exists():
         specs.write_mean(workdir.path, run.known.spec)
@@ -194,41 +194,41 @@ def claim(run: Run, workdir: Workdir, lengthened: bool = False) -> None:
 
 
 def lengthen(run: Run, workdir: Workdir) -> None:
-    """Gives the folder's run as many steps as the plan asks for, if those are others.
+    """Changes the number of steps of the folder's run to that of the plan.
 
-    No step depends on how many follow it: what falls or grows in the course of training has a
-    length of its own (`decay_steps`, `warmup_steps`, ...), which stays. Where a rate has reached
-    its end by then, a line says so.
+    No step depends on the number of steps after it: schedules have lengths of their own
+    (`decay_steps`, `warmup_steps`, ...), which do not change. If a learning-rate schedule ends
+    before the new last step, a line on stderr says so.
 
     Raises:
-        WorkdirError: as many steps are done already, or an earlier version left a run whose last
-            refresh cannot be made up for.
+        WorkdirError: that many steps are done already, or an earlier version ended the run without
+            a refresh that a longer run needs.
     """
-    there = read_config(workdir.path).get("plan", {}).get("steps")
-    plan, asked = run.settings.plan, run.settings.plan.steps
-    if asked == there:
+    old_steps = read_config(workdir.path).get("plan", {}).get("steps")
+    plan, new_steps = run.settings.plan, run.settings.plan.steps
+    if new_steps == old_steps:
         return
     with Checkpoints(workdir.path / "checkpoints") as checkpoints:
         done = max(checkpoints.steps(), default=0)
-        owed = "refresh_owed" in checkpoints.meta(done) if done else True
-    if asked <= done:
+        refresh_recorded = "refresh_owed" in checkpoints.meta(done) if done else True
+    if new_steps <= done:
         raise WorkdirError(
-            f"steps={asked}: the run in {workdir.path} has done {done} of {there} steps; ask for "
-            f"more than {done}, or choose another --workdir"
+            f"steps={new_steps}: the run in {workdir.path} has done {done} of {old_steps} steps; "
+            f"ask for more than {done}, or choose another --workdir"
         )
-    if not owed and plan.refresh_every and done % plan.refresh_every == 0:
+    if not refresh_recorded and plan.refresh_every and done % plan.refresh_every == 0:
         raise WorkdirError(
-            f"steps={asked}: an earlier version ended the run in {workdir.path} at step {done} "
+            f"steps={new_steps}: an earlier version ended the run in {workdir.path} at step {done} "
             "without the refresh that a longer run has there; choose another --workdir"
         )
     for name, end in dataclasses.asdict(run.settings.model).items():
-        if name.endswith("decay_steps") and 0 < end < asked:
+        if name.endswith("decay_steps") and 0 < end < new_steps:
             say(f"note: {name}={end}, a setting of its own, stays: later steps have the last rate")
-    workdir.change_config("plan.steps", asked)
+    workdir.change_config("plan.steps", new_steps)
 
 
 def check_data(run: Run, workdir: Workdir) -> None:
-    """Compares the folder with what its run began with.
+    """Checks that data, networks and settings are those that the folder's run began with.
 
     Raises:
         UsageError: the data is no longer the same; see `check_folder`.
@@ -241,8 +241,8 @@ def check_data(run: Run, workdir: Workdir) -> None:
 
 
 def check_digest(settings: Settings, data: Data, config: dict, folder: pathlib.Path) -> None:
-    """Raises UsageError where the data is not that which the folder's run began with."""
-    if config.get("digest") not in (None, data.digest):  # earlier versions have none
+    """Raises UsageError if the data is not the data that the folder's run began with."""
+    if config.get("digest") not in (None, data.digest):  # missing in earlier versions
         raise UsageError(
             f"{settings.data} is no longer the data that {folder} began with: images or "
             "labels were added, removed or changed; put them back, or choose another --workdir"
@@ -250,19 +250,19 @@ def check_digest(settings: Settings, data: Data, config: dict, folder: pathlib.P
 
 
 def check_folder(run: Run, workdir: Workdir) -> dict:
-    """What config.json holds, compared with the networks and with the newest checkpoint.
+    """The content of config.json, checked against the networks and the newest checkpoint.
 
     Raises:
-        UsageError: the run has other networks of the caller's own.
-        WorkdirError: config.json is not what the newest checkpoint was trained with.
+        UsageError: the folder's run has other networks.
+        WorkdirError: config.json differs from the settings of the newest checkpoint.
     """
     config = read_config(workdir.path)
-    there, given = config.get("networks", {}), describe_networks(run.networks or {})
-    for name in sorted(there.keys() | given.keys()):
-        if there.get(name) != given.get(name):
+    stored, given = config.get("networks", {}), describe_networks(run.networks or {})
+    for name in sorted(stored.keys() | given.keys()):
+        if stored.get(name) != given.get(name):
             raise UsageError(
                 f"the run in {workdir.path} has as its network {name!r} "
-                f"{there.get(name, 'that of the model')}, and not "
+                f"{stored.get(name, 'that of the model')}, and not "
                 f"{given.get(name, 'that of the model')}: give the same networks= to jaxae.load or "
                 "jaxae.train (the command cannot take any)"
             )
@@ -283,7 +283,7 @@ def train(
     quiet: bool = False,
     callbacks: Sequence[Callable[[dict[str, Any]], None]] = (),
 ) -> Fitted:
-    """Trains, or goes on training, in a claimed folder; without one, in memory."""
+    """Trains, or continues training, in a claimed folder; without a folder, in memory."""
     model, data, plan = run.model, run.data, run.settings.plan
     rng = jax.random.key(EVALUATION_KEY)
 
@@ -294,25 +294,26 @@ def train(
         )  # fmt: skip
         return {k: v for k, v in means.items() if not k.endswith("_se")}
 
-    of_folder = {}
+    folder_arguments = {}
     if workdir is not None:
         about = {"settings": digest(read_config(workdir.path), FREE)}
-        of_folder = {"workdir": workdir.path, "guard": workdir.check, "about": about}
+        folder_arguments = {"workdir": workdir.path, "guard": workdir.check, "about": about}
     return fit(
-        model, data, plan, evaluate=held_out, quiet=quiet, callbacks=callbacks, **of_folder
+        model, data, plan, evaluate=held_out, quiet=quiet, callbacks=callbacks,
+        **folder_arguments,
     )  # fmt: skip
 
 
 def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[State], dict]:
-    """The step, the states, one per seed, and the meta of the newest (or best) intact checkpoint.
+    """Step, states (one per seed) and metadata of the newest (or best) intact checkpoint.
 
-    The states are as evaluation reads them, see `Engine.to_evaluate`: for a model with `refresh`
-    this reads the training images. The best has the lowest validation loss of those that were
-    looked at when they were saved.
+    The states are prepared for evaluation, see `Engine.to_evaluate`: for a model with `refresh`
+    this reads the training images. The best checkpoint has the lowest validation loss of those
+    that were evaluated when they were saved.
 
     Raises:
-        UsageError: there is no such checkpoint, or no validation images by which one could be
-            chosen: chosen by the test images, it would not be fit to be measured on them.
+        UsageError: there is no such checkpoint, or the best is wanted and there are no validation
+            images (test images must not be used for the choice).
     """
     if best and not run.known.validation:
         raise UsageError(
@@ -330,15 +331,15 @@ def restore(run: Run, workdir: Workdir, best: bool = False) -> tuple[int, list[S
         if mode.seeds_by == "vmap":
             stacked = lambda x: jax.ShapeDtypeStruct((plan.seeds, *x.shape), x.dtype)
             template = jax.tree.map(stacked, one)
-        found = (checkpoints.restore_best if best else checkpoints.restore)(template)
-        if found is None and best and checkpoints.steps():
+        restored = (checkpoints.restore_best if best else checkpoints.restore)(template)
+        if restored is None and best and checkpoints.steps():
             raise UsageError(
                 f"{workdir.path}: no saved step was looked at, so none is the best; take "
                 "--checkpoint last, and in a new run a save_every that is a multiple of eval_every"
             )
-        if found is None:
+        if restored is None:
             raise UsageError(f"{workdir.path} holds no complete checkpoint: train first")
-        step, states, meta = found
+        step, states, meta = restored
         if run.model.refresh is not None:
             engine = Engine(run.model, run.data.train, plan, mode)
             return step, engine.to_evaluate(states, step), meta

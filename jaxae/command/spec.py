@@ -1,8 +1,8 @@
-"""What a model knows of its data, kept in the run's folder: it can be loaded without the data.
+"""Properties of the data, stored in the run's folder: the run can be loaded without the data.
 
-`config.json` holds `spec`: the fields of `jaxae.training.Spec`, the steps from raw pixels to those
-that the model sees, the number of validation images, and the SHA-256 of the file with the mean
-image. Folders of earlier versions have none.
+`config.json` has an entry `spec`: the fields of `jaxae.training.Spec`, the preprocessing from raw
+pixels to the input of the model, the number of validation images, and the SHA-256 of the file with
+the mean image. Folders of earlier versions have no such entry.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ MEAN = "mean_image.npy"
 
 
 class Known(NamedTuple):
-    """What a run knows of its data without the images."""
+    """Properties of the data of a run, without the images."""
 
     spec: Spec
     pipeline: Pipeline
-    """from raw pixels to those that the model sees, as held-out images take it"""
+    """preprocessing of held-out images, from raw pixels to the input of the model"""
     validation: int
-    """images that the best checkpoint is chosen by"""
+    """number of validation images, by which the best checkpoint is chosen"""
 
 
 def known(data: Data) -> Known:
-    """What a run knows of a data set without the images."""
+    """The properties of a data set, without the images."""
     validation = 0 if data.validation is None else data.validation.size
     return Known(data.spec, data.test.pipeline, validation)
 
@@ -47,46 +47,46 @@ def as_json(known: Known) -> dict[str, Any]:
 
 
 def write_mean(folder: pathlib.Path, spec: Spec) -> None:
-    """Writes the mean image into a run's folder, where it is not there as it should be.
+    """Writes the mean image into a run's folder, if it is missing or differs.
 
     Raises:
         WorkdirError: the file cannot be written.
     """
-    file, wanted = folder / MEAN, _mean_bytes(spec)
+    file, content = folder / MEAN, _mean_bytes(spec)
     try:
-        if not file.exists() or file.read_bytes() != wanted:
-            write_atomically(file, wanted)
+        if not file.exists() or file.read_bytes() != content:
+            write_atomically(file, content)
     except OSError as error:
         raise WorkdirError(f"{file} cannot be written: {error}") from error
 
 
 def read(folder: pathlib.Path, config: dict) -> Known | None:
-    """What the run in a folder knows of its data; None where an earlier version began it.
+    """The stored properties of the data; None if an earlier version began the run.
 
     Args:
-        config: what its config.json holds.
+        config: the content of config.json.
     Raises:
-        WorkdirError: the mean image is missing or not what was written.
+        WorkdirError: the mean image is missing or was changed.
     """
-    held = config.get("spec")
-    if held is None:
+    stored = config.get("spec")
+    if stored is None:
         return None
     file = folder / MEAN
     try:
         data = file.read_bytes()
     except OSError as error:
-        data, wrong = b"", str(error)
+        data, problem = b"", str(error)
     else:
-        wrong = "it was changed or is damaged (its checksum does not match)"
-    if hashlib.sha256(data).hexdigest() != held["mean"]:
+        problem = "it was changed or is damaged (its checksum does not match)"
+    if hashlib.sha256(data).hexdigest() != stored["mean"]:
         raise WorkdirError(
-            f"{file} cannot be read: {wrong}; put it back, or let `jaxae evaluate --workdir "
+            f"{file} cannot be read: {problem}; put it back, or let `jaxae evaluate --workdir "
             f"{folder}` write it again from the data"
         )
-    fields = {name: held[name] for name in Spec._fields}
+    fields = {name: stored[name] for name in Spec._fields}
     mean = np.load(io.BytesIO(data), allow_pickle=False)
-    spec = Spec(**fields | {"image_shape": tuple(held["image_shape"]), "mean": mean})
-    return Known(spec, Pipeline(**held["pipeline"]), held["validation"])
+    spec = Spec(**fields | {"image_shape": tuple(stored["image_shape"]), "mean": mean})
+    return Known(spec, Pipeline(**stored["pipeline"]), stored["validation"])
 
 
 def _mean_bytes(spec: Spec) -> bytes:

@@ -18,43 +18,43 @@ from jaxae.training import Model, State
 from jaxae.training.divergence import Diverged
 
 BATCH = 100
-_RESIDENT_MIB = 2**40  # what a caller has in memory stays there
+_RESIDENT_MIB = 2**40  # arrays of a caller are never streamed
 
 
 class Trained:
     """A model with its trained parameters, as `jaxae.load` and `jaxae.train` return it.
 
     Images are arrays or lists `[N,H,W,C]` (or `[N,H,W]` where C is 1), for any N, with the pixels
-    that the training images had before anything was done to them:
+    that the training images had before preprocessing:
 
     - integers 0..L-1, where the training images had L levels: 0..255 for bytes, 0..16 for `digits`;
       for a model of continuous pixels bytes, 0..255;
     - or floats in [0, 1], or bool.
 
     They are treated as held-out images of the data set are: scaled, and standardised, dequantised
-    or binarised as the run's options say. Bits are drawn by an image's position in the array.
+    or binarised as the run's options say. Binarisation depends on an image's position in the array.
 
-    Images that come out have the dtype of those that went in where these were integers, rounded and
-    cut off at the ends; otherwise they are float32 in the units of [0, 1], neither rounded nor cut
-    off. Where no images go in (`sample`, `decode`) they are uint8 for a model that was trained on
-    bytes (256 levels) and float32 for any other. `dtype=` asks for another.
+    If the input images are integers, output images have their dtype, rounded and clipped; otherwise
+    they are float32 in units of [0, 1], neither rounded nor clipped. Without input images
+    (`sample`, `decode`) they are uint8 for a model that was trained on bytes (256 levels) and
+    float32 for any other. `dtype=` chooses another dtype.
 
     Every method computes `batch_size` images at a time and pads the last batch, so that it compiles
-    once, whatever N is. The result for an image does not depend on how many others there are.
+    once for all N. The result for an image does not depend on the number of other images.
 
-    Raises (all methods that compute something):
+    Raises (all methods with array results):
         UsageError: the model lacks the capability, or the arrays do not fit it.
-        Diverged: what it computes is NaN or infinite.
+        Diverged: the result has NaN or infinity.
 
     Attributes:
         model: the bundle of pure functions (`jaxae.training.Model`).
-        state: its trained state, as evaluation reads it.
-        states: those of all seeds of the run.
-        step: training steps behind it.
-        seed: of the run whose state it is.
+        state: its trained state, prepared for evaluation.
+        states: the states of all seeds of the run.
+        step: number of training steps.
+        seed: the training seed of `state`.
         config: the run's `Settings`: `config.model`, `config.plan`, `config.options`, ...
         name: of the model, such as "vae".
-        batch_size: images at a time.
+        batch_size: images per batch.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Trained:
 
     @property
     def data(self) -> Data:
-        """The data set that it was trained on; read when it is first asked for.
+        """The data set that it was trained on; loaded on first use.
 
         Raises:
             DataError: it is missing or broken.
-            UsageError: it is no longer the same, or was given from Python.
+            UsageError: it has changed, or was given as arrays from Python.
         """
         return self._run.data
 
@@ -99,8 +99,8 @@ class Trained:
         return self._of_images("predict", images)
 
     def decode(self, codes: Any, dtype: Any = None) -> np.ndarray:
-        """Images `[N,H,W,C]` of codes `[N,Z]`: means of pixels, or draws where a model has only
-        those (`model.draws`).
+        """Images `[N,H,W,C]` of codes `[N,Z]`: means of pixels, or samples for a model without
+        means (`model.draws`).
 
         Args:
             codes: as `encode` gives them.
@@ -116,10 +116,10 @@ class Trained:
         for number, first in enumerate(range(0, len(padded), self.batch_size)):
             batch = padded[first : first + self.batch_size]
             parts.append(np.asarray(decode(self.state, batch, jax.random.fold_in(key, number))))
-        return self._shown(np.concatenate(parts)[: len(codes)], dtype, "decoded images")
+        return self._to_pixels(np.concatenate(parts)[: len(codes)], dtype, "decoded images")
 
     def reconstruct(self, images: Any, dtype: Any = None) -> np.ndarray:
-        """What the codes of images decode to: `[N,H,W,C]`.
+        """Reconstructions `[N,H,W,C]` of images.
 
         Args:
             images: see the class.
@@ -129,31 +129,31 @@ class Trained:
         return self.decode(self.encode(images), _dtype_like(images, dtype))
 
     def sample(self, n: int = 1, seed: int = 0, dtype: Any = None) -> np.ndarray:
-        """Images `[n,H,W,C]` that the model draws from noise alone.
+        """Samples `[n,H,W,C]` of the model.
 
         Args:
-            n: how many; with the same seed fewer are the first ones of more.
+            n: number of samples; for one seed, those of a smaller n are the first of a larger n.
             seed: of the noise.
             dtype: of the images; see the class.
         """
         return np.concatenate([*self.sample_batches(n, seed, dtype)])
 
     def sample_batches(self, n: int, seed: int = 0, dtype: Any = None) -> Iterator[np.ndarray]:
-        """The same, `batch_size` images at a time."""
-        draw = self._compiled("sample", static_argnums=2)
+        """As `sample`, but yields batches of `batch_size` images."""
+        sample = self._compiled("sample", static_argnums=2)
         if n < 1:
             raise UsageError(f"n={n}: must be at least 1")
         key = jax.random.key(seed)
         for first in range(0, n, self.batch_size):
-            batch = draw(self.state, jax.random.fold_in(key, first), self.batch_size)
-            yield self._shown(np.asarray(batch)[: n - first], dtype, "samples")
+            batch = sample(self.state, jax.random.fold_in(key, first), self.batch_size)
+            yield self._to_pixels(np.asarray(batch)[: n - first], dtype, "samples")
 
     def interpolate(self, a: Any, b: Any, steps: int = 8, dtype: Any = None) -> np.ndarray:
         """Decoded codes (1 - t) code(a) + t code(b): `[N,steps,H,W,C]`.
 
         Args:
-            a: N images, and `b` as many.
-            steps: t goes evenly from 0 to 1; the first and the last image are reconstructions.
+            a: N images; `b` has as many.
+            steps: number of evenly spaced t from 0 to 1; first and last images are reconstructions.
             dtype: of the images; see the class.
         """
         self.require("encode", "decode")
@@ -170,8 +170,8 @@ class Trained:
     def log_likelihood(self, images: Any, k: int = 100, seed: int = 0) -> np.ndarray:
         """The importance-weighted bound of log p(x) of images: `[N]` float64, nats per image.
 
-        It is of pixels as the model sees them: of bits where the options draw bits, and a density
-        of dequantised or standardised pixels where they make those. It grows with k.
+        It refers to the preprocessed pixels: with binarisation a probability of bits, with
+        dequantisation or standardisation a density. Its expectation grows with k.
 
         Args:
             images: see the class.
@@ -190,44 +190,44 @@ class Trained:
         return _finite(bound[:count], "the log-likelihoods")
 
     def as_floats(self, images: Any) -> np.ndarray:
-        """Images as float32 in [0, 1], `[N,H,W,C]`, whatever they are of what the class takes."""
+        """Images as float32 in [0, 1], `[N,H,W,C]`; for the accepted images see the class."""
         raw, pipeline = self._raw(images)
         return raw.astype(np.float32) / np.float32(max(pipeline.levels - 1, 1))
 
     # -- capabilities ------------------------------------------------------------------------------
 
     def require(self, *capabilities: str) -> None:
-        """Raises UsageError where the model lacks one of these functions of `Model`."""
+        """Raises UsageError if the model lacks one of these functions of `Model`."""
         for capability in capabilities:
             self._function(capability)
 
     def _function(self, capability: str) -> Callable:
         function = getattr(self.model, capability)
         if function is None:
-            there = [c for c in ("encode", "decode", "sample", "predict", "log_weight")
+            available = [c for c in ("encode", "decode", "sample", "predict", "log_weight")
                      if getattr(self.model, c)]  # fmt: skip
-            can = ", ".join(_NAMES.get(c, c) for c in there)
-            wanted = _NAMES.get(capability, capability)
-            raise UsageError(f"model {self.name} has no {wanted} (it has: {can})")
+            names = ", ".join(_NAMES.get(c, c) for c in available)
+            missing = _NAMES.get(capability, capability)
+            raise UsageError(f"model {self.name} has no {missing} (it has: {names})")
         return function
 
-    def _compiled(self, capability: str, **how: Any) -> Callable:
-        kept = self.__dict__.setdefault("_kept", {})
-        if capability not in kept:
-            kept[capability] = jax.jit(self._function(capability), **how)
-        return kept[capability]
+    def _compiled(self, capability: str, **jit_options: Any) -> Callable:
+        compiled = self.__dict__.setdefault("_compiled_functions", {})
+        if capability not in compiled:
+            compiled[capability] = jax.jit(self._function(capability), **jit_options)
+        return compiled[capability]
 
     def _of_images(self, capability: str, images: Any) -> np.ndarray:
-        """What a capability gives for each image, alone and with a key of its own."""
+        """The output of a capability for each image, each with a key of its own."""
         function = on_images(self._function(capability))
         split, count = self._split(images)
         key = jax.random.key(EVALUATION_KEY)
-        found = over_split(function, self.state, split, self.batch_size, key)[:count]
-        return _finite(found, "the codes" if capability == "encode" else "the logits")
+        values = over_split(function, self.state, split, self.batch_size, key)[:count]
+        return _finite(values, "the codes" if capability == "encode" else "the logits")
 
     @functools.cached_property
     def _code_width(self) -> int | None:
-        """Z; None where it cannot be known beforehand."""
+        """Z; None if the model has neither `encode` nor `prior`."""
         key = jax.random.key(0)
         if self.model.encode is not None:
             image = jax.ShapeDtypeStruct((1, *self.image_shape), np.float32)
@@ -239,17 +239,17 @@ class Trained:
     # -- pixels ------------------------------------------------------------------------------------
 
     def _padded(self, rows: np.ndarray) -> np.ndarray:
-        """The rows, and the last one again up to whole batches."""
+        """The rows, with the last one repeated up to whole batches."""
         missing = -len(rows) % self.batch_size
         return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)])
 
     def _split(self, images: Any) -> tuple[Split, int]:
-        """Images as a split of whole batches, and how many of them are the caller's."""
+        """Images as a split of whole batches, and their number without padding."""
         raw, pipeline = self._raw(images)
         return Split(self._padded(raw), None, None, pipeline, _RESIDENT_MIB), len(raw)
 
     def _raw(self, images: Any) -> tuple[np.ndarray, Pipeline]:
-        """Raw pixels, and what makes of them those that the model sees."""
+        """Raw pixels, and the pipeline that preprocesses them."""
         images, shape, pipeline = _array(images), self.image_shape, self._run.known.pipeline
         if images.ndim == 3 and shape[-1] == 1:
             images = images[..., None]
@@ -258,24 +258,24 @@ class Trained:
                 f"{self.name} takes images [N,{','.join(map(str, shape))}], these are "
                 f"{list(images.shape)}"
             )
-        whole = np.issubdtype(images.dtype, np.integer)
-        if not whole and images.dtype != bool and not np.issubdtype(images.dtype, np.floating):
+        integers = np.issubdtype(images.dtype, np.integer)
+        if not integers and images.dtype != bool and not np.issubdtype(images.dtype, np.floating):
             raise UsageError(f"images are integers, floats or bool, these are {images.dtype}")
-        highest = _white(pipeline) if whole else 1
+        highest = _largest_pixel(pipeline) if integers else 1
         if not (images.min() >= 0 and images.max() <= highest):  # NaN fails too
             raise UsageError(
-                f"{self.name} takes {'integers in 0..' if whole else 'floats in 0..'}{highest}, "
+                f"{self.name} takes {'integers in 0..' if integers else 'floats in 0..'}{highest}, "
                 f"these images hold {images.min()} to {images.max()}"
             )
-        if whole and pipeline.levels:
+        if integers and pipeline.levels:
             return images.astype(np.uint8), pipeline
         images = images.astype(np.float32) / np.float32(highest)
         if pipeline.dequantise:
             return images * np.float32(pipeline.levels - 1), pipeline
         return images, pipeline._replace(levels=0)
 
-    def _shown(self, images: np.ndarray, dtype: Any, what: str) -> np.ndarray:
-        """Images as the model gives them in the pixels of the caller."""
+    def _to_pixels(self, images: np.ndarray, dtype: Any, what: str) -> np.ndarray:
+        """Output images of the model, converted to raw pixels of the given dtype."""
         pipeline, images = self._run.known.pipeline, _finite(images, f"the {what}")
         if dtype is None:
             dtype = np.uint8 if pipeline.levels == 256 else np.float32
@@ -284,17 +284,19 @@ class Trained:
         if pipeline.dequantise:  # the middle of each level
             images = (images * pipeline.levels - 0.5) / (pipeline.levels - 1)
         if np.issubdtype(dtype, np.integer):
-            if np.iinfo(dtype).max < _white(pipeline):
-                raise UsageError(f"dtype={np.dtype(dtype)} does not hold 0..{_white(pipeline)}")
-            images = np.rint(np.clip(images, 0, 1) * _white(pipeline))
+            if np.iinfo(dtype).max < _largest_pixel(pipeline):
+                raise UsageError(
+                    f"dtype={np.dtype(dtype)} does not hold 0..{_largest_pixel(pipeline)}"
+                )
+            images = np.rint(np.clip(images, 0, 1) * _largest_pixel(pipeline))
         return images.astype(dtype)
 
 
 _NAMES = {"log_weight": "log_likelihood"}
 
 
-def _white(pipeline: Pipeline) -> int:
-    """The integer that is white."""
+def _largest_pixel(pipeline: Pipeline) -> int:
+    """The largest integer value of a pixel."""
     return pipeline.levels - 1 if pipeline.levels else 255
 
 
@@ -306,7 +308,7 @@ def _array(images: Any) -> np.ndarray:
 
 
 def _dtype_like(images: Any, dtype: Any) -> Any:
-    """The dtype that images come out in where none is asked for."""
+    """The dtype of output images: `dtype`, or if it is None, that of integer input images."""
     if dtype is not None:
         return dtype
     given = _array(images).dtype

@@ -21,7 +21,7 @@ class DataError(ValueError):
 
 
 class DataWarning(UserWarning):
-    """Data is read, but not all of it, or perhaps not as intended."""
+    """Data was read, but only in part, or perhaps not as intended."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Options:
     labels: CountOrZero = 0
     """Labelled training examples for semi-supervised training, class-balanced; 0: all."""
     label_draw: CountOrZero = 0
-    """Number of the random choice of `labels` examples: 0, 1, 2, ..."""
+    """Seed of the random choice of the `labels` labelled examples: 0, 1, 2, ..."""
     labels_batch: Annotated[int, Range(0, 2**20)] = 0
     """Labelled examples sampled in addition to each batch, for semi-supervised models; 0: none."""
     validation: CountOrZero = 0
     """Training images held out for evaluation during training, the same in every run, so that the
-    best checkpoint is chosen without test images; 0: none but the set's own."""
+    best checkpoint is chosen without test images; 0: only those of the set itself."""
     image_size: Side = 0
     """folder: and tfds: only. Side of the resized and centre-cropped images; 0: unchanged."""
     colour: Literal["auto", "grey", "rgb"] = "auto"
@@ -72,7 +72,7 @@ class Images(Protocol):
 class Raw(NamedTuple):
     """The result of a source: unscaled images, labels, and the number of values of a pixel.
 
-    Labels are any non-negative integers. Validation images are those of the set itself.
+    Labels are any non-negative integers. `validation`: only if the set itself has such images.
     """
 
     train: Images
@@ -96,7 +96,7 @@ def split_test(size: int, labels: np.ndarray | None = None) -> tuple[np.ndarray,
     """Positions for training, and a tenth for testing, both ascending.
 
     Raises:
-        DataError: fewer than two images, or too many that are the only ones of their class.
+        DataError: fewer than two images, or too many classes with one image only.
     """
     if size < 2:
         raise DataError(f"{size} image cannot be split into training and test images")
@@ -118,23 +118,23 @@ def split_validation(name: str, raw: Raw, count: int) -> Raw:
         )
     size, labels = raw.train.shape[0], raw.train_labels
     try:
-        kept, held_out = split_holdout(random_permutation(size, *_VALIDATION), count, labels)
+        train, held_out = split_holdout(random_permutation(size, *_VALIDATION), count, labels)
     except DataError as error:
         raise DataError(f"{name}: validation={count}: {error}") from error
-    of = lambda part: None if labels is None else labels[part]
+    labels_of = lambda part: None if labels is None else labels[part]
     return raw._replace(
-        train=take(raw.train, kept), train_labels=of(kept),
-        validation=take(raw.train, held_out), validation_labels=of(held_out),
+        train=take(raw.train, train), train_labels=labels_of(train),
+        validation=take(raw.train, held_out), validation_labels=labels_of(held_out),
     )  # fmt: skip
 
 
 def split_holdout(
     order: np.ndarray, count: int, labels: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions that are kept, and `count` that are held out, both ascending.
+    """Positions for training, and `count` held-out positions, both ascending.
 
-    Held out are the first of `order`, except the last image of each class (without labels: the last
-    image), so that every class keeps one for training.
+    The first positions of `order` are held out, except the last image of each class (without
+    labels: the last image), so that every class has one for training.
 
     Args:
         order: a permutation of 0..N-1.
@@ -146,9 +146,9 @@ def split_holdout(
     _, last = np.unique(classes[::-1], return_index=True)
     available = np.delete(order, len(order) - 1 - last)
     if len(available) < count:
-        stays = "one has" if labels is None else f"one of each of the {len(last)} classes has"
+        required = "one has" if labels is None else f"one of each of the {len(last)} classes has"
         raise DataError(
-            f"{count} of {len(order)} images cannot be held out: {stays} to stay for training"
+            f"{count} of {len(order)} images cannot be held out: {required} to stay for training"
         )
     held_out = np.sort(available[:count])
     return np.setdiff1d(order, held_out), held_out
@@ -194,7 +194,7 @@ def random_bits(size: int, *key: int) -> np.ndarray:
 def synthetic_bits(count: int, seed: int, stream: int) -> np.ndarray:
     """Random bits `[count]` for generated data, independent of those of training orders.
 
-    If the same bits generated the data and its order, batches would come sorted.
+    If data and order were generated from the same bits, batches would be sorted.
     """
     return random_bits(count, seed, 2**62 + stream)
 
@@ -220,7 +220,7 @@ def image_bytes(images: Images) -> int:
 def check_memory(images: Images, options: Options) -> None:
     """Raises DataError if reading a set once needs more memory than the machine has.
 
-    Counted are the images themselves if they are to be resident, one block of them, and its sums
+    The estimate includes the images if they are to be resident, one block of them, and its sums
     and the mean image, about 32 bytes per value.
     """
     values = math.prod(images.shape[1:])

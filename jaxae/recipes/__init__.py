@@ -1,8 +1,9 @@
-"""Settings that train well: the only place where a tuned number is written.
+"""Recipes: tuned settings of the models. Tuned numbers stand only here.
 
-A recipe is a function without arguments that returns `Settings`; its docstring says the command,
-the hardware and the time that it takes, and the number to expect. `get("vaegan", "mnist")` returns
-one, `names("vaegan")` lists those of a model, its default first, and `list()` lists all.
+A recipe is a function without arguments that returns `Settings`. Its docstring states the command,
+the hardware, the time and the number to expect. `get("vaegan", "mnist")` returns one recipe's
+settings, `names("vaegan")` lists the recipes of a model, the default first, and `list()` lists all.
+A number marked as recalled is quoted from memory and was not checked in the paper.
 """
 
 import difflib
@@ -49,17 +50,17 @@ RECIPES: dict[str, dict[str, Callable[[], Settings]]] = {
 
 
 def get(model: str, recipe: str | None = None) -> Settings:
-    """The settings of a recipe; without a name, of the model's default one.
+    """The settings of a recipe; without a recipe name, of the model's default recipe.
 
     Raises:
         UsageError: no such model or recipe; the message lists the names.
     """
-    there = choose("model", model, RECIPES)
-    return choose("recipe", recipe or next(iter(there)), there)()
+    of_model = choose("model", model, RECIPES)
+    return choose("recipe", recipe or next(iter(of_model)), of_model)()
 
 
 def names(model: str) -> list[str]:
-    """The recipes of a model, its default first.
+    """Names of the recipes of a model, its default first.
 
     Raises:
         UsageError: no such model.
@@ -67,13 +68,17 @@ def names(model: str) -> list[str]:
     return [*choose("model", model, RECIPES)]
 
 
-def choose(kind: str, name: str, there):
-    """`there[name]`, or a UsageError that lists the choices and guesses what was meant."""
-    if name in there:
-        return there[name]
-    close = difflib.get_close_matches(name, [*there], n=1)
+def choose(kind: str, name: str, choices):
+    """`choices[name]`.
+
+    Raises:
+        UsageError: no such name; the message lists the choices and suggests the closest one.
+    """
+    if name in choices:
+        return choices[name]
+    close = difflib.get_close_matches(name, [*choices], n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise UsageError(f"unknown {kind} {name!r}: choose from {', '.join(there)}{hint}")
+    raise UsageError(f"unknown {kind} {name!r}: choose from {', '.join(choices)}{hint}")
 
 
 class Entry(NamedTuple):
@@ -82,11 +87,15 @@ class Entry(NamedTuple):
     model: str
     recipe: str
     about: str
-    """the first line of its docstring"""
+    """first line of its docstring"""
 
 
-# Last in this file, since below it the name no longer means Python's own list.
+# Last in this file: below it, `list` is no longer Python's built-in.
 def list():
     """Every recipe: `[Entry(model, recipe, about)]`, each model's default first."""
-    about = lambda make: inspect.getdoc(make).splitlines()[0]
-    return [Entry(m, r, about(make)) for m, there in RECIPES.items() for r, make in there.items()]
+    about = lambda recipe: inspect.getdoc(recipe).splitlines()[0]
+    return [
+        Entry(model, name, about(recipe))
+        for model, of_model in RECIPES.items()
+        for name, recipe in of_model.items()
+    ]

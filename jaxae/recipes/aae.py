@@ -14,7 +14,7 @@ def digits() -> Settings:
     """AAE with a Gaussian prior on the embedded 8x8 digits; within a minute.
 
     jaxae --model aae. The setting is ours. No number is recorded for this recipe;
-    experiments/results/earlier/aae.md has those of near settings.
+    experiments/results/earlier/aae.md has those of similar settings.
     """
     steps = 3000
     config = Config(latent=8, decay_steps=steps)
@@ -22,10 +22,10 @@ def digits() -> Settings:
 
 
 def digits_petals() -> Settings:
-    """Codes in the plane, a petal of a flower for each class, which the discriminator is told.
+    """Codes in the plane, one petal of a flower per class; the class is given to the discriminator.
 
     jaxae --model aae --recipe digits-petals; a minute. The setting is ours. No number is recorded
-    for this recipe; experiments/results/earlier/aae-petals.md has those of near settings.
+    for this recipe; experiments/results/earlier/aae-petals.md has those of similar settings.
     """
     steps = 6000
     config = Config(task="conditioned", latent=2, prior="mixture", decay_steps=steps)
@@ -36,8 +36,8 @@ def mnist() -> Settings:
     """AAE with eight Gaussian code dimensions on MNIST; within ten minutes.
 
     jaxae --model aae --recipe mnist. The setting is ours; the prior's deviation of 5 and the size
-    of the code are second-hand reports of the paper's. No number is recorded for this recipe;
-    experiments/results/earlier/aae_mnist.md has those of near settings.
+    of the code are the paper's as other publications report them. No number is recorded for this
+    recipe; experiments/results/earlier/aae_mnist.md has those of similar settings.
     """
     config = Config(
         latent=8, prior_scale=5.0, widths=(512, 512), image_noise=0.0, decay_steps=MNIST_STEPS
@@ -50,7 +50,7 @@ def mnist_petals() -> Settings:
     """As digits-petals on MNIST, with 10,000 labels; within ten minutes.
 
     jaxae --model aae --recipe mnist-petals. The setting is ours. No number is recorded for this
-    recipe; experiments/results/earlier/aae_mnist.md has those of near settings.
+    recipe; experiments/results/earlier/aae_mnist.md has those of similar settings.
     """
     config = Config(
         task="conditioned", latent=2, prior="mixture", widths=(512, 512), decay_steps=MNIST_STEPS
@@ -62,9 +62,9 @@ def mnist_petals() -> Settings:
 def mnist_100() -> Settings:
     """Semi-supervised with 100 labels on MNIST, two adversaries; within ten minutes.
 
-    jaxae --model aae --recipe mnist-100; --labels 1000 for ten times as many. The setting is ours
-    but for the noise on the image, a second-hand report of the paper's. No number is recorded for
-    this recipe.
+    jaxae --model aae --recipe mnist-100; --labels 1000 for ten times as many. The setting is ours,
+    except for the noise on the image, which is the paper's as other publications report it. No
+    number is recorded for this recipe.
     """
     config = Config(
         task="semisupervised",
@@ -101,9 +101,9 @@ def _published(config: Config, epochs: int, drops: tuple[int, ...], options: Opt
 def paper_semisupervised() -> Settings:
     """The published semi-supervised schedule, 5,000 epochs; for a GPU or TPU, not run by us.
 
-    jaxae --model aae --recipe paper-semisupervised. Every figure of the setting
-    is recalled and repeated by reimplementations, none was read in the paper. It reports (recalled)
-    a test error of 1.90 % +- 0.10 with 100 labels; reimplementations stall near 5 %.
+    jaxae --model aae --recipe paper-semisupervised. Every number of the setting is recalled and
+    agrees with reimplementations; none was checked in the paper. Published (recalled): a test error
+    of 1.90 % +- 0.10 with 100 labels; reimplementations reach about 5 %.
     """
     config = Config(task="semisupervised", latent=10, widths=(1000, 1000), image_noise=0.3)
     return _published(config, 5000, (50, 1000), Options(labels=100, labels_batch=100))
@@ -112,10 +112,10 @@ def paper_semisupervised() -> Settings:
 def paper_clustering() -> Settings:
     """The published clustering schedule, 1,500 epochs; for a GPU or TPU, not run by us.
 
-    jaxae --model aae --recipe paper-clustering; --clusters 30 for the other
-    row. Recalled, as above: errors of 9.55 % +- 2.05 with 16 clusters and 4.10 % +- 1.13 with 30.
-    Departure: the encoder's hidden layers are normalised, and its two heads, recalled as normalised
-    too, are not.
+    jaxae --model aae --recipe paper-clustering; --clusters 30 for the other row of the table.
+    Recalled, as in paper-semisupervised: errors of 9.55 % +- 2.05 with 16 clusters and 4.10 % +-
+    1.13 with 30. Departure: the encoder's hidden layers are normalised and its two heads are not;
+    in the paper (recalled) the heads are normalised too.
     """
     config = Config(
         task="clustering", latent=5, clusters=16, widths=(3000, 3000), encoder_norm="batch",

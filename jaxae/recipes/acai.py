@@ -10,19 +10,20 @@ PAPER_STEPS = 2**24 // 64
 def digits() -> Settings:
     """ACAI on scikit-learn's 8x8 digits, codes of 2x2x4 numbers; under a minute.
 
-    jaxae --model acai; --method baseline, dropout, denoising, vae, aae or vqvae for what it is
-    compared with (--codes 256 --hidden 128 suit the last). The setting is ours. No number is
-    recorded for this recipe; experiments/results/earlier/acai_codes.md has those of near settings.
+    jaxae --model acai; --method baseline, dropout, denoising, vae, aae or vqvae for the methods
+    that it is compared with (with vqvae use --codes 256 --hidden 128). The setting is ours. No
+    number is recorded for this recipe; experiments/results/earlier/acai_codes.md has those of
+    similar settings.
     """
     config = Config(gain=2.0, learning_rate=1e-3, critic_rate=1e-3)
     return Settings("digits", config, Plan(steps=1500))
 
 
 def lines() -> Settings:
-    """ACAI on lines of 32x32, half as wide as published and short; several minutes.
+    """ACAI on lines of 32x32, with half the published width and fewer steps; several minutes.
 
-    jaxae --model acai --recipe lines. The setting is ours, and that of
-    experiments/studies/acai.py, which compares all methods by distance and smoothness.
+    jaxae --model acai --recipe lines. The setting is ours; experiments/studies/acai.py uses it to
+    compare all methods by distance and smoothness.
     """
     steps = 3000
     config = Config(
@@ -58,10 +59,11 @@ def _published(data: str, scales: int, depth: int, channels: int, **fields) -> S
 def paper_lines() -> Settings:
     """The published lines: 2^24 images, codes of 2x2x16 numbers; for a GPU or TPU, not run by us.
 
-    jaxae --model acai --recipe paper-lines. The setting is that of the official
-    code, but for 20,000 training lines where theirs never repeat. Published (recalled; the first
-    corroborated): mean distance 0.24e-3 and smoothness 0.10, baseline 6.88e-3 and 0.44. --method
-    vqvae has a map of 4x4 there: --scales 3.
+    jaxae --model acai --recipe paper-lines. The setting is that of the official code, except for a
+    fixed set of 20,000 training lines; the official code generates new lines all the time.
+    Published (recalled; the first pair is confirmed by another source): mean distance 0.24e-3 and
+    smoothness 0.10, baseline 6.88e-3 and 0.44. In the official code, --method vqvae has a code map
+    of 4x4: use --scales 3.
     """
     return _published("lines", scales=4, depth=16, channels=16)
 

@@ -1,6 +1,6 @@
 """Recipes of ACN. Times are of two CPU cores, compilation and evaluation included.
 
-None is called after the paper: its architecture section could not be read.
+No recipe is called `paper`: the paper's section on the architecture was not available.
 """
 
 from jaxae.data import Options
@@ -12,17 +12,17 @@ BITS = Options(binarise="dynamic")
 
 
 def digits() -> Settings:
-    """ACN with a masked MLP decoder on scikit-learn's 8x8 digits, binarised anew at each visit.
+    """ACN with a masked MLP decoder on scikit-learn's 8x8 digits, binarised again in every batch.
 
-    jaxae --model acn; about a minute. The setting is ours. Expect a rate of
-    5.1 nats to held-out neighbours, a distortion of 15.4 and an unordered total of 23.0, all +- 0.4
+    jaxae --model acn; about a minute. The setting is ours. Expect a rate of 5.1 nats to held-out
+    neighbours, a distortion of 15.4 and an unordered total of 23.0, all +- 0.4
     (experiments/results/earlier/acn_digits.md).
     """
     return Settings("digits", Config(), Plan(steps=2000), BITS)
 
 
 def digits_grey() -> Settings:
-    """ACN on the 17 grey levels of scikit-learn's digits, by a mixture of logistics.
+    """ACN on the 17 grey levels of scikit-learn's digits, with a logistic-mixture likelihood.
 
     jaxae --model acn --recipe digits-grey; about a minute. The setting is ours. No number is
     recorded for this recipe.
@@ -32,11 +32,10 @@ def digits_grey() -> Settings:
 
 
 def mnist() -> Settings:
-    """ACN with a small gated PixelCNN on MNIST, binarised anew at each visit.
+    """ACN with a small gated PixelCNN on MNIST, binarised again in every batch.
 
-    jaxae --model acn --recipe mnist; within ten minutes. The setting is ours.
-    With --variant vae the same networks are a VAE. Expect what
-    experiments/results/earlier/mnist_presets.md shows.
+    jaxae --model acn --recipe mnist; within ten minutes. The setting is ours. With --variant vae
+    the same networks are a VAE. Expect what experiments/results/earlier/mnist_presets.md shows.
     """
     steps = 1500
     config = Config(
@@ -58,12 +57,12 @@ def mnist() -> Settings:
 
 
 def mnist_large() -> Settings:
-    """ACN with a PixelCNN of 128 channels and 16 layers on MNIST, bits drawn once.
+    """ACN with a PixelCNN of 128 channels and 16 layers on MNIST, binarised once.
 
     jaxae --model acn --recipe mnist-large; for a GPU or TPU, not run by us. The prior network and K
-    are second-hand reports of the paper's, everything else is ours. The bits are drawn by a fixed
-    seed of ours, not Larochelle's file, so published numbers do not compare. No number is recorded
-    for this recipe.
+    are the paper's as other publications report them; everything else is ours. The images are
+    binarised with a fixed seed of ours and are not Larochelle's file, so published numbers are not
+    comparable. No number is recorded for this recipe.
     """
     config = Config(
         latent=64,

@@ -11,7 +11,7 @@ def digits() -> Settings:
     """64-256-128-64-8 with rectifiers on scikit-learn's 8x8 digits; under a minute.
 
     jaxae --model ae. The setting is ours. No number is recorded for this recipe;
-    experiments/results/earlier/ae_mnist.md has those of near settings.
+    experiments/results/earlier/ae_mnist.md has those of similar settings.
     """
     steps = 4000
     plan = Plan(steps=steps, log_every=100, eval_every=1000, save_every=2000)
@@ -22,9 +22,9 @@ def digits_rbm() -> Settings:
     """The method of 2006 on digits: sigmoid units, RBMs for each layer, then fine-tuning.
 
     jaxae --model ae --recipe digits-rbm; under a minute. 600 steps (27 epochs) per layer, then
-    4,000. The setting is ours. The same network with `--init glorot --pretrain-steps 0` ends above
-    PCA. No number is recorded for this recipe; experiments/results/earlier/ae_mnist.md has those of
-    near settings.
+    4,000. The setting is ours. With `--init glorot --pretrain-steps 0` the same network ends with a
+    larger error than PCA. No number is recorded for this recipe;
+    experiments/results/earlier/ae_mnist.md has those of similar settings.
     """
     per_layer, steps = 600, 4000
     config = Config(
@@ -38,9 +38,9 @@ def digits_rbm() -> Settings:
 def mnist() -> Settings:
     """784-1000-500-250-30 with rectifiers on MNIST; within ten minutes.
 
-    jaxae --model ae --recipe mnist. Layer sizes as published, units and optimiser ours. PCA of 30
-    components leaves 13.87. No number is recorded for this recipe;
-    experiments/results/earlier/ae_mnist.md has those of near settings.
+    jaxae --model ae --recipe mnist. Layer sizes as published, units and optimiser ours. The squared
+    error of PCA with 30 components is 13.87 per image. No number is recorded for this recipe;
+    experiments/results/earlier/ae_mnist.md has those of similar settings.
     """
     steps = 20 * MNIST_EPOCH
     config = Config(latent=30, widths=(1000, 500, 250), decay_steps=steps)
@@ -68,11 +68,11 @@ def _paper(latent: int) -> Settings:
 def paper() -> Settings:
     """784-1000-500-250-30, sigmoid, RBMs of 50 epochs per layer, 200 epochs of fine-tuning.
 
-    jaxae --model ae --recipe paper; for a GPU or TPU, 240,000 steps. Sizes,
-    units, cost and the settings of the RBMs are from the MATLAB release, but for the code layer's
-    rate, which is recalled. Published test error 3.00 and PCA 13.87 per image (both recalled; 13.87
-    is what we compute). Not run by us. Departures: Adam at 1e-3 with a cosine in place of
-    conjugate gradients.
+    jaxae --model ae --recipe paper; for a GPU or TPU, 240,000 steps. Sizes, units, loss and the
+    settings of the RBMs are from the MATLAB release, except for the learning rate of the code
+    layer, which is recalled. Published test error 3.00 and PCA 13.87 per image (both recalled;
+    13.87 is what we compute). Not run by us. Departures: Adam at 1e-3 with a cosine schedule
+    instead of conjugate gradients.
     """
     return _paper(30)
 

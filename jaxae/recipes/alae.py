@@ -1,8 +1,8 @@
 """Recipes of ALAE and StyleALAE. Times are of two CPU cores, compilation and evaluation included.
 
 The published settings are those of podgorskiy/ALAE's configuration files at its newest commit or,
-where said so, of older ones; the paper's text was not at hand, and its numbers are recalled where
-marked so.
+where the recipe says so, at older ones. The text of the paper was not available; numbers from it
+are recalled where marked so.
 """
 
 from jaxae.data import Options
@@ -10,16 +10,16 @@ from jaxae.models.alae import Config
 from jaxae.settings import Settings
 from jaxae.training import Plan
 
-# Noise between the grey levels: a generator never hits them exactly, and E would see that.
+# Noise between the grey levels: otherwise E could tell discrete real pixels from generated ones.
 GREY = Options(dequantise=True)
 
 
 def digits() -> Settings:
     """Dense ALAE on the embedded 8x8 digits; a minute.
 
-    jaxae --model alae. The setting is ours; the published penalty, ten times
-    as strong, keeps the discriminator from learning anything in so few steps. Expect samples of all
-    ten digits, and reconstructions that keep the digit rather than its pixels.
+    jaxae --model alae. The setting is ours; the published penalty, ten times as strong, prevents
+    the discriminator from learning anything in so few steps. Expect samples of all ten digits, and
+    reconstructions that show the same digit with different pixels.
     """
     steps = 5000
     config = Config(latent=32, r1=1.0, decay_steps=steps)
@@ -27,11 +27,11 @@ def digits() -> Settings:
 
 
 def mnist() -> Settings:
-    """Dense ALAE on permutation-invariant MNIST, half as wide as published; within ten minutes.
+    """Dense ALAE on permutation-invariant MNIST, with half the published width; within ten minutes.
 
     jaxae --model alae --recipe mnist. The setting is ours; the published one is paper-mnist. No
     number is recorded for this recipe; experiments/results/earlier/alae_mnist-mnist.md has those of
-    near settings.
+    similar settings.
     """
     steps = 6000
     config = Config(latent=50, widths=(512, 512), r1=1.0, decay_steps=steps)
@@ -43,9 +43,9 @@ def style() -> Settings:
     """StyleALAE on MNIST padded to 32x32, with few channels; about ten minutes.
 
     jaxae --model alae --recipe style. For your own pictures add --data folder:<path> --image-size
-    32. Penalty and style mixing are as published; there the channels are 64 to 256 and the batches
-    64 to 128, for 60 epochs. No number is recorded for this recipe;
-    experiments/results/earlier/alae_style.md has those of near settings.
+    32. Penalty and style mixing are as published; the published setting has 64 to 256 channels and
+    batches of 64 to 128, for 60 epochs. No number is recorded for this recipe;
+    experiments/results/earlier/alae_style.md has those of similar settings.
     """
     steps = 4000
     config = Config(
@@ -59,11 +59,10 @@ def style() -> Settings:
 def paper_mnist() -> Settings:
     """Permutation-invariant MNIST as published, 600 epochs; for a GPU or TPU, not run by us.
 
-    jaxae --model alae --recipe paper-mnist. Networks and schedule are those of
-    the commits of November 2019, the last whose dense configuration runs (rectifiers of slope 0.01
-    in G and at E's end, pixels in [0, 1]); which run gave the published table is not known.
-    Recalled: a linear SVM on w has 94.2 %, on the last hidden layer 98.6 %; the nearest neighbour
-    94.6 and 97.5 %.
+    jaxae --model alae --recipe paper-mnist. Networks and schedule are those of the commits of
+    November 2019, the last whose dense configuration runs (rectifiers of slope 0.01 in G and at E's
+    end, pixels in [0, 1]); it is not known which run the published table is of. Recalled: a linear
+    SVM on w has 94.2 %, on the last hidden layer 98.6 %; the nearest neighbour 94.6 and 97.5 %.
     """
     steps = 600 * 60_000 // 128
     config = Config(latent=50, widths=(1024, 1024), slope=0.01, output="linear")
@@ -86,10 +85,10 @@ def _faces(data: str, side: int, conv_width: int, steps: int, batch_size: int, r
 def paper_celebahq256() -> Settings:
     """StyleALAE on CelebA-HQ 256; for GPUs or TPUs, not run by us.
 
-    jaxae --model alae --recipe paper-celebahq256 --data folder:<path>, with
-    train/ (29,000 images) and test/ (1,000). Sizes and rates as published. Departures: no growing
-    level by level, so one batch size (the last level's) and a number of steps of our choosing
-    (280 epochs); no horizontal flips. Published: FID 19.21 and a path length of 33.29.
+    jaxae --model alae --recipe paper-celebahq256 --data folder:<path>, with train/ (29,000 images)
+    and test/ (1,000). Sizes and rates as published. Departures: no progressive growing, so one
+    batch size (the last level's) and our own number of steps (280 epochs); no horizontal flips.
+    Published: FID 19.21 and a path length of 33.29.
     """
     return _faces("folder:celebahq256", 256, 64, 280 * 29_000 // 32, 32, 0.0015)
 
@@ -97,9 +96,10 @@ def paper_celebahq256() -> Settings:
 def paper_ffhq() -> Settings:
     """StyleALAE on FFHQ 1024; for GPUs or TPUs, not run by us.
 
-    jaxae --model alae --recipe paper-ffhq --data folder:<path>, with train/
-    (60,000 images) and test/ (10,000). As paper-celebahq256, with the rate of the last level and
-    112 epochs (the configuration submitted). Published: FID 13.09 and a path length (end) of 103.4.
+    jaxae --model alae --recipe paper-ffhq --data folder:<path>, with train/ (60,000 images) and
+    test/ (10,000). As paper-celebahq256, with the learning rate of the last level and 112 epochs
+    (those of the published configuration file). Published: FID 13.09 and a path length (end) of
+    103.4.
     """
     return _faces("folder:ffhq", 1024, 16, 112 * 60_000 // 32, 32, 0.003)
 

@@ -22,7 +22,7 @@ def digits_100() -> Settings:
     """Semi-supervised BiGAN with 100 labels on the embedded digits; a minute.
 
     jaxae --model ali --recipe digits-100. The setting is ours. No number is recorded for this
-    recipe; experiments/results/earlier/ali_images-labels-seeds.md has those of near settings.
+    recipe; experiments/results/earlier/ali_images-labels-seeds.md has those of similar settings.
     """
     steps = 3000
     config = Config(task="semisupervised", decay_steps=steps)
@@ -33,9 +33,9 @@ def digits_100() -> Settings:
 def mnist() -> Settings:
     """BiGAN with its dense networks, half as wide, on MNIST; within ten minutes.
 
-    jaxae --model ali --recipe mnist. The setting is ours; the published one is
-    paper-bigan-mnist. --method regressor needs --together --learning-rate 1e-3 --critic-rate 2e-3,
-    or its GAN draws nothing (experiments/results/earlier/ali_images-mnist.md).
+    jaxae --model ali --recipe mnist. The setting is ours; the published one is paper-bigan-mnist.
+    --method regressor needs --together --learning-rate 1e-3 --critic-rate 2e-3, otherwise its GAN
+    generates no digits (experiments/results/earlier/ali_images-mnist.md).
     """
     steps = 12_000
     config = Config(latent=50, widths=(512, 512), decay_steps=steps)
@@ -58,7 +58,7 @@ def grid25() -> Settings:
     experiments/studies/ali.py counts modes (experiments/results/earlier/ali_grid25.md).
     """
     steps = 6000
-    # At equal rates the generator flees faster than the discriminator finds the narrow modes.
+    # At equal rates the generator changes too fast for the discriminator to learn the modes.
     config = _plane(
         widths=(128, 128), gen_widths=(128,) * 3, critic_widths=(64,) * 3, learning_rate=3e-4,
         critic_rate=3e-3, decay_steps=steps,
@@ -70,10 +70,11 @@ def grid25() -> Settings:
 def paper_grid25() -> Settings:
     """ALI's networks and schedule for 25 Gaussians, 200,000 steps; for a GPU, not run by us.
 
-    jaxae --model ali --recipe paper-grid25. From the official code; its
-    momentum reads 0.8 where the library then took one minus the decay, hence 0.2 here. The paper
-    searches rate, momentum and initial deviation at random, and reports 13.4 modes +- 5.8 (8 to 25
-    in ten runs). Departure: points are standardised, theirs have a deviation of 2.83.
+    jaxae --model ali --recipe paper-grid25. From the official code; its momentum is written as 0.8,
+    but the library of that time expected one minus the decay, so it is 0.2 here. The paper uses a
+    random search over learning rate, momentum and initial deviation, and reports 13.4 modes +- 5.8
+    (8 to 25 in ten runs). Departure: points are standardised; in the official code they have a
+    deviation of 2.83.
     """
     config = _plane(
         widths=(400, 400), gen_widths=(400,) * 4, critic_widths=(200,) * 3, learning_rate=1e-4,
@@ -85,13 +86,13 @@ def paper_grid25() -> Settings:
 
 
 def paper_bigan_mnist() -> Settings:
-    """BiGAN on MNIST as published: 400 epochs, the rate falling in the second half; not run by us.
+    """BiGAN on MNIST as published: 400 epochs, the rate decays in the second half; not run by us.
 
-    jaxae --model ali --recipe paper-bigan-mnist; for a GPU or TPU, 187,200
-    steps. Networks and schedule are those of the official code. It prints, for the 50-dimensional
-    code and an own validation set, a reconstruction ratio of 0.62 and a nearest-neighbour accuracy
-    of 92.10 %; the published 97.39 % is of the 1024 hidden units. Departure: batch statistics at
-    test are running averages, theirs a plain mean over 1,000 batches after training.
+    jaxae --model ali --recipe paper-bigan-mnist; for a GPU or TPU, 187,200 steps. Networks and
+    schedule are those of the official code. It prints, for the 50-dimensional code and a validation
+    set of its own, a reconstruction ratio of 0.62 and a nearest-neighbour accuracy of 92.10 %; the
+    published 97.39 % is of the 1024 hidden units. Departure: batch statistics at test time are
+    running averages; in the official code they are the mean over 1,000 batches after training.
     """
     steps = 400 * (60_000 // 128)
     config = Config(

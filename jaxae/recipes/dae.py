@@ -18,7 +18,7 @@ def digits() -> Settings:
     """64-256-64-256-64 on scikit-learn's 8x8 digits, a quarter of the pixels masked.
 
     jaxae --model dae; under a minute. The setting is ours. No number is recorded for this recipe;
-    experiments/results/earlier/dae_digits.md has those of near settings.
+    experiments/results/earlier/dae_digits.md has those of similar settings.
     """
     return _digits()
 
@@ -27,7 +27,7 @@ def digits_salt() -> Settings:
     """As digits with a quarter of the pixels black or white.
 
     jaxae --model dae --recipe digits-salt. Under a minute. No number is recorded for this recipe;
-    experiments/results/earlier/dae_digits.md has those of near settings.
+    experiments/results/earlier/dae_digits.md has those of similar settings.
     """
     return _digits(corruption="salt_and_pepper")
 
@@ -36,16 +36,16 @@ def digits_gaussian() -> Settings:
     """As digits with Gaussian noise of deviation 0.3.
 
     jaxae --model dae --recipe digits-gaussian. Under a minute. No number is recorded for this
-    recipe; experiments/results/earlier/dae_digits.md has those of near settings.
+    recipe; experiments/results/earlier/dae_digits.md has those of similar settings.
     """
     return _digits(corruption="gaussian", levels=(0.3,))
 
 
 def digits_inpainting() -> Settings:
-    """As digits with a missing block of 4x4 pixels, whose place the network is told.
+    """As digits with a missing block of 4x4 pixels; the network receives a mask of the block.
 
     jaxae --model dae --recipe digits-inpainting. Under a minute. No number is recorded for this
-    recipe; experiments/results/earlier/dae_digits.md has those of near settings.
+    recipe; experiments/results/earlier/dae_digits.md has those of similar settings.
     """
     return _digits(corruption="block", levels=(0.5,), kept_weight=0.0)
 
@@ -53,8 +53,9 @@ def digits_inpainting() -> Settings:
 def digits_stacked() -> Settings:
     """Two sigmoid layers, each trained alone for 1,000 steps, then both together.
 
-    jaxae --model dae --recipe digits-stacked; under a minute. Ours. No number is recorded for this
-    recipe; experiments/results/earlier/dae_digits.md has those of near settings.
+    jaxae --model dae --recipe digits-stacked; under a minute. The setting is ours. No number is
+    recorded for this recipe; experiments/results/earlier/dae_digits.md has those of similar
+    settings.
     """
     per_layer, steps = 1000, 3000
     config = Config(
@@ -82,7 +83,7 @@ def mnist() -> Settings:
 
 
 def mnist_inpainting() -> Settings:
-    """As mnist with free-form strokes missing, whose place the network is told.
+    """As mnist with missing free-form strokes; the network receives a mask of the strokes.
 
     jaxae --model dae --recipe mnist-inpainting. The setting is ours. Within ten minutes. No number
     is recorded for this recipe.
@@ -93,12 +94,12 @@ def mnist_inpainting() -> Settings:
 def paper_stack() -> Settings:
     """Three layers of 1,000 sigmoid units, tied, masking 0.1, 0.2, 0.3, 15 epochs each.
 
-    jaxae --model dae --recipe paper-stack; for a GPU or TPU, 112,500 steps of
-    layers. Sizes, levels and epochs are those of the authors' tutorial on stacked denoising
-    autoencoders for MNIST. Not run by us. Departures: Adam and batches of 20 where it descends
-    plainly with batches of one; 60,000 training images where it has 50,000; fine-tuned to denoise
-    for one epoch where it trains a classifier, so its published error of 1.3 % is no target here:
-    read the probe on the codes.
+    jaxae --model dae --recipe paper-stack; for a GPU or TPU, 112,500 steps for the layers. Sizes,
+    levels and epochs are those of the authors' tutorial on stacked denoising autoencoders for
+    MNIST. Not run by us. Departures: Adam and batches of 20 (the tutorial: plain SGD, batches of
+    one); 60,000 training images (the tutorial: 50,000); fine-tuned for denoising for one epoch (the
+    tutorial trains a classifier, so its published error of 1.3 % is not comparable: use the linear
+    probe on the codes).
     """
     per_layer = 15 * PAPER_EPOCH
     config = Config(

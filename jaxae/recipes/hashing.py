@@ -10,8 +10,8 @@ MNIST_EPOCH, NEWS_EPOCH = 60_000 // 128, 11_314 // 100
 def digits() -> Settings:
     """64-256-128-16 bits on scikit-learn's 8x8 digits, noise of deviation 4; under a minute.
 
-    jaxae --model hashing. The setting is ours, the noise that recalled of the paper. No number is
-    recorded for this recipe.
+    jaxae --model hashing. The setting is ours; the deviation of the noise is that of the paper
+    (recalled). No number is recorded for this recipe.
     """
     steps = 3000
     return Settings("digits", Config(decay_steps=steps), Plan(steps=steps, log_every=100))
@@ -21,8 +21,8 @@ def topics() -> Settings:
     """400-128-16 bits on generated documents, layers pretrained as RBMs; under a minute.
 
     jaxae --model hashing --recipe topics. The setting is ours. Without the RBMs (--init he
-    --pretrain-steps 0 --activation relu --count-input log) noise of deviation 4 silences the code
-    from the start. No number is recorded for this recipe.
+    --pretrain-steps 0 --activation relu --count-input log), with noise of deviation 4 the code
+    carries no information from the start. No number is recorded for this recipe.
     """
     per_layer, steps = 800, 3000
     config = Config(
@@ -59,18 +59,19 @@ def _paper(bits: int) -> Settings:
 
 
 def paper_128() -> Settings:
-    """2000-500-500-128 bits on 20 Newsgroups, RBMs of 50 epochs a layer, then 50 epochs.
+    """2000-500-500-128 bits on 20 Newsgroups, RBMs of 50 epochs per layer, then 50 epochs.
 
     jaxae --model hashing --recipe paper-128; downloads the documents (14 MB). Sizes, the noise's
     variance of 16, the threshold of 0.1, counts divided by the length and the number of pretraining
-    epochs are recalled; the epochs of fine-tuning, Adam and the rate of the machine on counts are
-    ours. Its figures are curves, of which no number is recalled. Not run by us. For a GPU or TPU.
+    epochs are recalled; the epochs of fine-tuning, Adam and the learning rate of the RBM on counts
+    are ours. The paper's results are figures with curves; no number of them is recalled. Not run by
+    us. For a GPU or TPU.
     """
     return _paper(128)
 
 
 def paper_20() -> Settings:
-    """As paper-128 with 20 bits, codes that are addresses.
+    """As paper-128 with 20 bits; the codes serve as memory addresses.
 
     jaxae --model hashing --recipe paper-20. Not run by us. For a GPU or TPU. No number is recorded
     for this recipe.

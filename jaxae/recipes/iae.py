@@ -1,8 +1,9 @@
 """Recipes of the IAE. Times are of two CPU cores, compilation and evaluation included.
 
-The paper's body was not at hand. Sizes of z and n that are marked so are recalled; networks, rates
-and schedules are ours throughout, so no recipe is called the paper's. The local code grows in the
-first half of training: without that a seed's z may stay half empty, or y hold one cluster alone.
+The text of the paper was not available. Sizes of z and n are recalled where marked so; networks,
+learning rates and schedules are all ours, so no recipe is called `paper`. The scale of the local
+code n grows in the first half of training: without that, z carries little information or y has only
+one cluster with some seeds.
 """
 
 from jaxae.data import Options
@@ -10,22 +11,22 @@ from jaxae.models.iae import Config
 from jaxae.settings import Settings
 from jaxae.training import Plan
 
-# Noise between the grey levels: a decoder never hits them exactly, and a critic would see that.
+# Noise between the grey levels: otherwise a critic could tell discrete pixels from decoded ones.
 GREY = Options(dequantise=True)
 
 
 def _config(steps: int, **fields) -> Config:
-    ours = {"learning_rate": 1e-3, "critic_rate": 2e-3, "decay_steps": steps,
+    defaults = {"learning_rate": 1e-3, "critic_rate": 2e-3, "decay_steps": steps,
             "local_warmup": steps // 2}  # fmt: skip
-    return Config(**ours | fields)
+    return Config(**defaults | fields)
 
 
 def digits() -> Settings:
-    """Four numbers of z and sixteen of n on the embedded 8x8 digits; a minute.
+    """z of four dimensions and n of sixteen on the embedded 8x8 digits; a minute.
 
-    jaxae --model iae. The setting is ours. A reconstruction differs from its
-    original, and with other noise from itself: that is what is trained for. Expect about half of
-    them in the class of their original.
+    jaxae --model iae. The setting is ours. Reconstructions are random and differ from their
+    originals by design: training matches distributions. Expect that about half of them have the
+    class of their original.
     """
     steps = 4000
     plan = Plan(steps=steps, log_every=100, eval_every=1000)
@@ -33,7 +34,7 @@ def digits() -> Settings:
 
 
 def digits_clusters() -> Settings:
-    """Ten clusters, and sixteen numbers of n for the style, on the embedded digits; a minute.
+    """Ten clusters, and n of sixteen dimensions for the style, on the embedded digits; a minute.
 
     jaxae --model iae --recipe digits-clusters. The setting is ours
     (experiments/results/earlier/iae_digits.md).
@@ -44,7 +45,7 @@ def digits_clusters() -> Settings:
 
 
 def digits_100() -> Settings:
-    """The same with a head for each class and 100 labels; a minute.
+    """As digits-clusters with one logit per class and 100 labels; a minute.
 
     jaxae --model iae --recipe digits-100. The setting is ours
     (experiments/results/earlier/iae_digits.md).
@@ -57,10 +58,10 @@ def digits_100() -> Settings:
 
 
 def digits_translation() -> Settings:
-    """CycleIAE: from digits to coarse ones, means of 2x2 pixels, and back; a minute.
+    """CycleIAE: from digits to means of 2x2 pixels and back; a minute.
 
-    jaxae --model iae --recipe digits-translation. The paper's pairs of data
-    sets are not known; this one is ours (experiments/results/earlier/iae_digits.md).
+    jaxae --model iae --recipe digits-translation. The paper's pairs of data sets are not known;
+    this pair is ours (experiments/results/earlier/iae_digits.md).
     """
     steps = 4000
     config = _config(steps, task="translation")
@@ -69,7 +70,7 @@ def digits_translation() -> Settings:
 
 
 def ones_twos() -> Settings:
-    """Two kinds of points in the plane and a code of one bit; half a minute.
+    """Two classes of points in the plane and a code of one bit; half a minute.
 
     jaxae --model iae --recipe ones-twos. The setting is ours
     (experiments/results/earlier/iae_toy.md).
@@ -86,8 +87,8 @@ def ones_twos() -> Settings:
 def mnist() -> Settings:
     """z of 10 and n of 100 (sizes recalled) with dense networks on MNIST; within ten minutes.
 
-    jaxae --model iae --recipe mnist. Networks and schedule are ours, and so is
-    the half without noise: otherwise the codes come to say nothing in so few steps
+    jaxae --model iae --recipe mnist. Networks and schedule are ours, and so is the first half
+    without noise: otherwise the codes carry no information after so few steps
     (experiments/results/earlier/iae_mnist.md).
     """
     steps = 10_000
@@ -100,7 +101,7 @@ def mnist() -> Settings:
 
 
 def mnist_clusters() -> Settings:
-    """Thirty clusters (recalled, unsure) on MNIST; within ten minutes.
+    """Thirty clusters (recalled, uncertain) on MNIST; within ten minutes.
 
     jaxae --model iae --recipe mnist-clusters. Networks, schedule and the size of n are ours; the
     paper's error is not known. No number is recorded for this recipe.
@@ -115,9 +116,9 @@ def recalled_mnist() -> Settings:
     """The recalled sizes, z 10 and n 100, with convolutions; for a GPU or TPU, not run by us.
 
     jaxae --model iae --recipe recalled-mnist; --latent 20 --local 0 and --latent 5 for the other
-    two. Only these sizes are recalled of the paper. Convolutions, rates and the length are ours;
-    the batch of 128 and 200 epochs are those of kaiu85/IAE_celebA. No number is recorded for this
-    recipe.
+    two. Only these sizes are from the paper (recalled). Convolutions, learning rates and the number
+    of steps are ours; the batch of 128 and 200 epochs are those of kaiu85/IAE_celebA. No number is
+    recorded for this recipe.
     """
     steps = 200 * (60_000 // 128)
     config = _config(

@@ -22,10 +22,10 @@ def digits() -> Settings:
 
 
 def digits_long() -> Settings:
-    """The same, half as wide again and longer; about ten minutes.
+    """As digits, 1.5 times as wide and with more steps; about ten minutes.
 
-    jaxae --model nvae --recipe digits-long. The setting is ours; compared with
-    mixtures of Bernoullis in experiments/results/earlier/nvae_digits.md.
+    jaxae --model nvae --recipe digits-long. The setting is ours; for a comparison with mixtures of
+    Bernoullis see experiments/results/earlier/nvae_digits.md.
     """
     short, steps = digits(), 10_000
     config = dataclasses.replace(short.model, width=12, decay_steps=steps)
@@ -37,8 +37,8 @@ def digits_long() -> Settings:
 def mnist() -> Settings:
     """Two scales of two groups on MNIST, sides padded to 32; within ten minutes.
 
-    jaxae --model nvae --recipe mnist. The setting is ours, some hundred times
-    less work than the published one. Expect what experiments/results/earlier/nvae_mnist.md shows.
+    jaxae --model nvae --recipe mnist. The setting is ours, with about a hundredth of the
+    computation of the published one. Expect what experiments/results/earlier/nvae_mnist.md shows.
     """
     steps = 2000
     config = Config(groups=(2, 2), latent=8, width=8, blocks=2, block_cells=1, decay_steps=steps)
@@ -51,10 +51,10 @@ def mnist() -> Settings:
 def paper_mnist() -> Settings:
     """MNIST as in the official README: 15 groups, 400 epochs, batches of 400; not run by us.
 
-    jaxae --model nvae --recipe paper-mnist; for a GPU or TPU, 60,000 steps. It
-    reports 78.01 nats (quoted by others), of the importance-weighted bound with 1,000 samples:
-    jaxae evaluate --iwae-samples 1000. The README's two cells per group are taken, where
-    the paper's table (recalled) has one. Another implementation reports 80.33 +- 2.01 with one.
+    jaxae --model nvae --recipe paper-mnist; for a GPU or TPU, 60,000 steps. It reports 78.01 nats
+    (as quoted by others) for the importance-weighted bound with 1,000 samples: jaxae evaluate
+    --iwae-samples 1000. There are two cells per group as in the README; the paper's table
+    (recalled) has one. Another implementation reports 80.33 +- 2.01 with one cell.
     """
     steps = 400 * 150
     config = Config(
@@ -68,8 +68,8 @@ def paper_mnist() -> Settings:
 def paper_cifar10() -> Settings:
     """CIFAR-10 as in the official README: 30 groups on one scale, a flow; not run by us.
 
-    jaxae --model nvae --recipe paper-cifar10; for eight GPUs or TPUs. It
-    reports 2.91 bits/dim. The official training flips images, which is not done here.
+    jaxae --model nvae --recipe paper-cifar10; for eight GPUs or TPUs. It reports 2.91 bits/dim. The
+    official training flips images at random, which is not done here.
     """
     steps = 400 * (50_000 // 256)
     config = Config(
@@ -83,9 +83,9 @@ def paper_cifar10() -> Settings:
 def paper_celeba64() -> Settings:
     """CelebA at 64x64 as in the official README: three scales, 35 groups, a flow; not run by us.
 
-    jaxae --model nvae --recipe paper-celeba64 --data folder:DIR
-    --image-size 64 --colour rgb; for eight GPUs. It reports 2.03 bits/dim (recalled). The official
-    crop (15, 40, 163, 188) and the flips are not done here: crop the files beforehand.
+    jaxae --model nvae --recipe paper-celeba64 --data folder:DIR --image-size 64 --colour rgb; for
+    eight GPUs. It reports 2.03 bits/dim (recalled). The official crop (15, 40, 163, 188) and the
+    random flips are not done here: crop the files beforehand.
     """
     steps = 90 * (162_770 // 128)
     config = Config(

@@ -6,11 +6,11 @@ from jaxae.settings import Report, Settings
 from jaxae.training import Plan
 
 BITS = Options(binarise="dynamic")
-REPORT = Report(iwae_samples=1)  # the posterior is one point: more samples say the same
+REPORT = Report(iwae_samples=1)  # the posterior is a point mass: more samples change nothing
 
 
 def digits() -> Settings:
-    """VQ-VAE with 2x2 codes of 64 on scikit-learn's 8x8 digits, binarised anew at each visit.
+    """VQ-VAE with 2x2 codes of 64 on scikit-learn's 8x8 digits, binarised again in every batch.
 
     jaxae --model vqvae; about a minute. The setting is ours. No number is recorded for this recipe.
     """
@@ -29,10 +29,10 @@ def digits() -> Settings:
 
 
 def mnist() -> Settings:
-    """VQ-VAE with 7x7 codes of 64 on MNIST, binarised anew at each visit, then the codes' prior.
+    """VQ-VAE with 7x7 codes of 64 on MNIST, binarised in every batch, then a prior of the codes.
 
-    jaxae --model vqvae --recipe mnist; within ten minutes. The setting is ours.
-    Expect what experiments/results/earlier/vqvae_mnist.md shows.
+    jaxae --model vqvae --recipe mnist; within ten minutes. The setting is ours. Expect what
+    experiments/results/earlier/vqvae_mnist.md shows.
     """
     first, second = 2000, 2500
     config = Config(
@@ -53,15 +53,16 @@ def mnist() -> Settings:
 
 
 def paper_cifar10() -> Settings:
-    """CIFAR-10 for bits/dim: 8x8 places of ten codes of 512 rows, a softmax over 256 levels.
+    """CIFAR-10 for bits/dim: 8x8 positions of ten codes of 512 rows, a softmax over 256 levels.
 
-    jaxae --model vqvae --recipe paper-cifar10; for a GPU or TPU, not run by us.
-    Published: 256 hidden units, two convolutions of stride 2 and two residual blocks, 8x8x10 codes,
-    gradient codebook, commitment 0.25, Adam 2e-4, batch 128, 250,000 steps, 4.67 bits/dim (by which
-    prior is not said; a uniform one takes 1.875 of them). That pixels have softmaxes and the ten
-    codes separate codebooks is the authors' word at second hand. Unknown, so ours: rows of 64,
-    squared distances as in the public code, half as many channels next to the image, and the prior
-    with its 100,000 steps. Codebooks begin as vectors of the first batch.
+    jaxae --model vqvae --recipe paper-cifar10; for a GPU or TPU, not run by us. Published: 256
+    hidden units, two convolutions of stride 2 and two residual blocks, 8x8x10 codes, gradient
+    codebook, commitment 0.25, Adam 2e-4, batch 128, 250,000 steps, 4.67 bits/dim (the prior is not
+    stated; with a uniform one the codes take 1.875 of them). The softmax over pixel values and the
+    separate codebooks of the ten codes are from the authors, as quoted by others. Unknown, so ours:
+    code vectors of width 64, squared distances as in the public code, half as many channels next to
+    the image, and the prior with its 100,000 steps. Codebooks are initialised with vectors of the
+    first batch.
     """
     first, second = 250_000, 100_000
     config = Config(
@@ -88,12 +89,12 @@ def paper_cifar10() -> Settings:
 def sonnet_cifar10() -> Settings:
     """CIFAR-10 as in the public example: 8x8 codes of 512, moving averages, squared error.
 
-    jaxae --model vqvae --recipe sonnet-cifar10; for a GPU or TPU, not run by
-    us. Networks, rates and sizes are those of deepmind/sonnet: examples/vqvae_example.ipynb, which
-    logs after 10,000 steps, on training images, a squared error of 0.056 of the pixels' variance
-    and a perplexity of 326. The Gaussian's scale makes the distortion per pixel that error and a
-    constant: 0.1779^2 is half the variance, 0.06327. Codebooks begin as vectors of the first
-    batch, there as zeros. The prior is ours.
+    jaxae --model vqvae --recipe sonnet-cifar10; for a GPU or TPU, not run by us. Networks, rates
+    and sizes are those of deepmind/sonnet: examples/vqvae_example.ipynb, which logs after 10,000
+    steps, on training images, a squared error of 0.056 of the pixels' variance and a perplexity of
+    326. With the Gaussian's scale of 0.1779 the distortion per pixel is that error plus a constant:
+    0.1779^2 is half of the variance 0.06327. Codebooks are initialised with vectors of the first
+    batch (in the example: with zeros). The prior is ours.
     """
     first, second = 10_000, 20_000
     config = Config(

@@ -41,11 +41,11 @@ class Stopped(Exception):
 class Fitted(NamedTuple):
     """The result of training."""
 
-    states: list[State]  # one per seed, as evaluation reads them (`Engine.to_evaluate`)
-    records: list[dict[str, Any]]  # what metrics.jsonl holds
-    seconds: float  # spent in training, earlier sessions of the run included
+    states: list[State]  # one per seed, prepared for evaluation (`Engine.to_evaluate`)
+    records: list[dict[str, Any]]  # the content of metrics.jsonl
+    seconds: float  # of training, including earlier sessions of the run
     mode: Mode
-    start: list[float] | None = None  # the loss of the very first step, one per seed
+    start: list[float] | None = None  # the loss of the first training step, one per seed
 
 
 def fit(
@@ -78,13 +78,13 @@ def fit(
             like the returned ones, are refreshed copies (`Engine.to_evaluate`); evaluation does not
             change training or the checkpoints.
         quiet: show no progress.
-        guard: called before anything is written; raises if the folder is no longer the caller's.
+        guard: called before anything is written; raises if the folder or its lock was replaced.
         about: JSON values that are saved with every checkpoint.
-        callbacks: each is called with every record of this session once it is written: a dict of
-            `step`, `train/<name>`, `test/<name>` or `validation/<name>`, ..., a copy of its own,
-            in the order of `metrics.jsonl`. The records of a chunk come while the next one runs. An
-            exception stops the run as a signal does: the state is saved, no callback is called any
-            more, and the exception is raised.
+        callbacks: each is called with every record of this session after it is written: a dict of
+            `step`, `train/<name>`, `test/<name>` or `validation/<name>`, ..., its own copy,
+            in the order of `metrics.jsonl`. The records of a chunk are written while the next chunk
+            runs. An exception stops the run like a signal: the state is saved, no callback is
+            called any more, and the exception is raised.
 
     Raises:
         NonFiniteLoss: names the step, the metric or the leaf of the state, and the checkpoint.
@@ -109,34 +109,34 @@ def fit(
         engine = Engine(model, data.train, plan, mode)
         states, step, seconds, records, start = None, 0, 0.0, [], None
         if workdir is not None:
-            found = checkpoints.restore(jax.eval_shape(engine.init), not_finite)
+            restored = checkpoints.restore(jax.eval_shape(engine.init), not_finite)
             metrics_file = MetricsFile(pathlib.Path(workdir) / "metrics.jsonl")
-            if found:
-                step, states, meta = found
+            if restored:
+                step, states, meta = restored
                 states, seconds = jax.device_put(states, engine.whole), meta["seconds"]
                 start = meta.get("start")
                 if step < plan.steps and meta.get("refresh_owed"):
                     states = engine.refresh(states, step)
             guard()
             metrics_file.cut_back(step)
-            if found and "metrics" in meta:
+            if restored and "metrics" in meta:
                 metrics_file.compare(meta["metrics"], step)
             records = metrics_file.read()
             events = Events(pathlib.Path(workdir) / "tensorboard", records)
             closing.callback(events.close)
 
-        def begin():
+        def initial_states():
             states = engine.init()
             return engine.refresh(states, 0) if plan.refresh_first else states
 
         if states is None:
-            states = begin()
+            states = initial_states()
         progress = Progress(plan.steps, step, quiet)
         closing.callback(progress.close)
         stop = closing.enter_context(_signals())
         clock = _Clock(step, seconds)
 
-        failed: list[Exception] = []  # what a callback raised
+        callback_errors: list[Exception] = []
 
         def write(record):
             records.append(record)
@@ -145,20 +145,20 @@ def fit(
                 metrics_file.write(record)
                 events.write(record)
             try:
-                for callback in () if failed else callbacks:
+                for callback in () if callback_errors else callbacks:
                     callback(copy.deepcopy(record))
             except Exception as error:
-                failed.append(error)
+                callback_errors.append(error)
 
-        def save(step, states, metric=None, seconds=0.0, owed=False):
-            """Saves a checkpoint; `owed`: a continued run must be refreshed first."""
+        def save(step, states, metric=None, seconds=0.0, refresh_due=False):
+            """Saves a checkpoint; `refresh_due`: a continued run must be refreshed first."""
             guard()
-            seen = metrics_file.summary() if step else metrics_file.summary(0)
-            meta = {"mode": vars(engine.mode), "seconds": seconds, "metrics": seen,
-                    "start": start if step else None, "refresh_owed": owed}  # fmt: skip
+            summary = metrics_file.summary() if step else metrics_file.summary(0)
+            meta = {"mode": vars(engine.mode), "seconds": seconds, "metrics": summary,
+                    "start": start if step else None, "refresh_owed": refresh_due}  # fmt: skip
             checkpoints.save(step, states, metric, (about or {}) | meta)
 
-        def kept() -> str:
+        def describe_last_good() -> str:
             """Text about the last good checkpoint; if there is none, saves the initial state."""
             none = "no checkpoint had been written yet"
             if not checkpoints:
@@ -166,18 +166,18 @@ def fit(
             checkpoints.wait()
             if steps := checkpoints.steps():
                 return f"the last good checkpoint is step {max(steps)}"
-            start = begin()
-            if wrong := not_finite(start):
-                return f"{none}, and at the start {wrong}"
-            save(0, start)
+            initial = initial_states()
+            if problem := not_finite(initial):
+                return f"{none}, and at the start {problem}"
+            save(0, initial)
             checkpoints.wait()
             return f"{none}; the state before the first step was saved, as step 0"
 
-        def log(first, steps, on_the_way):
-            """Waits for a chunk's metrics, checks that they are finite, writes the means."""
+        def log(first, steps, pending_metrics):
+            """Waits for the metrics of a chunk, checks that they are finite, writes their means."""
             nonlocal start
-            metrics = engine.fetch(on_the_way)
-            _check_metrics(metrics, first, engine.seeds, kept)
+            metrics = engine.fetch(pending_metrics)
+            _check_metrics(metrics, first, engine.seeds, describe_last_good)
             if first == 0 and "loss" in metrics:
                 start = np.float64(metrics["loss"][:, 0]).tolist()
             end = first + steps
@@ -186,60 +186,60 @@ def fit(
             write({"step": end} | means | {"seconds": clock.seconds(), "steps_per_s": speed})
             progress.update(end, means.get("train/loss", 0.0), speed)
 
-        watched = "test" if data.validation is None else "validation"
-        every = [plan.log_every, plan.refresh_every]
-        every += [plan.eval_every] if evaluate else []
-        every += [plan.save_every] if checkpoints else []
-        pending = ready = None
+        eval_split = "test" if data.validation is None else "validation"
+        intervals = [plan.log_every, plan.refresh_every]
+        intervals += [plan.eval_every] if evaluate else []
+        intervals += [plan.save_every] if checkpoints else []
+        pending = eval_states = None
         while step < plan.steps:
-            ready = None  # the states as evaluation reads them, once that has been asked for
-            steps = _chunk(step, plan.steps, every)
-            states, on_the_way = engine.run(states, step, steps)
+            eval_states = None  # the states prepared for evaluation, if computed at this step
+            steps = _chunk(step, plan.steps, intervals)
+            states, pending_metrics = engine.run(states, step, steps)
             if pending:
                 log(*pending)
-            pending = (step, steps, on_the_way)
+            pending = (step, steps, pending_metrics)
             before, step = step, step + steps
             last = step == plan.steps
-            due = lambda every: every > 0 and step // every > before // every
+            due = lambda interval: interval > 0 and step // interval > before // interval
             evaluating = evaluate is not None and (due(plan.eval_every) or last)
-            # A signal from here on is for the next chunk.
-            stopping = stop.signum is not None or bool(failed)
+            # A signal that arrives after this line takes effect after the next chunk.
+            stopping = stop.signum is not None or bool(callback_errors)
             saving = due(plan.save_every) or last or stopping
             if evaluating or saving or due(plan.refresh_every):
                 log(*pending)
                 pending = None
             if due(plan.refresh_every) and not last:
                 states = engine.refresh(states, step)
-            held_out = None
+            validation_loss = None
             if evaluating:
-                ready = engine.to_evaluate(states, step)
-                seen = [evaluate(state) for state in ready]
-                means = {k: plain(np.array([s[k] for s in seen])) for k in seen[0]}
-                write({"step": step} | {f"{watched}/{k}": v for k, v in means.items()})
-                if watched == "validation" and "loss" in means:
-                    held_out = float(np.mean(means["loss"]))
+                eval_states = engine.to_evaluate(states, step)
+                results = [evaluate(state) for state in eval_states]
+                means = {k: plain(np.array([r[k] for r in results])) for k in results[0]}
+                write({"step": step} | {f"{eval_split}/{k}": v for k, v in means.items()})
+                if eval_split == "validation" and "loss" in means:
+                    validation_loss = float(np.mean(means["loss"]))
                 clock.skip(step)
-            if failed and not stopping:  # by what was written since
+            if callback_errors and not stopping:  # from the records written above
                 stopping = saving = True
             if saving and checkpoints:
-                _check_states(engine.part(states), step, engine.seeds, kept)
-                owed = last and due(plan.refresh_every)
-                save(step, states, held_out, clock.seconds(), owed)
+                _check_states(engine.part(states), step, engine.seeds, describe_last_good)
+                refresh_due = last and due(plan.refresh_every)
+                save(step, states, validation_loss, clock.seconds(), refresh_due)
             if stopping:
                 break
         if checkpoints:
             checkpoints.wait()
-        if failed:
-            raise failed[0]
+        if callback_errors:
+            raise callback_errors[0]
         if stop.signum is not None:
             raise Stopped(stop.signum, step, checkpoints is not None)
-        ready = ready or engine.to_evaluate(states, step)
-        return Fitted(ready, records, clock.seconds(), engine.mode, start)
+        eval_states = eval_states or engine.to_evaluate(states, step)
+        return Fitted(eval_states, records, clock.seconds(), engine.mode, start)
 
 
-def _chunk(step: int, end: int, every: list[int]) -> int:
-    """Number of steps from `step` to the next multiple of one of `every`, or to the end."""
-    return min(end - step, *(n - step % n for n in every if n))
+def _chunk(step: int, end: int, intervals: list[int]) -> int:
+    """Number of steps from `step` to the next multiple of one of `intervals`, or to the end."""
+    return min(end - step, *(n - step % n for n in intervals if n))
 
 
 def not_finite(tree: Any) -> str | None:
@@ -248,13 +248,13 @@ def not_finite(tree: Any) -> str | None:
     No model of this library has infinities in its state on purpose.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        fractional = jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
-        if fractional and not np.all(np.isfinite(np.asarray(leaf))):
+        is_float = jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
+        if is_float and not np.all(np.isfinite(np.asarray(leaf))):
             return f"{jax.tree_util.keystr(path).lstrip('.')} is not finite"
     return None
 
 
-def _check_metrics(metrics: dict[str, np.ndarray], first: int, seeds, kept) -> None:
+def _check_metrics(metrics: dict[str, np.ndarray], first: int, seeds, describe_last_good) -> None:
     bad = [
         (int(step), name, int(seed), value[seed, step])
         for name, value in metrics.items()
@@ -262,19 +262,22 @@ def _check_metrics(metrics: dict[str, np.ndarray], first: int, seeds, kept) -> N
     ]
     if bad:
         step, name, seed, value = min(bad, key=lambda b: b[0])
-        _refuse(f"{name} is {value} at step {first + step + 1}", seeds[seed], kept)
+        _raise_non_finite(
+            f"{name} is {value} at step {first + step + 1}", seeds[seed], describe_last_good
+        )
 
 
-def _check_states(states: list[State], step: int, seeds, kept) -> None:
-    """Raises NonFiniteLoss for a state with NaN, which a finite loss may have produced."""
+def _check_states(states: list[State], step: int, seeds, describe_last_good) -> None:
+    """Raises NonFiniteLoss for a state with NaN, which may occur although the loss was finite."""
     for state, seed in zip(states, seeds, strict=True):
-        if wrong := not_finite(state):
-            _refuse(f"{wrong} after step {step}", seed, kept)
+        if problem := not_finite(state):
+            _raise_non_finite(f"{problem} after step {step}", seed, describe_last_good)
 
 
-def _refuse(what: str, seed: int, kept: Callable[[], str]) -> None:
+def _raise_non_finite(problem: str, seed: int, describe_last_good: Callable[[], str]) -> None:
     raise NonFiniteLoss(
-        f"{what} (seed {seed}); {kept()}. A lower learning rate is the usual remedy."
+        f"{problem} (seed {seed}); {describe_last_good()}. "
+        "A lower learning rate is the usual remedy."
     )
 
 
@@ -311,12 +314,12 @@ def _signals():
         yield caught  # only the main thread may set handlers
         return
 
-    def note(signum, frame):
+    def record(signum, frame):
         if caught.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         caught.signum = signum
 
-    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    before = {s: signal.signal(s, record) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield caught
     finally:

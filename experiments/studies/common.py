@@ -72,8 +72,7 @@ def grey_probes(run: Trained) -> dict[str, float]:
 
 def untrained_probe(run: Trained) -> dict[str, float]:
     """The linear probe of `grey_probes` with the encoder as it was before the first step."""
-    start = run._replace(state=jax.jit(run.model.init)(jax.random.key(run.seed)))
-    return {"linear probe, untrained": grey_probes(start)["linear probe"]}
+    return {"linear probe, untrained": grey_probes(untrained(run))["linear probe"]}
 
 
 def on_test_and_assessed(run: Trained) -> dict[str, float]:

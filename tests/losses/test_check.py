@@ -242,6 +242,38 @@ X = np.zeros((3, 4), np.float32)
             "and [3, 4]; nothing is broadcast here",
         ),
         (
+            lambda: losses.likelihood("gaussian", (2, 2, 0)),
+            ValueError,
+            "likelihood: the number of channels must be at least 1, is 0",
+        ),
+        (
+            lambda: losses.likelihood("gaussian", ()),
+            ValueError,
+            "likelihood: image_shape must be (H, W, C), is ()",
+        ),
+        (
+            lambda: losses.likelihood("logistic_mixture", (2, 2, 1), levels=4, mixtures=0),
+            ValueError,
+            "likelihood: mixtures must be at least 1, is 0",
+        ),
+        (
+            lambda: losses.likelihood("logistic_mixture", (2, 2, 1), levels=0),
+            ValueError,
+            "likelihood: logistic_mixture needs data on a grid of at least 2 values, but this data "
+            "has levels=0; use gaussian, or data that is not dequantised or standardised",
+        ),
+        (
+            lambda: losses.kl_diagonal_gaussians_per_dimension(X, X, X[0], X),
+            ValueError,
+            "kl_diagonal_gaussians_per_dimension: mean_q, log_var_q, mean_p and log_var_p must have "
+            "the same shape, are [3, 4], [3, 4], [4] and [3, 4]; nothing is broadcast here",
+        ),
+        (
+            lambda: losses.categorical_nll(X, X[:, 0]),
+            ValueError,
+            "categorical_nll: event_ndim for x of 1 axes must be from 0 to 1, is 3",
+        ),
+        (
             lambda: losses.gan_loss("hinge"),
             ValueError,
             "gan_loss: name 'hinge' is unknown; choose from non_saturating, saturating, "

@@ -139,3 +139,9 @@ def test_samples_and_means_keep_the_type_of_the_outputs(name):
         outputs = jnp.zeros((3, pixel.channels), jnp.float32)
         assert pixel.sample(outputs, jax.random.key(0)).dtype == jnp.float32
         assert pixel.mean(outputs).dtype == jnp.float32
+
+
+def test_a_gaussians_scale_is_one_unless_told():
+    """-log N(1; 0, 1) = 1/2 + log(2 pi) / 2."""
+    nll = likelihood("gaussian", (1, 1, 1)).nll(jnp.zeros((1, 1, 1)), jnp.ones((1, 1, 1)))
+    np.testing.assert_allclose(nll, 0.5 + 0.5 * math.log(2 * math.pi), rtol=1e-6)

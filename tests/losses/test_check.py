@@ -265,8 +265,8 @@ X = np.zeros((3, 4), np.float32)
         (
             lambda: losses.kl_diagonal_gaussians_per_dimension(X, X, X[0], X),
             ValueError,
-            "kl_diagonal_gaussians_per_dimension: mean_q, log_var_q, mean_p and log_var_p must have "
-            "the same shape, are [3, 4], [3, 4], [4] and [3, 4]; nothing is broadcast here",
+            "kl_diagonal_gaussians_per_dimension: mean_q, log_var_q, mean_p and log_var_p must "
+            "have the same shape, are [3, 4], [3, 4], [4] and [3, 4]; nothing is broadcast here",
         ),
         (
             lambda: losses.categorical_nll(X, X[:, 0]),

@@ -406,11 +406,11 @@ def test_pages_and_readme_are_what_the_stored_numbers_say():
 
 
 def test_the_command_runs_a_study_in_processes(tmp_path):
-    """A real study, one run of it by four steps, two processes at a time."""
-    words = ["vaegan", "--only", "VAE, σ 0.1", "VAE, σ 0.2", "--steps", "4", "--seeds", "1",
-             "--jobs", "2", "--data", "digits"]  # fmt: skip
+    """A real study, two runs of it by four steps, two processes at a time."""
+    words = ["vaegan", "--only", "VAE/GAN after *", "GAN, conditional", "--steps", "4", "--seeds",
+             "1", "--jobs", "2", "--data", "digits"]  # fmt: skip
     done = subprocess.run([sys.executable, EXPERIMENTS / "study.py", *words], cwd=tmp_path,
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "[2/2] vaegan: VAE, σ 0.2" in done.stdout
+    assert "[2/2] vaegan: GAN, conditional" in done.stdout
     assert len([*(tmp_path / "runs" / "studies" / "trials").glob("vaegan-*/done.json")]) == 2

@@ -28,3 +28,10 @@ def test_without_names_or_statistics_there_is_nothing_to_average():
     params = {"enc": {"w": jnp.array(3.0)}}
     assert init_ema((), params) == {"average": {}}
     assert init_ema(("enc",), params) == {"average": {"enc": {"w": 3.0}}}
+
+
+def test_an_average_by_hand():
+    """3/4 of 2 and 1/4 of 4 are 2.5."""
+    extra = init_ema(("gen",), {"gen": {"w": jnp.full(2, 2.0)}})
+    moved = update_ema(0.75, extra, {"gen": {"w": jnp.full(2, 4.0)}})
+    np.testing.assert_array_equal(moved["average"]["gen"]["w"], [2.5, 2.5])

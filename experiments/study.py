@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import dataclasses
 import fnmatch
+import glob
 import importlib
 import json
 import os
@@ -172,7 +173,7 @@ def run_jobs(jobs: list[Job], studies: dict[str, Study], store: Store, args) -> 
                 if args.jobs == 1:
                     run_job(job, studies[job.study], store)
                 else:
-                    arguments = [job.study, "--only", glob_escape(job.label), "--only-work"]
+                    arguments = [job.study, "--only", glob.escape(job.label), "--only-work"]
                     command = [sys.executable, __file__, *shared_arguments(args), *arguments]
                     running.append((job, subprocess.Popen(command)))
             for job, process in [*running]:
@@ -204,11 +205,6 @@ def shared_arguments(args) -> list[str]:
     flags = {"--data-dir": args.data_dir, "--steps": args.steps, "--seeds": args.seeds,
               "--data": args.data}  # fmt: skip
     return [str(part) for pair in flags.items() if pair[1] is not None for part in pair]
-
-
-def glob_escape(label: str) -> str:
-    """A pattern that matches the label alone."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in label)
 
 
 # -- results ---------------------------------------------------------------------------------------
@@ -343,9 +339,9 @@ def write_summaries(check: bool = False) -> int:
     """
     texts = {}
     studies = {name: study_of(name) for name in NAMES}
-    for name, study in studies.items():
-        texts[RESULTS / f"{name}.md"] = page(name, study, results(name))
     stored = {name: results(name) for name in NAMES}
+    for name, study in studies.items():
+        texts[RESULTS / f"{name}.md"] = page(name, study, stored[name])
     texts |= summaries.of_all(studies, stored, RESULTS)
     stale = [f for f, text in texts.items() if not f.exists() or f.read_text() != text]
     for file in stale:

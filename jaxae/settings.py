@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from jaxae.data import Options
@@ -54,6 +54,12 @@ class Settings(Checked):
         }
 
 
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The end of a message on an unknown name: the closest of the choices, if one is close."""
+    close = difflib.get_close_matches(name, [*choices], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """The settings with some fields changed, by field name as in the command's flags.
 
@@ -69,9 +75,7 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     by_group: dict[str, dict[str, Any]] = {group: {} for group in groups}
     for name, value in changes.items():
         if name != "data" and name not in owner:
-            close = difflib.get_close_matches(name, [*owner, "data"], n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise UsageError(f"unknown field {name!r}{hint}")
+            raise UsageError(f"unknown field {name!r}{did_you_mean(name, [*owner, 'data'])}")
         if name != "data":
             by_group[owner[name]][name] = value
     replaced = {

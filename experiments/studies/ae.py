@@ -101,7 +101,7 @@ def draw_both(runs, path) -> None:
     run = runs[OURS][0]
     pixels = evaluation.pixels_of(run.data.test, 500, 10)
     image = pixels.reshape(10, *run.data.spec.image_shape)
-    projected = pca.fit(run.data.train).restored(pixels, 30).reshape(image.shape)
+    projected = pca.fit(run.data.train).reconstruct(pixels, 30).reshape(image.shape)
     back = decoded(run, run.model.encode(run.state, image, run.rng()))
     rows = {"image": image, "AE": back, "PCA": projected}
     draw_rows(rows, path, "Through a small code", "test images; 30 numbers each")

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from studylib.declare import EVALUATION_KEY, Trained
+from studylib.declare import Trained
 from threadpoolctl import threadpool_limits
 
 from jaxae import evaluation
+from jaxae.command.run import EVALUATION_KEY
 from jaxae.data import Data, load
 from jaxae.data.grid25 import CENTRES, DEVIATION, PLANE
 from jaxae.training.state import eval_params
@@ -105,7 +106,7 @@ def in_the_plane(run: Trained) -> dict[str, float]:
     plane whose modes are 2 apart.
     """
     raw = load("grid25").train.arrays["image"].astype(np.float64)
-    plane = lambda x: PLANE.points(x, raw.mean(), raw.std())
+    plane = lambda x: PLANE.to_points(x, raw.mean(), raw.std())
     of_samples, of_codes, of_images = jax.random.split(run.rng(), 3)
     points = plane(jax.jit(run.model.sample, static_argnums=2)(run.state, of_samples, 10_000))
     found = evaluation.mode_coverage(points, CENTRES, DEVIATION)

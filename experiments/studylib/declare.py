@@ -15,12 +15,12 @@ import numpy as np
 from scipy import stats
 
 from jaxae import recipes
+from jaxae.command.run import EVALUATION_KEY
 from jaxae.data import Data
 from jaxae.settings import Settings, with_changes
 from jaxae.training import Model, State
 
 CONFIDENCE = 0.95
-EVALUATION_KEY = 2**31 - 1  # for all measures; different from the training seeds
 FIRST_SEED = 1000  # of runs that claims are evaluated on; settings are tuned on seeds from 0 on
 
 

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import pathlib
 import sys
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ import tyro
 from jaxae.data import Options
 from jaxae.models import MODELS
 from jaxae.recipes import choose
-from jaxae.settings import Report, Settings, UsageError, with_changes
+from jaxae.settings import Report, Settings, UsageError, did_you_mean, with_changes
 from jaxae.training import Plan
 from jaxae.training.workdir import read_config
 
@@ -92,8 +91,7 @@ def from_changes(
     del owner_of["data"]
     for field in changes:
         if field not in owner_of:
-            close = difflib.get_close_matches(field, owner_of, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(field, owner_of)
             raise UsageError(
                 f"unknown field {field!r} of model {name}{hint} (`jaxae --model {name} --help` "
                 "lists all, with - for _)"

@@ -6,7 +6,6 @@ settings, `names("vaegan")` lists the recipes of a model, the default first, and
 A number marked as recalled is quoted from memory and was not checked in the paper.
 """
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import NamedTuple
@@ -28,7 +27,7 @@ from jaxae.recipes import (
     vqvae,
     vqvae_audio,
 )
-from jaxae.settings import Settings, UsageError
+from jaxae.settings import Settings, UsageError, did_you_mean
 
 RECIPES: dict[str, dict[str, Callable[[], Settings]]] = {
     "aae": aae.RECIPES,
@@ -76,8 +75,7 @@ def choose(kind: str, name: str, choices):
     """
     if name in choices:
         return choices[name]
-    close = difflib.get_close_matches(name, [*choices], n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = did_you_mean(name, choices)
     raise UsageError(f"unknown {kind} {name!r}: choose from {', '.join(choices)}{hint}")
 
 
